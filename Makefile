@@ -1,0 +1,42 @@
+# Everything runs in .venv; `make demo` and `make test` set it up on a bare machine.
+# TORCH_INDEX chooses another build of torch, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cu128
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test test-all lint types weights benchmarks clean
+
+demo: $(STAMP)
+	$(BIN)/unicond demo
+
+test: lint types
+	$(BIN)/pytest
+
+test-all: lint types
+	$(BIN)/pytest -m ""
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/pydoclint --quiet src
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+weights: $(STAMP)
+	$(BIN)/unicond train all
+
+benchmarks: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH) torch
+	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH) --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -1,0 +1,1 @@
+"""Base models: loading, and pictures and prompts in and out."""

@@ -1,0 +1,1 @@
+"""Denoisers: all branches in, all predictions out."""

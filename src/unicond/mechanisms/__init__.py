@@ -1,0 +1,1 @@
+"""The survey's six mechanisms, one file a method."""

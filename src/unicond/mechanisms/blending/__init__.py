@@ -1,0 +1,1 @@
+"""Noise blending: combine several predictions of one step."""

@@ -1,0 +1,1 @@
+"""Conditional correction: mend the state after the step."""

@@ -1,0 +1,67 @@
+"""Replacement: the known part of a branch is put back after every step, at the step's noise level.
+
+    latents_s = m (alpha_s x_known + sigma_s z) + (1 - m) latents_s
+
+m is 1 (white) where the picture is known; soft values blend. Other names: blended diffusion,
+inpainting without a special model.
+
+Source: Song et al. 2021, arXiv:2011.13456, section 5 (imputation); Avrahami et al. 2022,
+arXiv:2206.02779 (blended latents); UniCon, arXiv:2410.11439, formula (3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.state import Mechanism, Move, State
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement(Mechanism):
+    """Keep a part of one branch. No network call; one noise draw a step unless `noise` is given.
+
+    Args:
+        branch: whose part is known.
+        known: (B or 1, C, H, W) clean latents.
+        mask: (B or 1, 1, H, W) in [0, 1]; 1 is known, 0 is free.
+        until: the part is known up to this time only: it is put back while `s >= until` (formula
+            (3)).
+        noise: z, (B, C, H, W), the same at every step; None draws it anew.
+        levels: {t: level} that the part is noised to after a move from t; None is the move's own s.
+            UniCon's published pipeline takes the next index of the plan even where the branch is
+            held.
+    """
+
+    branch: str
+    known: Tensor
+    mask: Tensor
+    until: float = 0.0
+    noise: Tensor | None = None
+    levels: Mapping[float, float] | None = None
+
+    @override
+    def begin(self, state: State) -> State:
+        """Put the known part in place before the first move (the published pipeline does not)."""
+        return state if self.levels is not None else self._replace(state, state.t[self.branch])
+
+    @override
+    def settle(self, state: State, predictions: Predictions, move: Move) -> State:
+        """Put the known part back after the move."""
+        level = move.s[self.branch] if self.levels is None else self.levels[move.t[self.branch]]
+        return self._replace(state, level)
+
+    def _replace(self, state: State, level: float) -> State:
+        if level < self.until:
+            return state
+        latents = state.latents[self.branch]
+        alpha, sigma = state.schedule.alpha(level), state.schedule.sigma(level)
+        known = alpha * self.known.to(latents)
+        if sigma > 0:
+            z = state.noise.draw(self.branch, latents) if self.noise is None else self.noise
+            known = known + sigma * z
+        mask = self.mask.to(latents)
+        kept = mask * known + (1 - mask) * latents
+        return replace(state, latents={**state.latents, self.branch: kept})

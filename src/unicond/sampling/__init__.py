@@ -1,0 +1,1 @@
+"""The sampling core: one loop, and the nouns it speaks of (see `loop.run`)."""

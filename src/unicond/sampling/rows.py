@@ -1,0 +1,97 @@
+"""Who is who in a network's batch.
+
+One network call evaluates every branch of every sample, once for each *variant* that a mechanism
+asks for (with the prompt, with the negative prompt, with joint attention off, ...). Rows are laid
+out as `[variant][branch][sample]`. Attention processors never slice at magic offsets: they ask
+`current()` which rows are an adapter's images and which its conditions.
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to evaluate the denoiser: variants that are equal are computed once.
+
+    Args:
+        prompt: name of a prompt in the denoiser's table, `"positive"` or `"negative"` or a
+            mechanism's own.
+        joint: whether joint attention between the branches is on.
+        guided: whether guidance mechanisms act on this variant; a mechanism that needs the bare
+            prediction of one prompt asks for it with `guided=False`.
+    """
+
+    prompt: str = "positive"
+    joint: bool = True
+    guided: bool = True
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one adapter in a batch of rows; all tensors have shape (P,).
+
+    Args:
+        x: row of each pair's image.
+        y: row of each pair's condition.
+        weight_x: `w_x`, weight of what the image row receives.
+        weight_y: `w_y`, weight of what the condition row receives.
+        hears_x: False where the image row looks at nothing (a held, one-way branch, or joint
+            attention off).
+        hears_y: the same for the condition row.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight_x: Tensor
+    weight_y: Tensor
+    hears_x: Tensor
+    hears_y: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The layout of one batch: `len(variants) * len(branches) * batch` rows.
+
+    Args:
+        variants: outermost axis.
+        branches: middle axis, names in the order of the latents.
+        batch: samples a branch, innermost axis.
+        pairs: {adapter name: its pairs in this batch}.
+        joint_scale: weight of every joint attention output (`s` of formula (5)).
+    """
+
+    variants: tuple[Variant, ...]
+    branches: tuple[str, ...]
+    batch: int
+    pairs: Mapping[str, Pairs] = field(default_factory=dict[str, Pairs])
+    joint_scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.variants) * len(self.branches) * self.batch
+
+    def of(self, branch: str, variant: int = 0) -> slice:
+        """The rows of one branch of one variant, in the order of the samples."""
+        start = (variant * len(self.branches) + self.branches.index(branch)) * self.batch
+        return slice(start, start + self.batch)
+
+    @contextmanager
+    def active(self) -> Generator["Rows"]:
+        """Make these rows `current()` inside the block."""
+        token = _CURRENT.set(self)
+        try:
+            yield self
+        finally:
+            _CURRENT.reset(token)
+
+
+_CURRENT: ContextVar[Rows | None] = ContextVar("unicond_rows", default=None)
+
+
+def current() -> Rows | None:
+    """The rows of the network call that is running, or None outside of one."""
+    return _CURRENT.get()
