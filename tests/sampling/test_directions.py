@@ -64,7 +64,7 @@ def test_joint_has_the_datas_correlation(name):
     out = sample(
         {"image": noise_of(1), "depth": noise_of(2)},
         {"image": 1.0, "depth": 1.0},
-        solver=named(name).solver,
+        solver=named(name),
     )
     error = (1 - R * R) / COUNT**0.5
     assert abs(correlation(out["image"], out["depth"]) - R) < 4 * error + 0.005  # 500 steps
@@ -83,7 +83,7 @@ def test_a_held_branch_conditions_the_other(given, made):
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_a_coarse_branch_conditions_as_its_noisy_self(hold):
-    """`E[x | y_r]` in closed form; lowered, the pair keeps its own law given y_r (ancestral steps)."""
+    """`E[x | y_r]` in closed form; lowered, the pair keeps its law given y_r (ancestral steps)."""
     r = TIMES[300]
     alpha, sigma = SCHEDULE.alpha(r), SCHEDULE.sigma(r)
     known = alpha * 1.3 + sigma * noise_of(5)
@@ -91,7 +91,7 @@ def test_a_coarse_branch_conditions_as_its_noisy_self(hold):
         {"image": noise_of(4), "depth": known},
         {"image": 1.0, "depth": r},
         hold=("depth",) if hold else (),
-        solver=named("ddim" if hold else "ddpm").solver,
+        solver=named("ddim" if hold else "ddpm"),
         times=SCHEDULE.times(500 if hold else 1000),
     )
     gain = R * alpha / (alpha**2 + sigma**2)
@@ -176,7 +176,7 @@ def test_guidance_composes_as_the_paper_writes_it():
 def test_neutral_scales_are_absent():
     latents = {"image": noise_of(1, (2, 1, 4, 4)), "depth": noise_of(2, (2, 1, 4, 4))}
     ones = {"image": 1.0, "depth": 1.0}
-    solver = named("ddpm").solver
+    solver = named("ddpm")
     plain = sample(latents, ones, solver=solver)
     neutral = [ClassifierFree(1.0), ConditionGuidance(0.0)]
     with_neutral = sample(latents, ones, solver=solver, mechanisms=neutral)
@@ -209,7 +209,7 @@ def test_a_sample_does_not_depend_on_its_batch(name):
     for seeds, rows in [((4, 5, 6), slice(0, 3)), ((4,), [0]), ((5,), [1]), ((6,), [2])]:
         part = {branch: value[rows] for branch, value in latents.items()}
         state = State(part, ones, SCHEDULE, Generators(seeds, BRANCHES))
-        for progress in run(state, joint(), plan, named(name).solver, mechanisms):
+        for progress in run(state, joint(), plan, named(name), mechanisms):
             state = progress.state
         if together is None:
             together = state.latents
@@ -223,7 +223,7 @@ def test_a_sample_does_not_depend_on_its_batch(name):
 def test_branch_names_do_not_matter():
     ones = {"image": 1.0, "depth": 1.0}
     latents = {"image": noise_of(1, (1, 1, 4, 4)), "depth": noise_of(2, (1, 1, 4, 4))}
-    solver = named("ddpm").solver
+    solver = named("ddpm")
     plain = sample(latents, ones, solver=solver)
     denoiser = replace(joint(), branches=("a", "b"))
     state = State(
@@ -240,7 +240,7 @@ def test_branch_names_do_not_matter():
 def test_the_same_objects_run_twice_alike():
     latents = {"image": noise_of(1, (1, 1, 4, 4)), "depth": noise_of(2, (1, 1, 4, 4))}
     ones = {"image": 1.0, "depth": 1.0}
-    solver, mechanisms, denoiser = named("dpmpp_2m").solver, [ClassifierFree(2.0)], joint()
+    solver, mechanisms, denoiser = named("dpmpp_2m"), [ClassifierFree(2.0)], joint()
     first, second = (
         sample(latents, ones, solver=solver, mechanisms=mechanisms, denoiser=denoiser)
         for _ in range(2)

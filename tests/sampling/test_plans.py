@@ -1,5 +1,6 @@
 """Plans, schedules, noise and windows."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_every_count_of_steps_gives_that_many_times(spacing):
     for count in range(1, 201):
         times = schedule.times(count, spacing)
         assert len(times) == count
-        assert all(0 < s < t <= 1 for t, s in zip(times[:-1], times[1:], strict=True))
+        assert all(0 < s < t <= 1 for t, s in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
@@ -160,7 +161,7 @@ def test_released_schedules_are_the_published_ones():
         expected = [tuple(row[:-1]) for row in case["parsed"]]
         jumps = any(
             abs(a - b) > 1
-            for x, y in zip(expected[:-1], expected[1:], strict=True)
+            for x, y in itertools.pairwise(expected)
             for a, b in zip(x, y, strict=True)
         )
         if (

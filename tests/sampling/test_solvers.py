@@ -1,5 +1,6 @@
 """Solvers against closed forms, against diffusers, and against their own properties."""
 
+import itertools
 from dataclasses import dataclass
 
 import diffusers
@@ -171,9 +172,7 @@ def test_parity_with_diffusers(name, prediction, steps):
     state = State({"image": start}, {"image": times[0]}, schedule, Replay(9))
     plan = plans.path({"image": times})
     worst = 0.0
-    for progress, want in zip(
-        run(state, Standin(), plan, named(solver).solver), expected, strict=True
-    ):
+    for progress, want in zip(run(state, Standin(), plan, named(solver)), expected, strict=True):
         got = progress.state.latents["image"]
         worst = max(worst, float((got - want).abs().max()))
         # chained float32 steps of diffusers against ours in float64 coefficients
@@ -219,7 +218,7 @@ def test_every_solver_reaches_the_data(name):
     # ancestral steps lose variance in proportion to their length: they get 1000
     times = schedule.times(1000 if name in ("ddpm", "euler_ancestral") else 200, "trailing")
     plan = plans.descend(times, {"image": 1.0})
-    end = finish(state_of(latents, times[0], schedule), gaussian(), plan, named(name).solver)
+    end = finish(state_of(latents, times[0], schedule), gaussian(), plan, named(name))
     sample = end.latents["image"]
     # four standard errors of the mean and of the variance, and 2 % for the steps' length
     assert abs(sample.mean() - 0.5) < 4 * (0.3 / count) ** 0.5 + 0.01
@@ -235,7 +234,7 @@ def test_inversion_comes_back(solver):
         plan = plans.segments([{"image": 0.0}, {"image": 0.95}, {"image": 0.0}], [count, count])
         end = finish(state_of(start, 0.0, smooth_vp()), gaussian(), plan, solver)
         errors.append(float((end.latents["image"] - start).abs().max()))
-    ratios = [before / after for before, after in zip(errors[:-1], errors[1:], strict=True)]
+    ratios = [before / after for before, after in itertools.pairwise(errors)]
     assert min(ratios) > 1.8, f"errors {errors}"
 
 
@@ -255,7 +254,7 @@ def test_held_branches_are_the_same_object(name):
         Generators([0], ("image", "depth")),
     )
     plan = plans.descend(times, {"image": 1.0, "depth": 0.0})
-    assert finish(state, joint, plan, named(name).solver).latents["depth"] is clean
+    assert finish(state, joint, plan, named(name)).latents["depth"] is clean
 
 
 def test_noise_goes_up_only_without_eta():

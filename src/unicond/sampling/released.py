@@ -9,6 +9,7 @@ stepped once, by the last move. Ours hold a clean branch exactly and need none o
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from unicond.sampling.plans import Plan, path
 from unicond.sampling.schedules import DiscreteSchedule
@@ -92,6 +93,35 @@ END_INDEX: Mapping[str, int] = {
     "dpmpp_2m": -1,
     "ddpm": -1,
 }
+
+
+def start(
+    schedule: DiscreteSchedule,
+    solver: str,
+    times: Sequence[float],
+    index: int,
+    noise: Tensor,
+    clean: Tensor,
+) -> Tensor:
+    """A branch's latents at its first index: pure noise at index 0, else the noised picture.
+
+    Args:
+        schedule: of the model.
+        solver: its name; Euler starts at `init_noise_sigma`, `sigma z` here, the others at z.
+        times: of the model indices.
+        index: where the branch starts.
+        noise: (B, C, H, W), z.
+        clean: (B, C, H, W), the picture's latents.
+    """
+    alpha, sigma = schedule.alpha(times[index]), schedule.sigma(times[index])
+    if index > 0:
+        return alpha * clean + sigma * noise
+    return sigma * noise if solver.startswith("euler") else noise
+
+
+def levels(times: Sequence[float]) -> Mapping[float, float]:
+    """{t: level} of the known part under a mask: the next index even where held, clean at the last."""
+    return dict(zip(times, [*times[1:], 0.0], strict=True))
 
 
 def end_of(schedule: DiscreteSchedule, solver: str) -> float:

@@ -19,14 +19,14 @@ arXiv:2211.01095, algorithm 2. Parity: diffusers' schedulers of these names.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
 from torch import Tensor
 
 from unicond.sampling.predictions import Prediction, Predictions
-from unicond.sampling.schedules import NoiseSchedule, Spacing
+from unicond.sampling.schedules import NoiseSchedule
 from unicond.sampling.state import Move, Predict, Solver, State
 
 
@@ -159,27 +159,19 @@ class DPMSolverPP2M:
         return stepped, past
 
 
-@dataclass(frozen=True)
-class Named:
-    """A solver under the field's name: the step, and the spacing that goes with it."""
-
-    solver: Solver
-    spacing: Spacing | None = field(default=None)
-
-
-SOLVERS: Mapping[str, Named] = MappingProxyType(
+SOLVERS: Mapping[str, Solver] = MappingProxyType(
     {
-        "ddim": Named(DDIM()),
-        "ddpm": Named(DDIM(eta=1.0)),
-        "euler": Named(DDIM(), "linspace"),
-        "euler_ancestral": Named(DDIM(eta=1.0), "linspace"),
-        "heun": Named(Heun(), "linspace"),
-        "dpmpp_2m": Named(DPMSolverPP2M(), "linspace"),
+        "ddim": DDIM(),
+        "ddpm": DDIM(eta=1.0),
+        "euler": DDIM(),
+        "euler_ancestral": DDIM(eta=1.0),
+        "heun": Heun(),
+        "dpmpp_2m": DPMSolverPP2M(),
     }
 )
 
 
-def named(name: str, eta: float | None = None) -> Named:
+def named(name: str, eta: float | None = None) -> Solver:
     """The solver of a name.
 
     Args:
@@ -194,10 +186,8 @@ def named(name: str, eta: float | None = None) -> Named:
     if eta is None:
         return SOLVERS[name]
     if name != "ddim":
-        raise ValueError(
-            f"eta is the 'ddim' solver's; {name!r} has none. Drop eta, or use solver='ddim'"
-        )
-    return Named(DDIM(eta))
+        raise ValueError(f"eta is the 'ddim' solver's; {name!r} has none. Drop eta, or use 'ddim'")
+    return DDIM(eta)
 
 
 def _scales(
