@@ -1,1 +1,34 @@
-"""The command line."""
+"""The command line: `unicond COMMAND`, one file a command. Heavy imports wait until one runs."""
+
+import sys
+
+import typer
+
+from unicond.cli import demo, evaluate, generate, info, inspect, train, world
+
+app = typer.Typer(
+    help="Every way of conditioning an image diffusion model, in one denoising loop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("generate")(generate.generate)
+app.command("demo")(demo.demo)
+app.command("info")(info.info)
+app.command("inspect")(inspect.inspect)
+app.command("rerun")(inspect.rerun)
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(world.app, name="world")
+
+
+def main() -> None:
+    """Run a command; bad input ends in one line that says what to do, not in a traceback."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+        typer.secho(f"Error: {error}{notes}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("Interrupted. Nothing half-written was left.", fg="yellow", err=True)
+        sys.exit(130)

@@ -1,0 +1,36 @@
+"""`unicond inspect` and `unicond rerun`: a picture's own settings, and the same picture again."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A PNG that unicond made.")],
+) -> None:
+    """Print the settings that a picture was made with."""
+    from unicond.pictures.metadata import read_settings
+
+    typer.echo(json.dumps(read_settings(file), indent=2))
+
+
+def rerun(
+    file: Annotated[Path, typer.Argument(help="A PNG that unicond made.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/rerun"),
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+) -> None:
+    """Make the same pictures again, bit for bit on the same machine."""
+    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.output import read_record
+    from unicond.pictures.files import check_output_folder
+    from unicond.rerun import repeat
+
+    record = read_record(file)
+    check_output_folder(out)
+    adapters = list(record.adapters.values()) or ["none"]
+    model = load_model(record.base, adapters, device, record.dtype, dict(record.loras))
+    with progress_bar("sampling") as callback:
+        result = repeat(model, record, callback)
+    finish(result, out)

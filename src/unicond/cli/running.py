@@ -1,0 +1,73 @@
+"""What the commands that run a model share: loading it, a progress bar, saying where to look."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unicond.model import Callback, Model
+    from unicond.output import Output
+    from unicond.sampling.loop import Progress as Move
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def load_model(
+    base: str,
+    adapters: list[str] | None,
+    device: str | None,
+    dtype: str,
+    loras: dict[str, float] | None = None,
+) -> "Model":
+    """The model of the common options; `mini` brings its depth adapter, other bases none.
+
+    Raises:
+        ValueError: an unknown dtype or device, or what `unicond.load` raises.
+    """
+    import torch
+
+    from unicond.model import load
+
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"--device {device!r} cannot be used: {error}") from None
+    chosen = adapters if adapters is not None else (["depth"] if base == "mini" else [])
+    with Console(stderr=True).status(f"loading {base}"):
+        return load(
+            base, [name for name in chosen if name != "none"], device, getattr(torch, dtype), loras
+        )
+
+
+@contextmanager
+def progress_bar(what: str) -> Generator["Callback"]:
+    """A bar that a model's callback moves, one move at a time."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def callback(move: "Move") -> None:
+            bar.update(task, completed=move.move.number + 1, total=move.move.count)
+
+        yield callback
+
+
+def finish(result: "Output", folder: "Path") -> None:
+    """Save a result and say where."""
+    paths = result.save(folder)
+    for path in paths:
+        typer.echo(str(path))

@@ -1,0 +1,362 @@
+"""The public model: a base, its adapters, and one call for every task.
+
+    model(prompt=..., depth=d)   depth -> image        model(image=i)   image -> depth
+    model(prompt=...)            both at once
+
+The call prepares the start state and the plan, runs the one loop, and decodes. Which task it is
+follows from what is given.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from unicond import walks
+from unicond.adapters.attach import attached, check_fit
+from unicond.adapters.joint import JointAdapter
+from unicond.backbones.stable_diffusion import EMBEDDED, Backbone
+from unicond.denoisers.network import NetworkDenoiser, Pairing, Prompts
+from unicond.inputs import fitted, read_given, size_of, source_of
+from unicond.mechanisms.blending.classifier_free import ClassifierFree
+from unicond.mechanisms.blending.condition import ConditionGuidance
+from unicond.output import Output
+from unicond.request import (
+    DepthKind,
+    Given,
+    Held,
+    Picture,
+    Policy,
+    Record,
+    Sampling,
+    one_a_sample,
+    seeds_of,
+)
+from unicond.sampling import plans
+from unicond.sampling.loop import Progress, run
+from unicond.sampling.solvers import named
+from unicond.sampling.state import Latents, Mechanism
+
+Callback = Callable[[Progress], bool | None]
+_T = TypeVar("_T", int, float)
+
+
+class Cancelled(Exception):
+    """A callback returned False: the run was stopped between two moves."""
+
+
+def given(
+    picture: Picture | Sequence[Picture],
+    mask: Picture | None = None,
+    noise: float | None = None,
+    hold: bool = False,
+    kind: DepthKind = "near-white",
+    fit: Policy = "crop",
+    invert: bool = False,
+) -> Given:
+    """A picture that is given in part: coarse, masked, or held at a noise level (see `Given`)."""
+    return Given(picture, mask, noise, hold, kind, fit, invert)
+
+
+def load(
+    base: str | Path = "mini",
+    adapters: Sequence[str | Path] | Mapping[str, str | Path] = (),
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    loras: Mapping[str, float] | None = None,
+) -> "Model":
+    """Load a base model and its adapters.
+
+    Args:
+        base: `"mini"`, a folder in diffusers' layout, or a hub id.
+        adapters: names of embedded adapters, folders, hub ids or `repo:subfolder`; or {branch: one
+            of these}, which renames the condition's branch.
+        device: where to run; CUDA where there is one, else the CPU.
+        dtype: of the denoising network.
+        loras: {file or folder or hub id: scale} of ordinary LoRAs of the network.
+
+    Raises:
+        ValueError: something cannot be found or does not fit; the message says what is there.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backbone = Backbone.from_pretrained(base, dtype, device)
+    for number, (path, scale) in enumerate((loras or {}).items()):
+        _add_lora(backbone, path, scale, f"lora_{number}")
+    named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
+    loaded: dict[str, Loaded] = {}
+    for key, path in named_adapters.items():
+        where = str(key if path is None else path)
+        adapter = _adapter(where).to(device)
+        branch = adapter.config.y if path is None else str(key)
+        if branch in loaded or branch == "image":
+            raise ValueError(
+                f"two branches would be called {branch!r}; give adapters as {{branch: path}}"
+            )
+        check_fit(backbone.network, where, adapter)
+        loaded[branch] = Loaded(where, adapter.requires_grad_(False).eval())
+    return Model(backbone, loaded, dict(loras or {}))
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An adapter and what it was loaded by."""
+
+    source: str
+    adapter: JointAdapter
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A base model with the adapters of its condition branches.
+
+    Args:
+        backbone: network, autoencoder, text encoder, schedule.
+        adapters: {branch: its adapter}.
+        loras: {what an ordinary LoRA was loaded by: its scale}.
+    """
+
+    backbone: Backbone
+    adapters: Mapping[str, Loaded]
+    loras: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] = "",
+        *,
+        negative_prompt: str = "",
+        seed: int | Sequence[int] = 0,
+        count: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        branches: Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        solver: str | None = None,
+        eta: float | None = None,
+        guidance_scale: float | None = None,
+        condition_guidance: float | None = None,
+        joint_scale: float = 1.0,
+        held: Held | None = None,
+        sampling: Sampling = "unicond",
+        mechanisms: Sequence[Mechanism] = (),
+        callback: Callback | None = None,
+        **pictures: Picture | Sequence[Picture] | Given,
+    ) -> Output:
+        """Generate what is not given.
+
+        Args:
+            prompt: one, or one a sample.
+            negative_prompt: what guidance moves away from.
+            seed: of the first sample (the next get seed + 1, ...), or one a sample.
+            count: samples; default as many as prompts, seeds or pictures are given.
+            size: side, or (height, width), in pixels; default that of the pictures given, else the
+                base's.
+            branches: what is generated; default the image and every adapter's branch. `["image"]`
+                runs plain text-to-image at its cost.
+            num_inference_steps: moves that call the network; default the base's for the task.
+            solver: a name in `unicond.SOLVERS`.
+            eta: noise of the `"ddim"` solver, 0 to 1.
+            guidance_scale: of text; 1.0 is the conditional model alone.
+            condition_guidance: of what is given; 0.0 is off.
+            joint_scale: weight of joint attention; 0.0 is off.
+            held: how a held branch acts; default one-way where the adapter was trained for it.
+            sampling: `"released"` walks as UniCon's published pipeline does (see
+                `sampling.released`).
+            mechanisms: further conditioning methods, outermost first.
+            callback: called after each move; False cancels.
+            **pictures: {branch: picture or `given(...)`}.
+
+        Raises:
+            ValueError: what was asked does not fit together; raised before the network runs.
+            Cancelled: the callback returned False.
+        """
+        conditions = {b: p if isinstance(p, Given) else Given(p) for b, p in pictures.items()}
+        names = self._branches(branches, conditions)
+        kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
+        raw = {b: read_given(known, kinds.get(b)) for b, known in conditions.items()}
+        size = size_of(size, raw, self.backbone.sample_size, self.backbone.multiple)
+        clean = {b: fitted(rows, size, conditions[b].fit) for b, rows in raw.items()}
+        lists = {b: len(picture) for b, picture in clean.items()}
+        if not isinstance(prompt, str):
+            lists["prompt"] = len(prompt)
+        seeds = seeds_of(seed, count, lists)
+        task = self._task(conditions)
+        if task.estimates and conditions["image"].noise is None:
+            conditions["image"] = replace(
+                conditions["image"], noise=task.noise, hold=task.noise > 0
+            )
+        record = Record(
+            base=self.backbone.name,
+            adapters={b: self.adapters[b].source for b in names if b in self.adapters},
+            loras=self.loras,
+            dtype=str(self.backbone.network.dtype).removeprefix("torch."),
+            prompts=one_a_sample(prompt, len(seeds)),
+            negative_prompt=one_a_sample(negative_prompt, 1)[0],
+            seeds=seeds,
+            size=size,
+            branches=names,
+            generated=tuple(b for b in names if b not in conditions or not conditions[b].fixed),
+            given={b: source_of(g) for b, g in conditions.items()},
+            num_inference_steps=_default(num_inference_steps, task.num_inference_steps),
+            solver=solver or self.backbone.defaults.solver,
+            eta=eta,
+            guidance_scale=_default(guidance_scale, task.guidance_scale),
+            condition_guidance=_default(condition_guidance, task.condition_guidance),
+            joint_scale=joint_scale,
+            held=held,
+            sampling=sampling,
+            mechanisms=tuple(type(mechanism).__name__ for mechanism in mechanisms),
+        )
+        return self._run(record, names, conditions, clean, mechanisms, callback)
+
+    def _task(self, conditions: Mapping[str, Given]) -> "Task":
+        """The base's measured settings for what is asked: estimation where the image is fixed."""
+        base = self.backbone.defaults
+        if "image" in conditions and conditions["image"].fixed:
+            return Task(
+                True, base.estimation_steps, base.estimation_guidance, 0.0, base.estimation_noise
+            )
+        follow = base.condition_guidance if conditions else 0.0
+        return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
+
+    def _branches(
+        self, branches: Sequence[str] | None, conditions: Collection[str]
+    ) -> tuple[str, ...]:
+        """The branches of a run: the image first, then the adapters in their order."""
+        known = ("image", *self.adapters)
+        wanted = set(known if branches is None else branches) | set(conditions)
+        unknown = sorted(wanted - set(known))
+        if unknown:
+            raise ValueError(
+                f"no branch {unknown[0]!r} in this model; it has {', '.join(known)}. Conditions "
+                f"come "
+                "with adapters: unicond.load(base, adapters=[...])"
+            )
+        return tuple(branch for branch in known if branch in wanted)
+
+    @torch.no_grad()
+    def _run(
+        self,
+        record: Record,
+        names: tuple[str, ...],
+        conditions: Mapping[str, Given],
+        clean: Mapping[str, Tensor],
+        mechanisms: Sequence[Mechanism],
+        callback: Callback | None,
+    ) -> Output:
+        walk = walks.walk(self.backbone.schedule, record, conditions)
+        latents = {b: self._encode(picture, len(record.seeds)) for b, picture in clean.items()}
+        state, noise = walks.start(walk, self.backbone, record, conditions, latents)
+        own = walks.replacements(walk, record, conditions, latents, noise)
+        guidance = [
+            ConditionGuidance(record.condition_guidance),
+            ClassifierFree(record.guidance_scale),
+        ]
+        denoiser = NetworkDenoiser(
+            self.backbone.network,
+            self._prompts(record, names),
+            self._pairings(names, plans.held(walk.plan), record.held),
+            record.joint_scale,
+        )
+        mine = {b: self.adapters[b].adapter for b in names if b in self.adapters}
+        everything = [*mechanisms, *guidance, *own]
+        solver_ = named(record.solver, record.eta)
+        with attached(self.backbone.network, mine):
+            for progress in run(state, denoiser, walk.plan, solver_, everything):
+                state = progress.state
+                if callback is not None and callback(progress) is False:
+                    raise Cancelled(
+                        f"stopped after move {progress.move.number + 1} of {len(walk.plan)}"
+                    )
+        return self._finish(record, state.latents, clean, latents)
+
+    def _finish(
+        self, record: Record, found: Latents, clean: Mapping[str, Tensor], given_: Latents
+    ) -> Output:
+        """Decode what was generated; a branch that was given and held is returned as it came."""
+        pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
+        for branch, value in found.items():
+            if branch in record.generated:
+                pictures[branch], latents[branch] = self.backbone.decode(value), value
+            else:
+                pictures[branch] = clean[branch].expand(len(value), -1, -1, -1)
+                latents[branch] = given_[branch]
+        depths = {
+            b for b, one in self.adapters.items() if one.adapter.config.kind.startswith("depth")
+        }
+        return Output(pictures, latents, record, frozenset(depths))
+
+    def _encode(self, pictures: Tensor, count: int) -> Tensor:
+        return self.backbone.encode(pictures).expand(count, -1, -1, -1)
+
+    def _prompts(self, record: Record, names: tuple[str, ...]) -> Prompts:
+        """Every branch's prompt; a condition's has its adapter's trigger words in front."""
+        triggers = {b: self.adapters[b].adapter.config.trigger for b in names if b in self.adapters}
+        positive = {
+            branch: self.backbone.encode_prompts(
+                [triggers.get(branch, "") + prompt for prompt in record.prompts]
+            )
+            for branch in names
+        }
+        negative = self.backbone.encode_prompts([record.negative_prompt])
+        return {"positive": positive, "negative": dict.fromkeys(names, negative)}
+
+    def _pairings(
+        self, names: tuple[str, ...], fixed: frozenset[str], held: Held | None
+    ) -> list[Pairing]:
+        """The image with each condition; held branches of a known role look at nothing."""
+        if "image" not in names:
+            return []
+        pairings: list[Pairing] = []
+        for branch in names:
+            if branch in self.adapters:
+                roles = self.adapters[branch].adapter.config.roles
+                deaf = {
+                    b
+                    for b, role in (("image", "image_held"), (branch, "condition_held"))
+                    if b in fixed and (held == "one_way" or (held is None and role in roles))
+                }
+                pairings.append(Pairing(branch, "image", branch, deaf=frozenset(deaf)))
+        return pairings
+
+
+@dataclass(frozen=True)
+class Task:
+    """The settings that a task takes where the caller names none; `noise` is a given image's."""
+
+    estimates: bool
+    num_inference_steps: int
+    guidance_scale: float
+    condition_guidance: float
+    noise: float
+
+
+def _default(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
+
+
+def _adapter(where: str) -> JointAdapter:
+    """An embedded adapter by name, a folder, a hub id, or `repo:subfolder`."""
+    embedded = EMBEDDED / "adapters" / where
+    if embedded.is_dir():
+        return JointAdapter.from_pretrained(embedded)
+    if Path(where).is_dir():
+        return JointAdapter.from_pretrained(Path(where))
+    repo, _, subfolder = where.partition(":")
+    if "/" not in repo:
+        names = sorted(path.name for path in (EMBEDDED / "adapters").glob("*"))
+        raise ValueError(
+            f"no adapter {where!r}: embedded are {', '.join(names) or 'none'}; else give a folder, "
+            "a hub id 'owner/name', or 'owner/name:subfolder'"
+        )
+    return JointAdapter.from_pretrained(repo, subfolder=subfolder or None)
+
+
+def _add_lora(backbone: Backbone, path: str, scale: float, name: str) -> None:
+    """Put an ordinary LoRA of the network on it; it acts in joint attention too."""
+    if not path.endswith(".safetensors") and Path(path).is_file():
+        raise ValueError(f"{path} is not a safetensors file; a LoRA is not loaded from a pickle")
+    backbone.network.load_lora_adapter(path, adapter_name=name, use_safetensors=True)
+    known = list(backbone.network.peft_config)
+    backbone.network.set_adapters(known, [1.0] * (len(known) - 1) + [scale])

@@ -1,0 +1,104 @@
+"""What a run returns: every branch, its seeds and its settings."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from unicond.pictures.depth import write_depth
+from unicond.pictures.files import PictureError, check_output_folder
+from unicond.pictures.metadata import read_settings, write_png
+from unicond.pictures.reading import to_pil
+from unicond.request import Record
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """The branches of a run; `out.image`, `out.depth`, ... are lists of PIL images, one a sample.
+
+    Args:
+        pictures: {branch: (B, 3, H, W) in [-1, 1]}.
+        latents: {branch: (B, C, h, w)}.
+        record: what was asked for.
+        depths: the branches that show depth: they are saved as 16-bit PNG and `.npy` too.
+    """
+
+    pictures: Mapping[str, Tensor]
+    latents: Mapping[str, Tensor]
+    record: Record
+    depths: frozenset[str] = frozenset()
+
+    def __getattr__(self, branch: str) -> list[Image.Image]:
+        """The pictures of a branch by its name."""
+        pictures: Mapping[str, Tensor] = object.__getattribute__(self, "pictures")
+        if branch not in pictures:
+            raise AttributeError(f"no branch {branch!r} in this result; it has {sorted(pictures)}")
+        return [to_pil(picture) for picture in pictures[branch]]
+
+    def __len__(self) -> int:
+        return len(self.record.seeds)
+
+    def _repr_png_(self) -> bytes:
+        """All branches side by side, a row a sample: how a notebook shows it."""
+        rows = torch.cat([torch.cat(list(rows), -2) for rows in self.pictures.values()], -1)
+        buffer = io.BytesIO()
+        to_pil(rows).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write every generated branch of every sample, with the settings inside each PNG.
+
+        Files are called `<seed>_<branch>.png`; depth branches are also written as
+        `<seed>_<branch>_16bit.png` and `.npy`, inverse depth in [0, 1].
+
+        Returns:
+            The paths of all files.
+        """
+        target = check_output_folder(folder)
+        paths: list[Path] = []
+        for branch in self.record.generated:
+            for sample, (seed, picture) in enumerate(
+                zip(self.record.seeds, self.pictures[branch], strict=True)
+            ):
+                settings = self.settings(branch, sample)
+                paths.append(write_png(picture, target / f"{seed}_{branch}.png", settings))
+                if branch in self.depths:
+                    values = (picture.mean(0) + 1) / 2
+                    paths += write_depth(values, target / f"{seed}_{branch}_16bit.png")
+        return paths
+
+    def settings(self, branch: str, sample: int) -> Mapping[str, object]:
+        """What goes into the PNG of one picture: its own prompt and seed, and the whole record."""
+        record = self.record
+        return {
+            "prompt": record.prompts[sample],
+            "negative_prompt": record.negative_prompt,
+            "num_inference_steps": record.num_inference_steps,
+            "solver": record.solver,
+            "guidance_scale": record.guidance_scale,
+            "seed": record.seeds[sample],
+            "branch": branch,
+            "sample": sample,
+            "record": asdict(record),
+        }
+
+
+def read_record(path: str | Path) -> Record:
+    """The record inside a PNG that unicond made.
+
+    Raises:
+        PictureError: the PNG has none, or it is damaged or of another version.
+    """
+    settings = read_settings(path)
+    try:
+        return TypeAdapter(Record).validate_python(settings.get("record"))
+    except ValidationError as error:
+        raise PictureError(
+            f"the settings in {path} are not complete ({error.error_count()} fields): it was made "
+            "by another version of unicond, or changed"
+        ) from error

@@ -1,0 +1,171 @@
+"""What a caller gives, made into tensors and settings: the whole of input checking before a run.
+
+What is given conditions; what is left out is generated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unicond.pictures.checks import check_prompt, check_seed
+from unicond.pictures.decoding import Source as Picture
+from unicond.pictures.depth import DepthKind
+from unicond.pictures.fitting import Policy
+
+Held = Literal["one_way", "two_way"]
+Sampling = Literal["unicond", "released"]
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A picture that conditions a run, wholly or in part.
+
+    Args:
+        picture: path, PIL image, array, or tensor (3, H, W) in [-1, 1]; or a list (or a tensor
+            (B, 3, H, W)) of one a sample.
+        mask: where it is known: 1 (white) known, 0 (black) free, soft values blend; None is
+            everywhere.
+        noise: time in [0, 1] up to which it is coarse. The branch starts there and is lowered; with
+            a mask, the known part is replaced only while the branch is at `t >= noise`. None is
+            exact, but for the little noise that the base's defaults put on an image to estimate
+            from.
+        hold: keep the branch at `noise` instead of lowering it.
+        kind: how a depth file is to be read: `"near-white"`, `"near-black"` or `"metric"`.
+        fit: how a picture of another aspect is brought to size: `"crop"`, `"pad"`,
+            `"stretch"`, or `"keep"` (refuse).
+        invert: the mask is white where to generate (other tools' inpainting files).
+
+    Raises:
+        ValueError: noise outside [0, 1], or a mask on a branch that is held.
+    """
+
+    picture: Picture | Sequence[Picture]
+    mask: Picture | None = None
+    noise: float | None = None
+    hold: bool = False
+    kind: DepthKind = "near-white"
+    fit: Policy = "crop"
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.level <= 1.0:
+            raise ValueError(
+                f"noise {self.noise} is outside [0, 1]: 0 gives the picture exactly, 1 nothing of "
+                f"it"
+            )
+        if self.mask is not None and self.hold:
+            raise ValueError(
+                "a held branch does not move, so that a mask on it frees nothing: drop hold or mask"
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the branch does not move at all."""
+        return self.mask is None and (self.level == 0 or self.hold)
+
+    @property
+    def start(self) -> float:
+        """The time at which the branch starts."""
+        return 1.0 if self.mask is not None else self.level
+
+    @property
+    def level(self) -> float:
+        """`noise`, as a number."""
+        return 0.0 if self.noise is None else self.noise
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a branch was given, for the record: enough to find its files again and to see a change.
+
+    Args:
+        files: path and sha256 of each of its pictures; empty if it was given from memory.
+        mask: of its mask, likewise; None without a mask.
+    """
+
+    files: tuple[Mapping[str, str], ...]
+    mask: tuple[Mapping[str, str], ...] | None
+    noise: float | None
+    hold: bool
+    kind: DepthKind
+    fit: Policy
+    invert: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything that a run was asked for: written into its pictures, and read by `rerun`.
+
+    Args:
+        adapters: {branch: what its adapter was loaded by}.
+        seeds: one a sample.
+        size: (height, width) in pixels.
+        generated: the branches that were made.
+        branches: all branches of the run, in their order.
+        given: {branch: how it was given}.
+        mechanisms: names of the caller's own mechanisms; with any, a picture cannot be made again
+            from its record alone.
+    """
+
+    base: str
+    adapters: Mapping[str, str]
+    loras: Mapping[str, float]
+    dtype: str
+    prompts: tuple[str, ...]
+    negative_prompt: str
+    seeds: tuple[int, ...]
+    size: tuple[int, int]
+    branches: tuple[str, ...]
+    generated: tuple[str, ...]
+    given: Mapping[str, Source]
+    num_inference_steps: int
+    solver: str
+    eta: float | None
+    guidance_scale: float
+    condition_guidance: float
+    joint_scale: float
+    held: Held | None
+    sampling: Sampling
+    mechanisms: tuple[str, ...] = field(default=())
+
+
+def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
+    """The prompt of every sample.
+
+    Raises:
+        ValueError: a list of another length than the batch, or a prompt that is no text or too
+            long.
+    """
+    prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
+    if len(prompts) != count:
+        raise ValueError(
+            f"{len(prompts)} prompts were given for {count} samples; give one, or {count}"
+        )
+    return tuple(check_prompt(text) for text in prompts)
+
+
+def seeds_of(
+    seed: int | Sequence[int], count: int | None, lists: Mapping[str, int]
+) -> tuple[int, ...]:
+    """The seeds of a run, one a sample.
+
+    Args:
+        seed: one, or one a sample.
+        count: how many samples; None follows the other arguments.
+        lists: {argument: its length} of the arguments that may be given one a sample.
+
+    Raises:
+        ValueError: the arguments ask for different numbers of samples.
+    """
+    asked = {name: length for name, length in lists.items() if length != 1}
+    if not isinstance(seed, int):
+        asked["seed"] = len(seed)
+    if count is not None:
+        asked["count"] = count
+    if len(set(asked.values())) > 1:
+        raise ValueError(f"the arguments ask for different numbers of samples: {asked}")
+    number = next(iter(asked.values()), 1)
+    if number < 1:
+        raise ValueError(f"{next(iter(asked))} asks for {number} samples; it must be at least 1")
+    seeds = range(seed, seed + number) if isinstance(seed, int) else seed
+    return tuple(check_seed(each) for each in seeds)

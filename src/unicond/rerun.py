@@ -1,0 +1,62 @@
+"""Make a picture again from the record inside it."""
+
+from unicond.model import Callback, Model
+from unicond.output import Output
+from unicond.pictures.files import check_fingerprint
+from unicond.request import Given, Record, Source
+
+
+def repeat(model: Model, record: Record, callback: Callback | None = None) -> Output:
+    """Run a model as a record says.
+
+    Args:
+        model: the base and adapters that the record names.
+        record: from a picture.
+        callback: called after each move.
+
+    Raises:
+        ValueError: a given picture came from memory, is missing or has changed, or the run used
+            mechanisms of the caller's own.
+    """
+    if record.mechanisms:
+        raise ValueError(
+            f"this picture was made with {', '.join(record.mechanisms)}, which a record does not "
+            "hold: call the model with them"
+        )
+    given = {branch: _given(branch, source) for branch, source in record.given.items()}
+    return model(
+        record.prompts,
+        negative_prompt=record.negative_prompt,
+        seed=record.seeds,
+        size=record.size,
+        branches=record.branches,
+        num_inference_steps=record.num_inference_steps,
+        solver=record.solver,
+        eta=record.eta,
+        guidance_scale=record.guidance_scale,
+        condition_guidance=record.condition_guidance,
+        joint_scale=record.joint_scale,
+        held=record.held,
+        sampling=record.sampling,
+        callback=callback,
+        **given,  # pyright: ignore[reportArgumentType] (names are branches)
+    )
+
+
+def _given(branch: str, source: Source) -> Given:
+    if not source.files or source.mask == ():
+        raise ValueError(
+            f"the {branch} of this run was given from memory, not from a file: it cannot be found "
+            f"again"
+        )
+    pictures = [str(check_fingerprint(recorded)) for recorded in source.files]
+    masks = [str(check_fingerprint(recorded)) for recorded in source.mask or ()]
+    return Given(
+        pictures[0] if len(pictures) == 1 else pictures,
+        mask=masks[0] if masks else None,
+        noise=source.noise,
+        hold=source.hold,
+        kind=source.kind,
+        fit=source.fit,
+        invert=source.invert,
+    )
