@@ -65,7 +65,7 @@ def run_case(case, tensors, network, adapters):
         for key in ("noise", "image_latents", "latent_mask")
     }
     latents = {
-        name: released.start(
+        name: start_of(
             schedule, solver, times, row, split["noise"][name], split["image_latents"][name]
         )
         for name, row in zip(names, rows[0], strict=True)
@@ -95,6 +95,13 @@ def run_case(case, tensors, network, adapters):
     with torch.no_grad(), attached(network, used):
         steps = list(run(state, denoiser, plan, named(solver, eta), [*guidance, *parts]))
     return names, schedule, steps
+
+
+def start_of(schedule, solver, times, index, noise, clean):
+    alpha, sigma = schedule.alpha(times[index]), schedule.sigma(times[index])
+    if index > 0:
+        return alpha * clean + sigma * noise
+    return sigma * noise if solver.startswith("euler") else noise
 
 
 def split_branches(tensor, names):

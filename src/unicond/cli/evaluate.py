@@ -1,4 +1,4 @@
-"""`unicond evaluate`: tables of measured numbers, each by one command; a rerun goes on where it stopped."""
+"""`unicond evaluate`: tables of measured numbers; a rerun goes on where one was interrupted."""
 
 import sys
 from pathlib import Path

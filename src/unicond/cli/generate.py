@@ -63,23 +63,14 @@ def generate(
     files = dict(pairs(give or [], "--give"))
     files |= {b: str(p) for b, p in (("image", image), ("depth", depth)) if p is not None}
     masks = dict(pairs(mask or [], "--mask"))
-    coarse = {b: number(r, "--noise") for b, r in pairs(noise or [], "--noise")}
-    for flag, named in (("--mask", masks), ("--noise", coarse)):
-        for branch in named:
-            if branch not in files:
-                raise ValueError(
-                    f"{flag} {branch}=...: no picture of {branch!r} is given beside it"
-                )
+    levels = {b: number(r, "--noise") for b, r in pairs(noise or [], "--noise")}
+    for flag, named in (("--mask", masks), ("--noise", levels)):
+        for branch in named.keys() - files.keys():
+            raise ValueError(f"{flag} {branch}=...: no picture of {branch!r} is given beside it")
+    kind, policy = cast(DepthKind, depth_kind), cast(Policy, fit)
     conditions = {
-        branch: Given(
-            path,
-            mask=masks.get(branch),
-            noise=coarse.get(branch),
-            kind=cast(DepthKind, depth_kind),
-            fit=cast(Policy, fit),
-            invert=mask_invert,
-        )
-        for branch, path in files.items()
+        b: Given(path, masks.get(b), levels.get(b), False, kind, policy, mask_invert)
+        for b, path in files.items()
     }
     loras = {path: number(scale, "--lora") for path, scale in pairs(lora or [], "--lora", ":")}
     model = load_model(base, adapter, device, dtype, loras)

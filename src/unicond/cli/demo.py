@@ -1,0 +1,38 @@
+"""`unicond demo`: the main job on the embedded model, in a minute."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
+    base: Annotated[str, typer.Option(help="'mini', or a folder like it.")] = "mini",
+    adapter: Annotated[str, typer.Option(help="A depth adapter of the base.")] = "depth",
+    probes: Annotated[Path | None, typer.Option(help="Folder of other probes.")] = None,
+) -> None:
+    """One model, every direction: depth to image, image to depth, both from text, and between."""
+    from unicond.cli.running import load_model
+    from unicond.demo import run_demo
+    from unicond.evaluation.judge import load_judge
+    from unicond.pictures.files import check_output_folder
+
+    check_output_folder(out)
+    console, began = Console(stderr=True), time.perf_counter()
+    model, judge = load_model(base, [adapter], None, "float32"), load_judge(probes)
+    with console.status("sampling") as status:
+        parts, path = run_demo(
+            model, judge, out, lambda what, n, of: status.update(f"{what} ({n + 1} of {of})")
+        )
+    table = Table(title="One model, every direction")
+    table.add_column("part")
+    table.add_column("measured")
+    table.add_column("value", justify="right")
+    for part in parts:
+        table.add_row(part.name, part.measure, f"{part.value:.3f}")
+    Console().print(table)
+    typer.echo(f"{time.perf_counter() - began:.0f} s. Look at {path} (its parts: {out / 'parts'}/)")
