@@ -47,9 +47,9 @@ def test_leaving_branches_out_is_plain_text_to_image(tiny, tiny_base):
 
 
 def test_it_is_diffusers_pipeline_without_conditions(tiny_base):
-    """Same seed, same prompt, DDIM: the same picture as diffusers' own pipeline, but for the last step.
+    """Same seed, same prompt, DDIM: the same latents as diffusers' own pipeline.
 
-    diffusers ends at model index 0 (`set_alpha_to_one=False`), we at t = 0.
+    SD's scheduler ends at model index 0 (`set_alpha_to_one=False`), we at t = 0: set alike here.
     """
     import diffusers
 
@@ -117,7 +117,7 @@ def test_a_known_part_is_kept(tiny, picture):
 
 
 def test_a_given_image_is_noised_a_little_to_estimate_from(tiny, picture):
-    """The default puts the base's `estimation_noise` on it, an explicit 0 none; it comes back whole."""
+    """By default `estimation_noise` is put on it, by an explicit 0 none; it comes back whole."""
     default = tiny(image=picture, branches=["depth"])
     exact = tiny(image=unicond.given(picture, noise=0.0), branches=["depth"])
     assert not torch.equal(default.latents["depth"], exact.latents["depth"])
@@ -143,7 +143,7 @@ def test_callbacks_see_every_move_and_can_cancel(tiny):
     tiny("a dog", branches=["image"], callback=lambda progress: seen.append(progress.move.number))
     assert seen == [0, 1, 2]
     with pytest.raises(unicond.Cancelled, match="stopped after move 1 of 3"):
-        tiny("a dog", branches=["image"], callback=lambda progress: False)
+        tiny("a dog", branches=["image"], callback=lambda _: False)
 
 
 def test_saved_pictures_can_be_made_again(tiny, depth_file, tmp_path):
@@ -204,8 +204,8 @@ def test_noise_out_of_range(picture, noise):
 
 
 def test_nothing_left_to_generate(tiny, picture):
+    given = unicond.given(picture, noise=0.0)
     with pytest.raises(ValueError, match="nothing to generate"):
-        given = unicond.given(picture, noise=0.0)
         tiny(image=given, depth=picture, id=picture)
 
 

@@ -47,6 +47,9 @@ def size_of(
         sample_size: side that the base was trained on.
         multiple: sides must be multiples of it.
 
+    Returns:
+        (height, width) in pixels.
+
     Raises:
         PictureError: the latents cannot hold the size; the message says which they can.
     """
@@ -74,6 +77,9 @@ def known_part(given: Given, size: tuple[int, int], latents: Tensor) -> Tensor:
         given: with a mask, of the given picture's proportions.
         size: (height, width) of the run, in pixels.
         latents: (B, C, h, w).
+
+    Returns:
+        (1, 1, h, w) in [0, 1].
 
     Raises:
         PictureError: the mask cannot be read, knows nothing, or leaves nothing free.

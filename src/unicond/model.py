@@ -78,6 +78,9 @@ def load(
         dtype: of the denoising network.
         loras: {file or folder or hub id: scale} of ordinary LoRAs of the network.
 
+    Returns:
+        The model, in evaluation mode, its parameters frozen.
+
     Raises:
         ValueError: something cannot be found or does not fit; the message says what is there.
     """
@@ -166,6 +169,9 @@ class Model:
             mechanisms: further conditioning methods, outermost first.
             callback: called after each move; False cancels.
             **pictures: {branch: picture or `given(...)`}.
+
+        Returns:
+            Every branch of the run; what was given and held comes back as it was.
 
         Raises:
             ValueError: what was asked does not fit together; raised before the network runs.

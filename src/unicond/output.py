@@ -58,6 +58,9 @@ class Output:
 
         Returns:
             The paths of all files.
+
+        Args:
+            folder: made if missing.
         """
         target = check_output_folder(folder)
         paths: list[Path] = []
@@ -90,6 +93,12 @@ class Output:
 
 def read_record(path: str | Path) -> Record:
     """The record inside a PNG that unicond made.
+
+    Args:
+        path: of the PNG.
+
+    Returns:
+        The record of the run that made it.
 
     Raises:
         PictureError: the PNG has none, or it is damaged or of another version.

@@ -132,6 +132,13 @@ class Record:
 def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
     """The prompt of every sample.
 
+    Args:
+        prompt: one, or one a sample.
+        count: of samples.
+
+    Returns:
+        `count` prompts.
+
     Raises:
         ValueError: a list of another length than the batch, or a prompt that is no text or too
             long.
@@ -153,6 +160,9 @@ def seeds_of(
         seed: one, or one a sample.
         count: how many samples; None follows the other arguments.
         lists: {argument: its length} of the arguments that may be given one a sample.
+
+    Returns:
+        One seed a sample; a single seed counts up.
 
     Raises:
         ValueError: the arguments ask for different numbers of samples.

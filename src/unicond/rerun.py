@@ -14,6 +14,9 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         record: from a picture.
         callback: called after each move.
 
+    Returns:
+        What the run returned then.
+
     Raises:
         ValueError: a given picture came from memory, is missing or has changed, or the run used
             mechanisms of the caller's own.

@@ -41,6 +41,14 @@ def walk(
 ) -> Walk:
     """The walk of a request.
 
+    Args:
+        schedule: of the base.
+        record: what was asked.
+        conditions: {branch: how it is given}.
+
+    Returns:
+        The plan, and what goes with it.
+
     Raises:
         ValueError: nothing is left to generate, or the published setting on a flow model.
     """

@@ -38,6 +38,9 @@ def sheet(lines: Sequence[Line], height: int | None = None, rows: int = 2) -> Im
         height: every picture is brought to it, in its own proportions; None leaves sizes alone.
         rows: of text that a caption may take; longer ones end in dots.
 
+    Returns:
+        The whole sheet on white.
+
     Raises:
         ValueError: no pictures, or captions of another number than the pictures.
     """

@@ -44,6 +44,9 @@ def run(
         mechanisms: conditioning methods; the first is the outermost around the denoiser and the
             first to revise.
 
+    Yields:
+        The move, the state it led to, and the predictions, after each move.
+
     Raises:
         ValueError: the plan does not start where the state is.
     """

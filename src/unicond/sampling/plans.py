@@ -19,6 +19,9 @@ def path(times: Mapping[str, Sequence[float]]) -> list[Move]:
     Args:
         times: {branch: (n + 1) times}; all of one length.
 
+    Returns:
+        One move fewer than there are times.
+
     Raises:
         ValueError: the lengths differ, or a time is outside [0, 1].
     """
@@ -49,6 +52,9 @@ def descend(
         hold: branches that keep their start time.
         end: where the falling branches end; 0 is clean.
 
+    Returns:
+        One move a time.
+
     Raises:
         ValueError: no branch falls, or a start is outside [0, 1].
     """
@@ -73,6 +79,9 @@ def segments(corners: Sequence[Times], moves: Sequence[int]) -> list[Move]:
     Args:
         corners: times of all branches at n + 1 points.
         moves: how many equal moves each of the n lines is cut into.
+
+    Returns:
+        `sum(moves)` moves.
 
     Raises:
         ValueError: the numbers of corners and lines do not fit, or a line has no move.

@@ -67,6 +67,9 @@ def from_output(
         sigma: noise scale of the input; at 0 the input itself is the clean image.
         prediction_type: what `output` means.
 
+    Returns:
+        x0 and eps, float as the inputs.
+
     Raises:
         ValueError: `"eps"` at alpha = 0, where it says nothing about x0.
     """

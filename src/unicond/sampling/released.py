@@ -9,7 +9,6 @@ stepped once, by the last move. Ours hold a clean branch exactly and need none o
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from torch import Tensor
 
 from unicond.sampling.plans import Plan, path
 from unicond.sampling.schedules import DiscreteSchedule
@@ -27,6 +26,9 @@ def parse(segments: Sequence[Segment], num_inference_steps: int) -> list[tuple[i
     Args:
         segments: for each segment one `(from, to)` in [0, 1] a branch.
         num_inference_steps: length of the list of timesteps.
+
+    Returns:
+        A row an iteration, an index a branch.
 
     Raises:
         ValueError: a segment does not begin where the last ended (all branches are checked).
@@ -62,6 +64,9 @@ def plan(
         branches: names, in the order of the rows' columns.
         times: of the model indices, descending.
         end: where the index after the last leads (see `end_of`).
+
+    Returns:
+        A move a row.
     """
     grid = [*times, end]
     closing = [step + 1 for step in rows[-1]]
@@ -95,32 +100,8 @@ END_INDEX: Mapping[str, int] = {
 }
 
 
-def start(
-    schedule: DiscreteSchedule,
-    solver: str,
-    times: Sequence[float],
-    index: int,
-    noise: Tensor,
-    clean: Tensor,
-) -> Tensor:
-    """A branch's latents at its first index: pure noise at index 0, else the noised picture.
-
-    Args:
-        schedule: of the model.
-        solver: its name; Euler starts at `init_noise_sigma`, `sigma z` here, the others at z.
-        times: of the model indices.
-        index: where the branch starts.
-        noise: (B, C, H, W), z.
-        clean: (B, C, H, W), the picture's latents.
-    """
-    alpha, sigma = schedule.alpha(times[index]), schedule.sigma(times[index])
-    if index > 0:
-        return alpha * clean + sigma * noise
-    return sigma * noise if solver.startswith("euler") else noise
-
-
 def levels(times: Sequence[float]) -> Mapping[float, float]:
-    """{t: level} of the known part under a mask: the next index even where held, clean at the last."""
+    """{t: level} of a masked part: the next index even where held, clean at the last."""
     return dict(zip(times, [*times[1:], 0.0], strict=True))
 
 

@@ -48,6 +48,14 @@ class DDIM:
     def step(self, predict: Predict, state: State, move: Move) -> tuple[State, Predictions]:
         """One call; noise is drawn only where it is used.
 
+        Args:
+            predict: the conditioned denoiser.
+            state: at `move.t`.
+            move: where to go.
+
+        Returns:
+            The state at `move.s`, and the predictions made at `move.t`.
+
         Raises:
             ValueError: a branch moves up while eta > 0.
         """
@@ -177,6 +185,9 @@ def named(name: str, eta: float | None = None) -> Solver:
     Args:
         name: a key of `SOLVERS`.
         eta: replaces the noise scale of `"ddim"`; other names fix it.
+
+    Returns:
+        The solver.
 
     Raises:
         ValueError: unknown name, or an eta for a solver that has none.

@@ -1,0 +1,123 @@
+"""The commands on the tiny base: what they write, what they print, and how they refuse."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from unicond.cli import app, main
+
+RUNNER = CliRunner()
+GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
+
+
+@pytest.fixture
+def depth_file(tmp_path):
+    path = tmp_path / "depth.png"
+    Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).save(path)
+    return path
+
+
+@pytest.fixture
+def run(tiny_base, tmp_path, monkeypatch):
+    """Run a command in an empty folder; the base and its adapter are added where it takes them."""
+    monkeypatch.chdir(tmp_path)
+    depth = str(tiny_base.parent / "depth")
+    shutil.copytree(GOLDEN / "weights" / "depth", depth, dirs_exist_ok=True)
+
+    def call(*arguments, model=True):
+        extra = ["--base", str(tiny_base), "--adapter", depth] if model else []
+        return RUNNER.invoke(app, [*map(str, arguments), *extra])
+
+    return call
+
+
+def test_generate_inspect_rerun(run, depth_file, tmp_path):
+    made = run(
+        "generate", "--prompt", "a dog", "--depth", depth_file, "--seed", "7-8", "--only", "image"
+    )
+    assert made.exit_code == 0, made.output
+    paths = [tmp_path / line for line in made.stdout.split()]
+    assert [path.name for path in paths] == ["7_image.png", "8_image.png"]
+    shown = run("inspect", paths[1], model=False)
+    settings = json.loads(shown.stdout)
+    assert settings["seed"] == 8
+    assert settings["record"]["given"]["depth"]["files"][0]["path"] == str(depth_file)
+    again = run("rerun", paths[1], "--out", "again", model=False)
+    assert again.exit_code == 0, again.output
+    for name in ("7_image.png", "8_image.png"):
+        one, two = Image.open(tmp_path / "out" / name), Image.open(tmp_path / "again" / name)
+        assert np.array_equal(np.asarray(one), np.asarray(two))
+
+
+def test_estimation_writes_depth_for_other_programs(run, depth_file, tmp_path):
+    image = tmp_path / "image.png"
+    Image.open(depth_file).convert("RGB").save(image)
+    made = run("generate", "--image", image)
+    assert made.exit_code == 0, made.output
+    names = {line.split("/")[-1] for line in made.stdout.split()}
+    assert names == {"0_depth.png", "0_depth_16bit.png", "0_depth_16bit.npy"}
+
+
+def test_noise_mask_and_size(run, depth_file, tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    arguments = ["--depth", depth_file, "--noise", "depth=0.4", "--mask", "depth=mask.png"]
+    made = run("generate", *arguments, "--size", "64x96", "--count", 2, "--steps", 2)
+    assert made.exit_code == 0, made.output
+    assert Image.open(tmp_path / "out" / "1_image.png").size == (96, 64)
+
+
+def test_info_prints_shares(run):
+    shown = run("info")
+    assert shown.exit_code == 0, shown.output
+    assert "792,964" in shown.stdout
+    assert "adapter depth" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--depth-kind", "colourful"], "--depth-kind 'colourful' is not one of near-white"),
+        (["--noise", "depth=much"], "--noise: 'much' is not a number"),
+        (["--noise", "depth"], "--noise 'depth' is not of the form NAME=VALUE"),
+        (["--noise", "depth=0.5"], "no picture of 'depth' is given beside it"),
+        (["--size", "wide"], "--size 'wide' is not SIDE or HEIGHTxWIDTH"),
+        (["--seed", "9-2"], "9-2"),
+        (["--dtype", "int8"], "--dtype 'int8' is not one of float32, bfloat16, float16"),
+        (["--device", "cuda:7"], "--device 'cuda:7' cannot be used"),
+        (
+            ["--lora", "style.safetensors"],
+            "--lora 'style.safetensors' is not of the form NAME:VALUE",
+        ),
+        (["--give", "pose=nowhere.png"], "nowhere.png"),
+        (["--out", "/proc/none"], "/proc/none"),
+    ],
+)
+def test_bad_options_are_one_line(run, arguments, message):
+    refused = run("generate", *arguments)
+    assert isinstance(refused.exception, ValueError)
+    assert message in str(refused.exception)
+
+
+def test_the_program_ends_without_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["unicond", "inspect", "nowhere.png"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert "Traceback" not in error
+
+
+def test_help_is_quick_and_needs_no_torch():
+    """The commands load their heavy parts only when they run."""
+    code = "import sys, unicond.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
