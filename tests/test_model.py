@@ -219,3 +219,27 @@ def test_bases_that_are_none(tmp_path):
 def test_adapters_that_are_none(tiny_base):
     with pytest.raises(ValueError, match="no adapter 'sketchy': embedded are"):
         unicond.load(tiny_base, ["sketchy"])
+
+
+def test_conditioning_scales_weigh_each_condition(tiny, picture):
+    """0.0 is the pair switched off, as if the adapter had no joint attention."""
+    arguments = {"prompt": "a dog", "depth": picture, "branches": ["image"], "seed": 2}
+    one = tiny(**arguments).latents["image"]
+    off = tiny(**arguments, conditioning_scale={"depth": 0.0}).latents["image"]
+    half = tiny(**arguments, conditioning_scale={"depth": (0.5, 1.0)}).latents["image"]
+    plain = tiny("a dog", branches=["image"], seed=2).latents["image"]
+    assert torch.allclose(off, plain, atol=1e-4)
+    assert not torch.allclose(half, one, atol=1e-3)
+    with pytest.raises(ValueError, match="conditioning_scale names 'pose'"):
+        tiny(**arguments, conditioning_scale={"pose": 1.0})
+    with pytest.raises(ValueError, match="held one-way, so that it receives nothing"):
+        tiny(**arguments, conditioning_scale={"depth": (0.5, 1.0)}, held="one_way")
+
+
+def test_a_held_branch_of_an_unknown_role_is_two_way(tiny, picture):
+    """The published adapters know no held role; `held` overrides, and changes the picture."""
+    arguments = {"prompt": "a dog", "depth": picture, "branches": ["image"], "seed": 2}
+    default = tiny(**arguments).latents["image"]
+    assert torch.equal(default, tiny(**arguments, held="two_way").latents["image"])
+    one_way = tiny(**arguments, held="one_way").latents["image"]
+    assert not torch.allclose(default, one_way, atol=1e-4)

@@ -22,6 +22,9 @@ def read_given(given: Given, kind: str | None) -> list[Tensor]:
         given: one picture, or one a sample.
         kind: what the branch shows (`JointConfig.kind`); depth maps are read as such, tensors as
             the pictures that they are.
+
+    Returns:
+        One a picture, at their own sizes.
     """
     depth = kind is not None and kind.startswith("depth")
     return [

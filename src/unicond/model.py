@@ -32,8 +32,10 @@ from unicond.request import (
     Policy,
     Record,
     Sampling,
+    Scale,
     one_a_sample,
     seeds_of,
+    weights_of,
 )
 from unicond.sampling import plans
 from unicond.sampling.loop import Progress, run
@@ -140,6 +142,7 @@ class Model:
         guidance_scale: float | None = None,
         condition_guidance: float | None = None,
         joint_scale: float = 1.0,
+        conditioning_scale: Mapping[str, Scale] | None = None,
         held: Held | None = None,
         sampling: Sampling = "unicond",
         mechanisms: Sequence[Mechanism] = (),
@@ -163,6 +166,8 @@ class Model:
             guidance_scale: of text; 1.0 is the conditional model alone.
             condition_guidance: of what is given; 0.0 is off.
             joint_scale: weight of joint attention; 0.0 is off.
+            conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y) for what the
+                image and what the condition receives}; 0.0 switches the pair off, default 1.0.
             held: how a held branch acts; default one-way where the adapter was trained for it.
             sampling: `"released"` walks as UniCon's published pipeline does (see
                 `sampling.released`).
@@ -210,6 +215,7 @@ class Model:
             guidance_scale=_default(guidance_scale, task.guidance_scale),
             condition_guidance=_default(condition_guidance, task.condition_guidance),
             joint_scale=joint_scale,
+            conditioning_scale=weights_of(conditioning_scale or {}, list(kinds)),
             held=held,
             sampling=sampling,
             mechanisms=tuple(type(mechanism).__name__ for mechanism in mechanisms),
@@ -262,7 +268,7 @@ class Model:
         denoiser = NetworkDenoiser(
             self.backbone.network,
             self._prompts(record, names),
-            self._pairings(names, plans.held(walk.plan), record.held),
+            self._pairings(record, plans.held(walk.plan)),
             record.joint_scale,
         )
         mine = {b: self.adapters[b].adapter for b in names if b in self.adapters}
@@ -308,22 +314,24 @@ class Model:
         negative = self.backbone.encode_prompts([record.negative_prompt])
         return {"positive": positive, "negative": dict.fromkeys(names, negative)}
 
-    def _pairings(
-        self, names: tuple[str, ...], fixed: frozenset[str], held: Held | None
-    ) -> list[Pairing]:
+    def _pairings(self, record: Record, fixed: frozenset[str]) -> list[Pairing]:
         """The image with each condition; held branches of a known role look at nothing."""
-        if "image" not in names:
+        if "image" not in record.branches:
             return []
         pairings: list[Pairing] = []
-        for branch in names:
-            if branch in self.adapters:
-                roles = self.adapters[branch].adapter.config.roles
-                deaf = {
-                    b
-                    for b, role in (("image", "image_held"), (branch, "condition_held"))
-                    if b in fixed and (held == "one_way" or (held is None and role in roles))
-                }
-                pairings.append(Pairing(branch, "image", branch, deaf=frozenset(deaf)))
+        for branch in record.branches:
+            weights = record.conditioning_scale.get(branch, (1.0, 1.0))
+            if branch not in self.adapters or weights == (0.0, 0.0):
+                continue
+            roles, held = self.adapters[branch].adapter.config.roles, record.held
+            deaf = {
+                b
+                for b, role in (("image", "image_held"), (branch, "condition_held"))
+                if b in fixed and (held == "one_way" or (held is None and role in roles))
+            }
+            if held == "one_way" and branch in deaf:
+                _check_deaf(branch, weights)
+            pairings.append(Pairing(branch, "image", branch, *weights, deaf=frozenset(deaf)))
         return pairings
 
 
@@ -336,6 +344,15 @@ class Task:
     guidance_scale: float
     condition_guidance: float
     noise: float
+
+
+def _check_deaf(branch: str, weights: tuple[float, float]) -> None:
+    if weights[1] > 0 and weights[0] != weights[1]:
+        raise ValueError(
+            f"{branch!r} is held one-way, so that it receives nothing, but w_y is {weights[1]}; "
+            f"give "
+            "(w_x, 0.0), or held='two_way'"
+        )
 
 
 def _default(value: _T | None, default: _T) -> _T:

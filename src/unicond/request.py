@@ -14,6 +14,8 @@ from unicond.pictures.fitting import Policy
 
 Held = Literal["one_way", "two_way"]
 Sampling = Literal["unicond", "released"]
+Weights = tuple[float, float]
+Scale = float | Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,7 @@ class Record:
         generated: the branches that were made.
         branches: all branches of the run, in their order.
         given: {branch: how it was given}.
+        conditioning_scale: {branch: (w_x, w_y)} where they are not 1.
         mechanisms: names of the caller's own mechanisms; with any, a picture cannot be made again
             from its record alone.
     """
@@ -124,6 +127,7 @@ class Record:
     guidance_scale: float
     condition_guidance: float
     joint_scale: float
+    conditioning_scale: Mapping[str, tuple[float, float]]
     held: Held | None
     sampling: Sampling
     mechanisms: tuple[str, ...] = field(default=())
@@ -149,6 +153,29 @@ def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
             f"{len(prompts)} prompts were given for {count} samples; give one, or {count}"
         )
     return tuple(check_prompt(text) for text in prompts)
+
+
+def weights_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str, Weights]:
+    """The weights `(w_x, w_y)` of formula (8) that a caller gives.
+
+    Args:
+        scales: {branch: one number for both, or the two}.
+        branches: the condition branches of the run.
+
+    Returns:
+        {branch: (w_x, w_y)}.
+
+    Raises:
+        ValueError: a branch that is not a condition of this run.
+    """
+    for branch in scales:
+        if branch not in branches:
+            raise ValueError(
+                f"conditioning_scale names {branch!r}; the conditions of this run are "
+                f"{', '.join(branches) or 'none'}"
+            )
+    pairs = {b: (s, s) if isinstance(s, int | float) else s for b, s in scales.items()}
+    return {branch: (float(x), float(y)) for branch, (x, y) in pairs.items()}
 
 
 def seeds_of(

@@ -39,6 +39,7 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         guidance_scale=record.guidance_scale,
         condition_guidance=record.condition_guidance,
         joint_scale=record.joint_scale,
+        conditioning_scale=record.conditioning_scale,
         held=record.held,
         sampling=record.sampling,
         callback=callback,

@@ -29,6 +29,3 @@ def main() -> None:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
         typer.secho(f"Error: {error}{notes}", fg="red", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("Interrupted. Nothing half-written was left.", fg="yellow", err=True)
-        sys.exit(130)

@@ -13,7 +13,7 @@ def generate(
     base: Annotated[str, typer.Option(help="'mini', a folder, or a hub id.")] = "mini",
     adapter: Annotated[
         list[str] | None,
-        typer.Option(help="Name, folder, hub id or repo:subfolder; repeat. Default: depth."),
+        typer.Option(help="Name, folder, hub id, repo:subfolder, or BRANCH=one of these; repeat."),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="A given image.")] = None,
     depth: Annotated[Path | None, typer.Option(help="A given depth map.")] = None,
@@ -45,6 +45,9 @@ def generate(
     eta: Annotated[float | None, typer.Option(help="Noise of the ddim solver, 0 to 1.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
     condition_guidance: Annotated[float | None, typer.Option(help="0 is off.")] = None,
+    conditioning_scale: Annotated[
+        list[str] | None, typer.Option(help="BRANCH=WEIGHT of its joint attention; repeat.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     lora: Annotated[list[str] | None, typer.Option(help="FILE:SCALE; repeat.")] = None,
@@ -63,7 +66,7 @@ def generate(
     files = dict(pairs(give or [], "--give"))
     files |= {b: str(p) for b, p in (("image", image), ("depth", depth)) if p is not None}
     masks = dict(pairs(mask or [], "--mask"))
-    levels = {b: number(r, "--noise") for b, r in pairs(noise or [], "--noise")}
+    levels = dict(numbers(noise, "--noise"))
     for flag, named in (("--mask", masks), ("--noise", levels)):
         for branch in named.keys() - files.keys():
             raise ValueError(f"{flag} {branch}=...: no picture of {branch!r} is given beside it")
@@ -72,7 +75,7 @@ def generate(
         b: Given(path, masks.get(b), levels.get(b), False, kind, policy, mask_invert)
         for b, path in files.items()
     }
-    loras = {path: number(scale, "--lora") for path, scale in pairs(lora or [], "--lora", ":")}
+    loras = dict(numbers(lora, "--lora", ":"))
     model = load_model(base, adapter, device, dtype, loras)
     seeds = parse_seeds(seed)
     with progress_bar("sampling") as callback:
@@ -88,6 +91,7 @@ def generate(
             eta=eta,
             guidance_scale=guidance,
             condition_guidance=condition_guidance,
+            conditioning_scale=dict(numbers(conditioning_scale, "--conditioning-scale")),
             callback=callback,
             **conditions,  # pyright: ignore[reportArgumentType] (names are branches)
         )
@@ -105,12 +109,15 @@ def pairs(values: list[str], flag: str, mark: str = "=") -> list[tuple[str, str]
     return found
 
 
-def number(text: str, flag: str) -> float:
-    """The number that an option gives."""
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{flag}: {text!r} is not a number") from None
+def numbers(values: list[str] | None, flag: str, mark: str = "=") -> list[tuple[str, float]]:
+    """`NAME=NUMBER` options as pairs."""
+    found: list[tuple[str, float]] = []
+    for name, text in pairs(values or [], flag, mark):
+        try:
+            found.append((name, float(text)))
+        except ValueError:
+            raise ValueError(f"{flag}: {text!r} is not a number") from None
+    return found
 
 
 def check_one_of(text: str, allowed: tuple[str, ...], flag: str) -> None:

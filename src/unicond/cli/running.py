@@ -42,10 +42,12 @@ def load_model(
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"--device {device!r} cannot be used: {error}") from None
     chosen = adapters if adapters is not None else (["depth"] if base == "mini" else [])
+    renamed = dict(name.split("=", 1) for name in chosen if "=" in name)
+    if renamed and len(renamed) < len(chosen):
+        raise ValueError(f"--adapter: give all as BRANCH=ADAPTER, or none; got {', '.join(chosen)}")
+    found = renamed or [name for name in chosen if name != "none"]
     with Console(stderr=True).status(f"loading {base}"):
-        return load(
-            base, [name for name in chosen if name != "none"], device, getattr(torch, dtype), loras
-        )
+        return load(base, found, device, getattr(torch, dtype), loras)
 
 
 @contextmanager
