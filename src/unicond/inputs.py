@@ -2,31 +2,75 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from unicond.backbones.stable_diffusion import Backbone
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import read_depth
 from unicond.pictures.files import PictureError, fingerprint
-from unicond.pictures.fitting import Policy, allowed_size, check_size, fit, resized
+from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit, resized
 from unicond.pictures.masks import read_mask
 from unicond.pictures.reading import read_picture
 from unicond.request import Given, Source
 
 
-def read_given(given: Given, kind: str | None) -> list[Tensor]:
-    """The pictures of a branch, each (3, H, W) in [-1, 1] at its own size.
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Everything given, read and brought to size.
 
     Args:
-        given: one picture, or one a sample.
-        kind: what the branch shows (`JointConfig.kind`); depth maps are read as such, tensors as
-            the pictures that they are.
+        given: {branch: how}.
+        pictures: {branch: (B or 1, 3, H, W) in [-1, 1]}.
+        masks: {branch: (1, 1, h, w) in [0, 1] at the latents' size, 1 is known}.
+        size: (H, W) of the run, in pixels.
+    """
+
+    given: Mapping[str, Given]
+    pictures: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    size: Size
+
+
+def read_inputs(
+    given: Mapping[str, Given],
+    kinds: Mapping[str, str],
+    size: int | Size | None,
+    backbone: Backbone,
+) -> Inputs:
+    """Read all that is given, before anything runs.
+
+    Args:
+        given: {branch: how}.
+        kinds: {branch: what it shows (`JointConfig.kind`)}.
+        size: what the caller asks for.
+        backbone: says which sizes can be.
 
     Returns:
-        One a picture, at their own sizes.
+        The pictures and masks.
+
+    Raises:
+        PictureError: a file cannot be read, or does not fit.
     """
-    depth = kind is not None and kind.startswith("depth")
+    raw = {b: _read(known, kinds.get(b)) for b, known in given.items()}
+    goal = size_of(size, raw, backbone.sample_size, backbone.multiple)
+    pictures = {b: _fitted(rows, goal, given[b].fit, kinds.get(b)) for b, rows in raw.items()}
+    masks = {
+        branch: _mask(known, raw[branch][0], goal, backbone.factor)
+        for branch, known in given.items()
+        if known.mask is not None
+    }
+    return Inputs(given, pictures, masks, goal)
+
+
+def _read(given: Given, kind: str | None) -> list[Tensor]:
+    """The pictures of a branch, each (3, H, W) in [-1, 1] at its own size.
+
+    Depth maps are read as such; tensors as the pictures that they are.
+    """
+    depth = is_depth(kind)
     return [
         read_depth(source, given.kind)
         if depth and not isinstance(source, Tensor)
@@ -35,12 +79,17 @@ def read_given(given: Given, kind: str | None) -> list[Tensor]:
     ]
 
 
+def is_depth(kind: str | None) -> bool:
+    """Whether a branch of this `JointConfig.kind` shows depth."""
+    return kind is not None and kind.startswith("depth")
+
+
 def size_of(
-    size: int | tuple[int, int] | None,
+    size: int | Size | None,
     pictures: Mapping[str, Sequence[Tensor]],
     sample_size: int,
     multiple: int,
-) -> tuple[int, int]:
+) -> Size:
     """The (height, width) of a run.
 
     Args:
@@ -68,35 +117,24 @@ def size_of(
     return sample_size, sample_size
 
 
-def fitted(pictures: Sequence[Tensor], size: tuple[int, int], policy: Policy) -> Tensor:
-    """(B, 3, H, W): the pictures of a branch at the run's size."""
-    return torch.stack([fit(picture, size, policy=policy) for picture in pictures])
+def _fitted(pictures: Sequence[Tensor], size: Size, policy: Policy, kind: str | None) -> Tensor:
+    """The pictures of a branch at the run's size, (B, 3, H, W); depth does not overshoot."""
+    resample = "linear" if is_depth(kind) else "smooth"
+    fits = [fit(picture, size, policy=policy, resample=resample) for picture in pictures]
+    return torch.stack(fits)
 
 
-def known_part(given: Given, size: tuple[int, int], latents: Tensor) -> Tensor:
-    """The mask of a branch at the latents' size, (1, 1, h, w), 1 is known.
-
-    Args:
-        given: with a mask, of the given picture's proportions.
-        size: (height, width) of the run, in pixels.
-        latents: (B, C, h, w).
-
-    Returns:
-        (1, 1, h, w) in [0, 1].
-
-    Raises:
-        PictureError: the mask cannot be read, knows nothing, or leaves nothing free.
-    """
+def _mask(given: Given, picture: Tensor, size: Size, factor: int) -> Tensor:
+    """The mask of a branch at the latents' size, (1, 1, h, w), 1 is known."""
     assert given.mask is not None
-    mask = read_mask(given.mask, invert=given.invert)
+    mask = read_mask(given.mask, (picture.shape[-2], picture.shape[-1]), given.invert)
     whole = fit(mask, size, policy=given.fit, resample="nearest", fill=0.0)
-    height, width = latents.shape[-2:]
-    small = resized(whole, (height, width), "nearest")[None].to(latents)
+    small = resized(whole, (size[0] // factor, size[1] // factor), "nearest")[None]
     if small.amin() == 1 or small.amax() == 0:
         what = "everything" if small.amin() == 1 else "nothing"
         raise PictureError(
-            f"at the latents' {height} x {width} the mask knows {what}: a latent is "
-            f"{size[0] // height} pixels wide; draw the mask larger"
+            f"at the latents' size, {tuple(small.shape[-2:])}, the mask knows {what}: a latent is "
+            f"{factor} pixels wide; draw the mask larger"
         )
     return small
 

@@ -20,7 +20,7 @@ from unicond.adapters.attach import attached, check_fit
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.stable_diffusion import EMBEDDED, Backbone
 from unicond.denoisers.network import NetworkDenoiser, Pairing, Prompts
-from unicond.inputs import fitted, read_given, size_of, source_of
+from unicond.inputs import Inputs, is_depth, read_inputs, source_of
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.output import Output
@@ -185,18 +185,15 @@ class Model:
         conditions = {b: p if isinstance(p, Given) else Given(p) for b, p in pictures.items()}
         names = self._branches(branches, conditions)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
-        raw = {b: read_given(known, kinds.get(b)) for b, known in conditions.items()}
-        size = size_of(size, raw, self.backbone.sample_size, self.backbone.multiple)
-        clean = {b: fitted(rows, size, conditions[b].fit) for b, rows in raw.items()}
-        lists = {b: len(picture) for b, picture in clean.items()}
+        task = self._task(conditions)
+        if task.estimates and conditions["image"].noise is None:
+            quiet = replace(conditions["image"], noise=task.noise, hold=task.noise > 0)
+            conditions["image"] = quiet
+        inputs = read_inputs(conditions, kinds, size, self.backbone)
+        lists = {b: len(picture) for b, picture in inputs.pictures.items()}
         if not isinstance(prompt, str):
             lists["prompt"] = len(prompt)
         seeds = seeds_of(seed, count, lists)
-        task = self._task(conditions)
-        if task.estimates and conditions["image"].noise is None:
-            conditions["image"] = replace(
-                conditions["image"], noise=task.noise, hold=task.noise > 0
-            )
         record = Record(
             base=self.backbone.name,
             adapters={b: self.adapters[b].source for b in names if b in self.adapters},
@@ -205,7 +202,7 @@ class Model:
             prompts=one_a_sample(prompt, len(seeds)),
             negative_prompt=one_a_sample(negative_prompt, 1)[0],
             seeds=seeds,
-            size=size,
+            size=inputs.size,
             branches=names,
             generated=tuple(b for b in names if b not in conditions or not conditions[b].fixed),
             given={b: source_of(g) for b, g in conditions.items()},
@@ -220,7 +217,7 @@ class Model:
             sampling=sampling,
             mechanisms=tuple(type(mechanism).__name__ for mechanism in mechanisms),
         )
-        return self._run(record, names, conditions, clean, mechanisms, callback)
+        return self._run(record, inputs, mechanisms, callback)
 
     def _task(self, conditions: Mapping[str, Given]) -> "Task":
         """The base's measured settings for what is asked: estimation where the image is fixed."""
@@ -251,16 +248,15 @@ class Model:
     def _run(
         self,
         record: Record,
-        names: tuple[str, ...],
-        conditions: Mapping[str, Given],
-        clean: Mapping[str, Tensor],
+        inputs: Inputs,
         mechanisms: Sequence[Mechanism],
         callback: Callback | None,
     ) -> Output:
-        walk = walks.walk(self.backbone.schedule, record, conditions)
-        latents = {b: self._encode(picture, len(record.seeds)) for b, picture in clean.items()}
-        state, noise = walks.start(walk, self.backbone, record, conditions, latents)
-        own = walks.replacements(walk, record, conditions, latents, noise)
+        names, given_ = record.branches, inputs.given
+        walk = walks.walk(self.backbone.schedule, record, given_)
+        latents = {b: self._encode(p, len(record.seeds)) for b, p in inputs.pictures.items()}
+        state, noise = walks.start(walk, self.backbone, record, given_, latents)
+        own = walks.replacements(walk, inputs, latents, noise)
         guidance = [
             ConditionGuidance(record.condition_guidance),
             ClassifierFree(record.guidance_scale),
@@ -281,7 +277,7 @@ class Model:
                     raise Cancelled(
                         f"stopped after move {progress.move.number + 1} of {len(walk.plan)}"
                     )
-        return self._finish(record, state.latents, clean, latents)
+        return self._finish(record, state.latents, inputs.pictures, latents)
 
     def _finish(
         self, record: Record, found: Latents, clean: Mapping[str, Tensor], given_: Latents
@@ -294,9 +290,7 @@ class Model:
             else:
                 pictures[branch] = clean[branch].expand(len(value), -1, -1, -1)
                 latents[branch] = given_[branch]
-        depths = {
-            b for b, one in self.adapters.items() if one.adapter.config.kind.startswith("depth")
-        }
+        depths = {b for b, one in self.adapters.items() if is_depth(one.adapter.config.kind)}
         return Output(pictures, latents, record, frozenset(depths))
 
     def _encode(self, pictures: Tensor, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unicond.backbones.stable_diffusion import Backbone
-from unicond.inputs import known_part
+from unicond.inputs import Inputs
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.request import Given, Record
 from unicond.sampling import plans, released
@@ -98,23 +98,16 @@ def start(
     return State(latents, times, backbone.schedule, source), noise
 
 
-def replacements(
-    walk: Walk,
-    record: Record,
-    conditions: Mapping[str, Given],
-    clean: Latents,
-    noise: Latents,
-) -> list[Mechanism]:
+def replacements(walk: Walk, inputs: Inputs, clean: Latents, noise: Latents) -> list[Mechanism]:
     """A replacement for every branch that is known in part; the published one keeps its noise."""
     return [
         Replacement(
             branch,
             clean[branch],
-            known_part(known, record.size, clean[branch]),
-            until=known.level,
+            mask,
+            until=inputs.given[branch].level,
             noise=noise[branch] if walk.levels is not None else None,
             levels=walk.levels,
         )
-        for branch, known in conditions.items()
-        if known.mask is not None
+        for branch, mask in inputs.masks.items()
     ]
