@@ -1,8 +1,32 @@
-"""UNIfied CONditional Diffusion: what you give conditions, what you leave out is generated."""
+"""UNIfied CONditional Diffusion: what you give conditions, what you leave out is generated.
 
-from unicond.model import Cancelled, Model, given, load
-from unicond.output import Output
-from unicond.request import Given
-from unicond.sampling.solvers import SOLVERS
+The public names load their modules when they are first used, so that `unicond --help` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unicond.loading import load
+    from unicond.model import Cancelled, Model, given
+    from unicond.output import Output
+    from unicond.request import Given
+    from unicond.sampling.solvers import SOLVERS
 
 __all__ = ["SOLVERS", "Cancelled", "Given", "Model", "Output", "given", "load"]
+
+_HOMES = {
+    "load": "unicond.loading",
+    "Cancelled": "unicond.model",
+    "Model": "unicond.model",
+    "given": "unicond.model",
+    "Output": "unicond.output",
+    "Given": "unicond.request",
+    "SOLVERS": "unicond.sampling.solvers",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unicond' has no attribute {name!r}; it has {__all__}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -9,16 +9,15 @@ follows from what is given.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from unicond import walks
-from unicond.adapters.attach import attached, check_fit
+from unicond.adapters.attach import attached
 from unicond.adapters.joint import JointAdapter
-from unicond.backbones.stable_diffusion import EMBEDDED, Backbone
+from unicond.backbones.stable_diffusion import Backbone
 from unicond.denoisers.network import NetworkDenoiser, Pairing, Prompts
 from unicond.inputs import Inputs, is_depth, read_inputs, source_of
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
@@ -61,48 +60,6 @@ def given(
 ) -> Given:
     """A picture that is given in part: coarse, masked, or held at a noise level (see `Given`)."""
     return Given(picture, mask, noise, hold, kind, fit, invert)
-
-
-def load(
-    base: str | Path = "mini",
-    adapters: Sequence[str | Path] | Mapping[str, str | Path] = (),
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    loras: Mapping[str, float] | None = None,
-) -> "Model":
-    """Load a base model and its adapters.
-
-    Args:
-        base: `"mini"`, a folder in diffusers' layout, or a hub id.
-        adapters: names of embedded adapters, folders, hub ids or `repo:subfolder`; or {branch: one
-            of these}, which renames the condition's branch.
-        device: where to run; CUDA where there is one, else the CPU.
-        dtype: of the denoising network.
-        loras: {file or folder or hub id: scale} of ordinary LoRAs of the network.
-
-    Returns:
-        The model, in evaluation mode, its parameters frozen.
-
-    Raises:
-        ValueError: something cannot be found or does not fit; the message says what is there.
-    """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = Backbone.from_pretrained(base, dtype, device)
-    for number, (path, scale) in enumerate((loras or {}).items()):
-        _add_lora(backbone, path, scale, f"lora_{number}")
-    named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
-    loaded: dict[str, Loaded] = {}
-    for key, path in named_adapters.items():
-        where = str(key if path is None else path)
-        adapter = _adapter(where).to(device)
-        branch = adapter.config.y if path is None else str(key)
-        if branch in loaded or branch == "image":
-            raise ValueError(
-                f"two branches would be called {branch!r}; give adapters as {{branch: path}}"
-            )
-        check_fit(backbone.network, where, adapter)
-        loaded[branch] = Loaded(where, adapter.requires_grad_(False).eval())
-    return Model(backbone, loaded, dict(loras or {}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,9 +195,8 @@ class Model:
         unknown = sorted(wanted - set(known))
         if unknown:
             raise ValueError(
-                f"no branch {unknown[0]!r} in this model; it has {', '.join(known)}. Conditions "
-                f"come "
-                "with adapters: unicond.load(base, adapters=[...])"
+                f"no branch {unknown[0]!r} in this model; it has {', '.join(known)}. "
+                "Conditions come with adapters: unicond.load(base, adapters=[...])"
             )
         return tuple(branch for branch in known if branch in wanted)
 
@@ -351,29 +307,3 @@ def _check_deaf(branch: str, weights: tuple[float, float]) -> None:
 
 def _default(value: _T | None, default: _T) -> _T:
     return default if value is None else value
-
-
-def _adapter(where: str) -> JointAdapter:
-    """An embedded adapter by name, a folder, a hub id, or `repo:subfolder`."""
-    embedded = EMBEDDED / "adapters" / where
-    if embedded.is_dir():
-        return JointAdapter.from_pretrained(embedded)
-    if Path(where).is_dir():
-        return JointAdapter.from_pretrained(Path(where))
-    repo, _, subfolder = where.partition(":")
-    if "/" not in repo:
-        names = sorted(path.name for path in (EMBEDDED / "adapters").glob("*"))
-        raise ValueError(
-            f"no adapter {where!r}: embedded are {', '.join(names) or 'none'}; else give a folder, "
-            "a hub id 'owner/name', or 'owner/name:subfolder'"
-        )
-    return JointAdapter.from_pretrained(repo, subfolder=subfolder or None)
-
-
-def _add_lora(backbone: Backbone, path: str, scale: float, name: str) -> None:
-    """Put an ordinary LoRA of the network on it; it acts in joint attention too."""
-    if not path.endswith(".safetensors") and Path(path).is_file():
-        raise ValueError(f"{path} is not a safetensors file; a LoRA is not loaded from a pickle")
-    backbone.network.load_lora_adapter(path, adapter_name=name, use_safetensors=True)
-    known = list(backbone.network.peft_config)
-    backbone.network.set_adapters(known, [1.0] * (len(known) - 1) + [scale])

@@ -97,7 +97,8 @@ def test_info_prints_shares(run):
             ["--lora", "style.safetensors"],
             "--lora 'style.safetensors' is not of the form NAME:VALUE",
         ),
-        (["--give", "pose=nowhere.png"], "nowhere.png"),
+        (["--depth", "nowhere.png"], "nowhere.png"),
+        (["--give", "pose=x.png"], "no branch 'pose' in this model"),
         (["--out", "/proc/none"], "/proc/none"),
     ],
 )

@@ -82,6 +82,12 @@ class Backbone:
             ValueError: a part is missing, or only there as a pickle.
         """
         root = locate(base)
+        missing = [part for part in _PARTS if not (root / part).is_dir()]
+        if missing:
+            raise ValueError(
+                f"{base} cannot be read as a base model: it has no {' and no '.join(missing)}. "
+                f"A base is a folder in diffusers' layout: {', '.join(_PARTS)}"
+            )
         where = str(root)
         try:
             unet = UNet2DConditionModel.from_pretrained(

@@ -83,12 +83,11 @@ class NetworkDenoiser:
         branches = tuple(state.latents)
         batch = len(next(iter(state.latents.values())))
         rows = Rows(variants, branches, batch, joint_scale=self.joint_scale)
-        device = next(iter(state.latents.values())).device
         names = dict.fromkeys(pairing.adapter for pairing in self.pairings)
-        pairs = {name: self._pairs(rows, name, device) for name in names}
+        pairs = {name: self._pairs(rows, name) for name in names}
         return Rows(variants, branches, batch, pairs, self.joint_scale)
 
-    def _pairs(self, rows: Rows, adapter: str, device: torch.device) -> Pairs:
+    def _pairs(self, rows: Rows, adapter: str) -> Pairs:
         columns: list[tuple[int, int, float, float, bool, bool]] = []
         mine = [pairing for pairing in self.pairings if pairing.adapter == adapter]
         for (i, variant), pairing in product(enumerate(rows.variants), mine):
@@ -100,7 +99,7 @@ class NetworkDenoiser:
                 for b in range(rows.batch)
             ]
         x, y, weight_x, weight_y, hears_x, hears_y = (
-            torch.tensor(column, device=device) for column in zip(*columns, strict=True)
+            torch.tensor(column) for column in zip(*columns, strict=True)
         )
         return Pairs(x, y, weight_x, weight_y, hears_x, hears_y)
 

@@ -33,7 +33,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one adapter in a batch of rows; all tensors have shape (P,).
+    """The pairs of one adapter in a batch of rows; all tensors have shape (P,), on the CPU.
 
     Args:
         x: row of each pair's image.

@@ -1,0 +1,114 @@
+"""What is known about a joint adapter beside its weights: `adapter_config.json`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Literal, get_args
+
+PostJoint = Literal["conv", "conv_fuse"]
+Role = Literal["two_way", "condition_held", "image_held"]
+
+TYPE = "unicond.joint"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointConfig:
+    """Everything about a joint adapter that its weights do not say.
+
+    Args:
+        x: name of the image branch.
+        y: name of the condition branch.
+        kind: what the condition shows: "depth", "edge", "pose", "id", ...
+        rank: of the LoRA `xy` and `yx`, at least 1.
+        y_rank: of the y-LoRA on the condition's own attention; 0 is none.
+        post_joint: `"conv_fuse"` mixes image and condition token by token (aligned pairs), `"conv"`
+            projects each apart (loosely related pairs).
+        roles: what it was trained for: `"two_way"` (both branches move and look at each other),
+            `"condition_held"` and `"image_held"` (that branch is fixed and looks at nothing).
+        trigger: words put in front of the condition's prompt, with their separator.
+        base: the network that it was made for: a Hub id or a name, with a hash where one is known.
+
+    Raises:
+        ValueError: a field is outside of what is allowed.
+    """
+
+    x: str = "image"
+    y: str = "depth"
+    kind: str = "depth"
+    rank: int = 64
+    y_rank: int = 64
+    post_joint: PostJoint = "conv_fuse"
+    roles: tuple[Role, ...] = ("two_way",)
+    trigger: str = ""
+    base: str = "unknown"
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("rank", 1), ("y_rank", 0)):
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise ValueError(
+                    f"{name} is {value!r}; it must be an integer of at least {minimum}"
+                )
+        for name in ("x", "y", "kind", "base", "trigger"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or (not value and name != "trigger"):
+                raise ValueError(f"{name} is {value!r}; it must be a text that is not empty")
+        if self.x == self.y:
+            raise ValueError(f"x and y are both {self.x!r}; an adapter joins two branches")
+        if self.post_joint not in get_args(PostJoint):
+            raise ValueError(
+                f"post_joint is {self.post_joint!r}; allowed are {get_args(PostJoint)}"
+            )
+        known = get_args(Role)
+        roles: object = self.roles
+        if not isinstance(roles, tuple) or not roles or len({*roles}) < len(roles):
+            raise ValueError(f"roles are {roles!r}; give a tuple of some of {known}, each once")
+        if {*roles} - {*known}:
+            raise ValueError(f"roles are {roles!r}; allowed are {known}")
+
+    def to_json(self) -> str:
+        """The content of `adapter_config.json`."""
+        return json.dumps({"type": TYPE, "format": FORMAT, **asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "JointConfig":
+        """Read the content of `adapter_config.json`.
+
+        Args:
+            text: the file's content.
+            source: where it came from, for messages.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ValueError: it is not JSON, not of a joint adapter, of a newer format, or a field is
+                unknown, missing or wrong.
+        """
+        try:
+            content: object = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source} is not JSON: {error}") from error
+        if not isinstance(content, Mapping) or content.get("type") != TYPE:
+            what = "a peft adapter" if "peft_type" in text else "something else"
+            raise ValueError(
+                f"{source} describes {what}, not a joint adapter (its type is not {TYPE!r})"
+            )
+        if content.get("format") != FORMAT:
+            raise ValueError(f"{source} has format {content.get('format')!r}; this is {FORMAT}")
+        values = {
+            str(key): value for key, value in content.items() if key not in ("type", "format")
+        }
+        expected = {field.name for field in fields(cls)}
+        if values.keys() != expected:
+            raise ValueError(
+                f"{source}: unknown fields {sorted(values.keys() - expected)}, "
+                f"missing fields {sorted(expected - values.keys())}"
+            )
+        if not isinstance(values["roles"], list):
+            raise ValueError(f"{source}: roles are {values['roles']!r}; they must be a list")
+        try:
+            return cls(**{**values, "roles": tuple(values["roles"])})
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error

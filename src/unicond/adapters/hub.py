@@ -1,0 +1,208 @@
+"""Adapters as folders and as repositories on the Hugging Face Hub.
+
+A folder holds `adapter_config.json` (what the weights do not say), `adapter_model.safetensors` (the
+weights) and `README.md` (the card: data, command, scores, licence).
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unicond.adapters import released
+from unicond.adapters.config import JointConfig
+
+CONFIG_FILE = "adapter_config.json"
+MODEL_FILE = "adapter_model.safetensors"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a reader must know of an adapter's making.
+
+    Args:
+        data: what it was trained on.
+        command: the command that trained it.
+        scores: {metric: value}, with the command that measured them among `command`'s lines.
+        licence: as the Hub writes it, for example "apache-2.0".
+    """
+
+    data: str = "not stated"
+    command: str = "not stated"
+    scores: Mapping[str, float | str] = field(default_factory=dict[str, float | str])
+    licence: str = "unknown"
+
+    def render(self, config: JointConfig) -> str:
+        """The text of `README.md`."""
+        is_repo = re.fullmatch(r"[\w.-]+/[\w.-]+", config.base)
+        scores = [f"| {name} | {value} |" for name, value in self.scores.items()]
+        return "\n".join(
+            [
+                "---",
+                "library_name: unicond",
+                f"license: {self.licence}",
+                *([f"base_model: {config.base}"] if is_repo else []),
+                f"tags: [unicond, joint-adapter, {config.kind}]",
+                "---",
+                "",
+                f"# Joint adapter: {config.x} and {config.y}",
+                "",
+                f"Made for `{config.base}`. Of `{config.x}` and `{config.y}`, what you give "
+                "conditions, what you leave out is generated.",
+                "",
+                "```python",
+                "import unicond",
+                f'model = unicond.load("{config.base}", adapters=["<this folder or repository>"])',
+                "```",
+                "",
+                f"- rank {config.rank}, y-LoRA rank {config.y_rank}, {config.post_joint}",
+                f"- roles: {', '.join(config.roles)}",
+                f"- trigger words: `{config.trigger}`",
+                "",
+                "## Data",
+                "",
+                self.data,
+                "",
+                "## Command",
+                "",
+                "```",
+                self.command,
+                "```",
+                "",
+                "## Scores",
+                "",
+                *(["| metric | value |", "|---|---|", *scores] if scores else ["Not measured."]),
+                "",
+            ]
+        )
+
+
+def write(
+    folder: Path,
+    config: JointConfig,
+    values: Mapping[str, Tensor],
+    card: Card | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Write an adapter's files, each under a temporary name first; the configuration comes last.
+
+    Args:
+        folder: created where missing.
+        config: what the weights do not say.
+        values: {parameter name: weight}.
+        card: None keeps a card that is there already.
+        dtype: of the file; as the weights are where None.
+
+    Raises:
+        ValueError: a weight is not finite (in `dtype`).
+    """
+    stored = {
+        name: value.detach().to("cpu", dtype or value.dtype).contiguous()
+        for name, value in values.items()
+    }
+    for name, value in stored.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{name} holds values that are not finite in {value.dtype}: not saved")
+    folder.mkdir(parents=True, exist_ok=True)
+    _put(folder / MODEL_FILE, lambda path: save_file(stored, path, metadata={"format": "pt"}))
+    if card is not None or not (folder / CARD_FILE).exists():
+        text = (card or Card()).render(config)
+        _put(folder / CARD_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    _put(folder / CONFIG_FILE, lambda path: path.write_text(config.to_json(), encoding="utf-8"))
+
+
+def _put(path: Path, save: Callable[[Path], object]) -> None:
+    """Save under a temporary name, then rename: a reader never sees half a file."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read(
+    source: str | Path, subfolder: str | None, revision: str | None, kind: str | None
+) -> tuple[JointConfig, Mapping[str, Tensor]]:
+    """Read an adapter of either layout from a folder or the Hub.
+
+    Args:
+        source: a folder, or the id of a repository.
+        subfolder: inside of it.
+        revision: of the repository.
+        kind: of the condition, for released folders whose name does not tell.
+
+    Returns:
+        The configuration and {parameter name: weight}.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name, or a file is missing.
+        ValueError: a file cannot be read.
+    """
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        root = _download(str(source), subfolder, revision)
+    folder = root / subfolder if subfolder else root
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{source} has no folder {subfolder!r}")
+    if (folder / CONFIG_FILE).is_file():
+        path = folder / CONFIG_FILE
+        config = JointConfig.from_json(path.read_text(encoding="utf-8"), str(path))
+        return config, released.load_tensors(folder / MODEL_FILE)
+    if released.is_released(folder):
+        return released.read(folder, kind)
+    found = sorted(path.name for path in folder.iterdir())[:8]
+    raise FileNotFoundError(
+        f"{folder} is no joint adapter: it has neither {CONFIG_FILE} nor model.pth of the released "
+        f"layout, but {found}"
+    )
+
+
+def _download(repo_id: str, subfolder: str | None, revision: str | None) -> Path:
+    names = (CONFIG_FILE, MODEL_FILE, "model.pth", "*_lora/*.safetensors")
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    patterns = [prefix + name for name in names]
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{repo_id!r} is not a folder here, and could not be had from the Hugging Face Hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+
+
+def push(
+    repo_id: str,
+    config: JointConfig,
+    values: Mapping[str, Tensor],
+    card: Card | None,
+    dtype: torch.dtype | None,
+    private: bool | None,
+) -> str:
+    """Upload an adapter to the Hub in one commit.
+
+    Args:
+        repo_id: created where missing.
+        config: what the weights do not say.
+        values: {parameter name: weight}.
+        card: what the README says.
+        dtype: of the file.
+        private: of a new repository; None is the account's default.
+
+    Returns:
+        The address of the commit.
+    """
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), config, values, card, dtype)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder))

@@ -1,0 +1,135 @@
+"""Where an adapter acts in one network call: from `Rows` to index tensors, once a call.
+
+The attention layers of a network all act on the same rows. A `Router` is shared by the processors
+of one attachment and works out the indices when the first layer of a call asks for them.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unicond.sampling.rows import Pairs, Rows, current
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pairs that are computed together: alike in who hears, and with no row twice on either side.
+
+    Distinct rows make the sums independent of the order in which a GPU adds.
+
+    Args:
+        x: (P,) rows of the images.
+        y: (P,) rows of the conditions.
+        scale_x: (P, 1, 1) float32, `joint_scale * w_x`.
+        scale_y: (P, 1, 1) float32, `joint_scale * w_y`.
+        hears_x: whether these image rows look at their conditions.
+        hears_y: whether these condition rows look at their images.
+    """
+
+    x: Tensor
+    y: Tensor
+    scale_x: Tensor
+    scale_y: Tensor
+    hears_x: bool
+    hears_y: bool
+
+
+@dataclass(frozen=True)
+class Route:
+    """The rows of one adapter.
+
+    Args:
+        groups: its pairs in which something is heard at a weight that is not zero.
+        y: (R,) all rows that are a condition, each once: where y-LoRA acts, heard or not.
+    """
+
+    groups: tuple[Group, ...]
+    y: Tensor
+
+
+class Router:
+    """Routes of the rows that are current, worked out once for all layers.
+
+    Args:
+        adapters: names of the adapters that are attached.
+    """
+
+    def __init__(self, adapters: Collection[str]) -> None:
+        self._adapters = frozenset(adapters)
+        self._last: tuple[Rows, torch.device, Mapping[str, Route]] | None = None
+
+    def routes(self, batch: int, device: torch.device) -> Mapping[str, Route]:
+        """{adapter: its route} in the call that is running; empty outside of `Rows.active()`.
+
+        Args:
+            batch: rows that the attention layer sees.
+            device: of its activations.
+
+        Returns:
+            {adapter: its route}, for the adapters with pairs.
+
+        Raises:
+            ValueError: the current rows are not those of this batch, or name an adapter that is not
+                attached.
+        """
+        rows = current()
+        if rows is None:
+            return {}
+        if len(rows) != batch:
+            raise ValueError(f"the batch has {batch} rows, but the current `Rows` has {len(rows)}")
+        last = self._last
+        if last is None or last[0] is not rows or last[1] != device:
+            # Indices made in inference mode could not be saved for a later call's gradient.
+            with torch.inference_mode(False):
+                last = (rows, device, self._build(rows, device))
+            self._last = last
+        return last[2]
+
+    def _build(self, rows: Rows, device: torch.device) -> Mapping[str, Route]:
+        unknown = sorted(rows.pairs.keys() - self._adapters)
+        if unknown:
+            raise ValueError(
+                f"no adapter {unknown[0]!r} is attached; there are {sorted(self._adapters)}"
+            )
+        return {
+            name: build_route(pairs, len(rows), rows.joint_scale, device)
+            for name, pairs in rows.pairs.items()
+            if len(pairs.x)
+        }
+
+
+def build_route(pairs: Pairs, rows: int, joint_scale: float, device: torch.device) -> Route:
+    """Group the pairs of one adapter.
+
+    Args:
+        pairs: of one adapter.
+        rows: how many there are, for a check.
+        joint_scale: weight of every joint attention; at 0 nobody hears.
+        device: for the index tensors.
+
+    Returns:
+        The groups, and the rows where y-LoRA acts.
+
+    Raises:
+        ValueError: a pair names a row that does not exist.
+    """
+    members: dict[tuple[bool, bool, int, int], list[int]] = {}
+    seen: Counter[tuple[str, int]] = Counter()
+    columns = (pairs.x, pairs.y, pairs.weight_x, pairs.weight_y, pairs.hears_x, pairs.hears_y)
+    for i, (x, y, w_x, w_y, hears_x, hears_y) in enumerate(
+        zip(*(column.tolist() for column in columns), strict=True)
+    ):
+        if not (0 <= x < rows and 0 <= y < rows):
+            raise ValueError(f"pair {i} is of rows {x} and {y}, but there are {rows} rows")
+        if joint_scale != 0 and ((hears_x and w_x != 0) or (hears_y and w_y != 0)):
+            members.setdefault((hears_x, hears_y, seen["x", x], seen["y", y]), []).append(i)
+            seen.update([("x", x), ("y", y)])
+    groups: list[Group] = []
+    for (hears_x, hears_y, _, _), indices in members.items():
+        x, y, w_x, w_y = (column[indices].to(device) for column in columns[:4])
+        scale_x, scale_y = (joint_scale * w.float()[:, None, None] for w in (w_x, w_y))
+        groups.append(Group(x, y, scale_x, scale_y, hears_x, hears_y))
+    return Route(tuple(groups), pairs.y.unique().to(device))

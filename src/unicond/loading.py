@@ -1,0 +1,89 @@
+"""Loading a model: a base, its adapters, and ordinary LoRAs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loras
+from safetensors import SafetensorError
+
+from unicond.adapters.attach import check_fit
+from unicond.adapters.joint import JointAdapter
+from unicond.backbones.stable_diffusion import EMBEDDED, Backbone
+from unicond.model import Loaded, Model
+
+
+def load(
+    base: str | Path = "mini",
+    adapters: Sequence[str | Path] | Mapping[str, str | Path] = (),
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    loras: Mapping[str, float] | None = None,
+) -> Model:
+    """Load a base model and its adapters.
+
+    Args:
+        base: `"mini"`, a folder in diffusers' layout, or a hub id.
+        adapters: names of embedded adapters, folders, hub ids or `repo:subfolder`; or {branch: one
+            of these}, which renames the condition's branch.
+        device: where to run; CUDA where there is one, else the CPU.
+        dtype: of the denoising network.
+        loras: {file or folder or hub id: scale} of ordinary LoRAs of the network.
+
+    Returns:
+        The model, in evaluation mode, its parameters frozen.
+
+    Raises:
+        ValueError: something cannot be found or does not fit; the message says what is there.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backbone = Backbone.from_pretrained(base, dtype, device)
+    _add_loras(backbone, loras or {})
+    named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
+    loaded: dict[str, Loaded] = {}
+    for key, path in named_adapters.items():
+        where = str(key if path is None else path)
+        adapter = _adapter(where).to(device)
+        branch = adapter.config.y if path is None else str(key)
+        if branch in loaded or branch == "image":
+            raise ValueError(
+                f"two branches would be called {branch!r}; give adapters as {{branch: path}}"
+            )
+        check_fit(backbone.network, where, adapter)
+        loaded[branch] = Loaded(where, adapter.requires_grad_(False).eval())
+    return Model(backbone, loaded, dict(loras or {}))
+
+
+def _adapter(where: str) -> JointAdapter:
+    """An embedded adapter by name, a folder, a hub id, or `repo:subfolder`."""
+    embedded = EMBEDDED / "adapters" / where
+    if embedded.is_dir():
+        return JointAdapter.from_pretrained(embedded)
+    if Path(where).is_dir():
+        return JointAdapter.from_pretrained(Path(where))
+    repo, _, subfolder = where.partition(":")
+    if "/" not in repo:
+        names = sorted(path.name for path in (EMBEDDED / "adapters").glob("*"))
+        raise ValueError(
+            f"no adapter {where!r}: embedded are {', '.join(names) or 'none'}; else give a folder, "
+            "a hub id 'owner/name', or 'owner/name:subfolder'"
+        )
+    return JointAdapter.from_pretrained(repo, subfolder=subfolder or None)
+
+
+def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:
+    """Put ordinary LoRAs of the network on it; they act in joint attention too."""
+    names = [f"lora_{number}" for number in range(len(loras))]
+    for name, path in zip(names, loras, strict=True):
+        if Path(path).is_file() and not path.endswith(".safetensors"):
+            raise ValueError(f"{path} is not a safetensors file; a LoRA is not unpickled")
+        try:
+            state, alphas = Loras.lora_state_dict(path, use_safetensors=True)[:2]
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read as a LoRA: {error}") from error
+        Loras.load_lora_into_unet(state, alphas, backbone.network, adapter_name=name)
+        if name not in getattr(backbone.network, "peft_config", {}):
+            first = next(iter(state), "nothing")
+            raise ValueError(f"{path} holds no LoRA of this network; its first key is {first!r}")
+    if names:
+        backbone.network.set_adapters(names, list(loras.values()))

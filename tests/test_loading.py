@@ -1,0 +1,121 @@
+"""Loading: dtypes, ordinary LoRAs, adapters of other bases, damaged files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+import unicond
+from unicond.adapters.config import JointConfig
+from unicond.adapters.joint import JointAdapter
+
+DEPTH = Path(__file__).parent / "golden" / "unicon" / "weights" / "depth"
+
+
+@pytest.fixture
+def lora(tiny_base, tmp_path):
+    """A LoRA of the network's self-attention, as diffusers saves it."""
+    network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
+    network.add_adapter(LoraConfig(r=2, target_modules=["attn1.to_q", "attn1.to_v"]))
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        f"unet.{name}": torch.randn(value.shape, generator=generator) * 0.3
+        for name, value in get_peft_model_state_dict(network).items()
+    }
+    path = tmp_path / "style.safetensors"
+    save_file(state, path)
+    return path
+
+
+def test_an_ordinary_lora_acts_by_its_scale_beside_an_adapter(tiny_base, lora):
+    picture = torch.zeros(3, 64, 64)
+    arguments = {"prompt": "a dog", "depth": picture, "branches": ["image"]}
+
+    def image(scale):
+        loras = None if scale is None else {str(lora): scale}
+        return unicond.load(tiny_base, {"depth": DEPTH}, loras=loras)(**arguments)
+
+    plain, off, on = image(None), image(0.0), image(1.0)
+    assert torch.allclose(plain.latents["image"], off.latents["image"], atol=1e-4)
+    assert not torch.allclose(plain.latents["image"], on.latents["image"], atol=1e-2)
+    assert on.record.loras == {str(lora): 1.0}
+
+
+def test_a_lora_that_is_a_pickle_is_refused(tiny_base, tmp_path):
+    path = tmp_path / "style.bin"
+    path.write_bytes(b"anything")
+    with pytest.raises(ValueError, match=r"style.bin is not a safetensors file"):
+        unicond.load(tiny_base, loras={str(path): 1.0})
+
+
+def test_a_lora_of_something_else_is_named(tiny_base, tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"transformer.blocks.0.lora_A.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(ValueError, match="holds no LoRA of this network; its first key is"):
+        unicond.load(tiny_base, loras={str(path): 1.0})
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="cannot be read as a LoRA"):
+        unicond.load(tiny_base, loras={str(path): 1.0})
+
+
+def test_half_precision_is_close(tiny_base):
+    adapters, picture = {"depth": DEPTH}, torch.zeros(3, 64, 64)
+    arguments = {"prompt": "a dog", "depth": picture, "branches": ["image"], "guidance_scale": 1.0}
+    full = unicond.load(tiny_base, adapters)(**arguments).latents["image"]
+    half = unicond.load(tiny_base, adapters, dtype=torch.bfloat16)(**arguments).latents["image"]
+    error = (full - half).std() / full.std()
+    assert error < 0.05, f"{error:.3f}"  # bfloat16 keeps 8 bits; three steps of a random network
+
+
+def test_an_adapter_of_another_base_is_refused(tiny_base):
+    with torch.device("meta"):
+        other = UNet2DConditionModel(
+            block_out_channels=(64, 64), sample_size=8, cross_attention_dim=32, norm_num_groups=8,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), layers_per_block=1,
+        )  # fmt: skip
+    adapter = JointAdapter.for_network(other, JointConfig(rank=2, y_rank=2, base="another"))
+    network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
+    from unicond.adapters.attach import check_fit
+
+    with pytest.raises(ValueError, match=r"'depth' was made for another network \(another\)"):
+        check_fit(network, "depth", adapter)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])
+def test_a_base_without_a_part_is_named(tiny_base, tmp_path, part):
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_base, folder)
+    shutil.rmtree(folder / part)
+    with pytest.raises(ValueError, match="cannot be read as a base model"):
+        unicond.load(folder)
+
+
+def test_damaged_weights_are_named(tiny_base, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_base, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read as a base model"):
+        unicond.load(folder)
+
+
+def test_defaults_come_from_the_base(tiny_base, tmp_path):
+    model = unicond.load(tiny_base)
+    assert model.backbone.defaults.num_inference_steps == 3
+    folder = tmp_path / "odd"
+    shutil.copytree(tiny_base, folder)
+    (folder / "unicond.json").write_text('{"num_inference_steps": "many"}')
+    with pytest.raises(ValueError, match="num_inference_steps"):
+        unicond.load(folder)
+
+
+def test_hub_ids_that_cannot_be_reached_are_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="nobody/nothing is neither a local folder nor a hub id"):
+        unicond.load("nobody/nothing")
