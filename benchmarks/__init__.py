@@ -1,0 +1,1 @@
+"""Ratios of times, each measured in one run: `python -m benchmarks`."""
