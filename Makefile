@@ -13,10 +13,10 @@ demo: $(STAMP)
 	$(BIN)/unicond demo
 
 test: lint types
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-all: lint types
-	$(BIN)/pytest -m ""
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m ""
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks
