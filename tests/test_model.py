@@ -7,6 +7,7 @@ from PIL import Image
 import unicond
 from unicond.output import read_record
 from unicond.rerun import repeat
+from unicond.sampling.noise import Generators
 
 SIDE = 64
 
@@ -243,3 +244,26 @@ def test_a_held_branch_of_an_unknown_role_is_two_way(tiny, picture):
     assert torch.equal(default, tiny(**arguments, held="two_way").latents["image"])
     one_way = tiny(**arguments, held="one_way").latents["image"]
     assert not torch.allclose(default, one_way, atol=1e-4)
+
+
+def test_a_coarse_start_is_the_picture_at_its_noise(tiny, picture):
+    """`alpha x0 + sigma z` with the branch's own stream."""
+    seen = []
+    schedule, level = tiny.backbone.schedule, 0.4
+    depth = unicond.given(picture, noise=level, hold=True)
+    tiny("a dog", depth=depth, branches=["image"], seed=1, callback=seen.append)
+    clean = tiny.backbone.encode(picture[None])
+    z = Generators([1], ("image", "depth")).draw("depth", clean)
+    want = schedule.alpha(level) * clean + schedule.sigma(level) * z
+    assert torch.allclose(seen[0].state.latents["depth"], want, atol=1e-6)
+
+
+def test_a_known_part_of_a_noise_level_is_let_go_below_it(tiny, picture):
+    mask = torch.zeros(1, SIDE, SIDE)
+    mask[..., : SIDE // 2] = 1
+    out = tiny(
+        "a dog", image=unicond.given(picture, mask=mask, noise=0.5), branches=["image"], seed=1
+    )
+    clean = tiny.backbone.encode(picture[None])
+    half = clean.shape[-1] // 2
+    assert not torch.allclose(out.latents["image"][..., :half], clean[..., :half], atol=1e-3)

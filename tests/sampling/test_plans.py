@@ -130,6 +130,12 @@ def test_descend_walks_each_task():
     plans.check(plan)
 
 
+def test_a_coarse_branch_starts_at_its_own_noise_whatever_the_spacing():
+    plan = plans.descend((0.9, 0.45), {"image": 1.0, "depth": 0.4})
+    assert plan[0].t["depth"] == pytest.approx(0.4)
+    assert plan[0].s["depth"] == pytest.approx(0.2)
+
+
 def test_plans_that_jump_are_refused():
     plan = [Move({"image": 1.0}, {"image": 0.5}), Move({"image": 0.4}, {"image": 0.0})]
     with pytest.raises(ValueError, match=r"'image' ends move 0 at 0.5 but move 1 starts at 0.4"):

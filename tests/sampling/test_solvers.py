@@ -181,6 +181,23 @@ def test_parity_with_diffusers(name, prediction, steps):
         )
 
 
+def test_eta_scales_the_standard_deviation():
+    """In between 0 and 1 too: diffusers' sense, not the variance's."""
+    config = {**SD, "clip_sample": False, "set_alpha_to_one": True}
+    scheduler = diffusers.DDIMScheduler.from_config(config)
+    scheduler.set_timesteps(6)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    schedule = schedules.from_config(config)
+    times = [*(schedule.time(float(index)) for index in scheduler.timesteps), 0.0]
+    state = State({"image": latents}, {"image": times[0]}, schedule, Replay(9))
+    found = finish(state, Standin(), plans.path({"image": times}), DDIM(eta=0.5))
+    generator = torch.Generator().manual_seed(9)
+    for index in scheduler.timesteps:
+        output = network_output(latents, float(index))
+        latents = scheduler.step(output, index, latents, eta=0.5, generator=generator).prev_sample
+    assert torch.allclose(found.latents["image"], latents, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("cls", "solver"),
     [
