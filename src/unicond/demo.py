@@ -50,7 +50,13 @@ def depth_to_image(model: Model, judge: Judge) -> Part:
     shown, made, errors = list[Tensor](), list[Tensor](), list[float]()
     for number, example in enumerate(examples):
         depth = given(example.path, kind=example.kind)
-        out = model(example.prompt, depth=depth, seed=SEED + number, size=128, branches=["image"])
+        out = model(
+            example.prompt,
+            depth=depth,
+            seed=SEED + number,
+            size=model.backbone.sample_size,
+            branches=["image"],
+        )
         shown.append(out.pictures["depth"][0])
         made.append(out.pictures["image"][0])
         errors.append(_error(judge, out.pictures["image"], out.pictures["depth"]))
@@ -67,7 +73,7 @@ def depth_to_image(model: Model, judge: Judge) -> Part:
 def image_to_depth(model: Model) -> Part:
     """(b) Pictures of the world, the depth that the model estimates, and the exact depth."""
     scenes = [World(SEED, style="photo")[index] for index in range(4)]
-    exact = render(scenes, size=128)
+    exact = render(scenes, size=model.backbone.sample_size)
     out = model(image=exact.image.clone(), branches=["depth"])
     error = _against(out.pictures["depth"], exact)
     lines = [
@@ -95,7 +101,7 @@ def coarse(model: Model, judge: Judge) -> Part:
     made, errors = list[Tensor](), list[float]()
     for noise in NOISES:
         depth = given(example.path, kind=example.kind, noise=noise)
-        out = model(example.prompt, depth=depth, seed=SEED, size=128)
+        out = model(example.prompt, depth=depth, seed=SEED, size=model.backbone.sample_size)
         made.append(out.pictures["image"][0])
         errors.append(_error(judge, out.pictures["image"], out.pictures["depth"]))
     captions = [f"noise {noise}" for noise in NOISES]
@@ -108,7 +114,7 @@ def coarse(model: Model, judge: Judge) -> Part:
 def walk(model: Model) -> Part:
     """(e) From depth -> image over joint to image -> depth, by the two start noises alone."""
     scene = World(SEED, style="photo")[7]
-    exact, prompt = render([scene], size=128), describe(scene).text
+    exact, prompt = render([scene], size=model.backbone.sample_size), describe(scene).text
     images, depths = list[Tensor](), list[Tensor]()
     for of_image, of_depth in WALK:
         out = model(

@@ -1,5 +1,6 @@
 """The command line: `unicond COMMAND`, one file a command. Heavy imports wait until one runs."""
 
+import os
 import sys
 
 import typer
@@ -23,6 +24,7 @@ app.add_typer(world.app, name="world")
 
 def main() -> None:
     """Run a command; bad input ends in one line that says what to do, not in a traceback."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # speaks of torchvision at import
     try:
         app()
     except (ValueError, OSError) as error:

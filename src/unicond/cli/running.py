@@ -31,8 +31,9 @@ def load_model(
         ValueError: an unknown dtype or device, or what `unicond.load` raises.
     """
     import torch
+    from transformers.utils import logging
 
-    from unicond.model import load
+    from unicond.loading import load
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -46,6 +47,7 @@ def load_model(
     if renamed and len(renamed) < len(chosen):
         raise ValueError(f"--adapter: give all as BRANCH=ADAPTER, or none; got {', '.join(chosen)}")
     found = renamed or [name for name in chosen if name != "none"]
+    logging.disable_progress_bar()  # of each file's tensors
     with Console(stderr=True).status(f"loading {base}"):
         return load(base, found, device, getattr(torch, dtype), loras)
 
