@@ -40,6 +40,9 @@ def costs(model: Model, size: int | None = None) -> list[Cost]:
     Args:
         model: with any adapters.
         size: side of a picture in pixels; default the base's own.
+
+    Returns:
+        A row a part.
     """
     backbone = model.backbone
     side = size or backbone.sample_size

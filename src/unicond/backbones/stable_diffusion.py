@@ -78,6 +78,14 @@ class Backbone:
     ) -> Self:
         """Load a diffusers folder or hub id, or an embedded model by its name.
 
+        Args:
+            base: folder, hub id or embedded name.
+            dtype: of the denoising network; the autoencoder stays float32.
+            device: of all parts.
+
+        Returns:
+            The base, frozen, in evaluation mode.
+
         Raises:
             ValueError: a part is missing, or only there as a pickle.
         """
@@ -173,6 +181,12 @@ class Backbone:
 
 def locate(base: str | Path) -> Path:
     """The local folder of a base model; hub ids are downloaded (without pickles).
+
+    Args:
+        base: folder, hub id or embedded name.
+
+    Returns:
+        The folder that holds `model_index.json`.
 
     Raises:
         ValueError: neither a folder, nor embedded, nor a hub id that can be reached.

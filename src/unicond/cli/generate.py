@@ -123,6 +123,11 @@ def numbers(values: list[str] | None, flag: str, mark: str = "=") -> list[tuple[
 def check_one_of(text: str, allowed: tuple[str, ...], flag: str) -> None:
     """Refuse an option's value that is not one of those allowed.
 
+    Args:
+        text: what was given.
+        allowed: what may be given.
+        flag: of the option, for the message.
+
     Raises:
         ValueError: it is not.
     """

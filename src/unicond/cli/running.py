@@ -27,6 +27,16 @@ def load_model(
 ) -> "Model":
     """The model of the common options; `mini` brings its depth adapter, other bases none.
 
+    Args:
+        base: folder, hub id or embedded name.
+        adapters: names, or `BRANCH=name`; None is the base's own.
+        device: None takes CUDA where there is one.
+        dtype: one of `DTYPES`.
+        loras: {file: scale}.
+
+    Returns:
+        The model.
+
     Raises:
         ValueError: an unknown dtype or device, or what `unicond.load` raises.
     """

@@ -61,6 +61,13 @@ class NetworkDenoiser:
     ) -> list[Predictions]:
         """One prediction set a variant; equal ones are computed once.
 
+        Args:
+            state: latents, times and schedule.
+            variants: ways to evaluate the network.
+
+        Returns:
+            Predictions in the order of the variants.
+
         Raises:
             ValueError: a variant's prompt, or a branch's part of it, is not in the table.
         """
