@@ -26,6 +26,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright
 
+# glibc gives large tensors back to the kernel after each step and faults them in again; kept, they cost nothing
+weights: export MALLOC_MMAP_MAX_ = 0
+weights: export MALLOC_TRIM_THRESHOLD_ = 1000000000000
+weights: export MALLOC_TOP_PAD_ = 1000000000
 weights: $(STAMP)
 	$(BIN)/unicond train all
 
