@@ -1,0 +1,35 @@
+"""`python -m benchmarks`: prints ratios, not lone times, and the world's speed beside its bar."""
+
+import argparse
+
+import unicond
+from benchmarks import world
+from benchmarks.network import network_ratios
+from unicond.evaluation.tables import describe_machine
+
+PARTS = ("network", "world")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="one part; default all")
+    parser.add_argument("--base", default="mini", help="base model: name, folder or hub id")
+    parser.add_argument("--adapter", default="depth", help="adapter: name, folder or hub id")
+    parser.add_argument("--batch", type=int, default=4, help="samples a call")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts")
+    options = parser.parse_args()
+    if options.only != "world":
+        model = unicond.load(options.base, [options.adapter])
+        print(describe_machine(model.backbone.device))
+        print(
+            f"medians of {options.rounds} interleaved rounds (least to greatest), "
+            f"batch {options.batch}"
+        )
+        for each in network_ratios(model, options.batch, options.rounds):
+            print(each)
+    if options.only != "network":
+        world.main()
+
+
+if __name__ == "__main__":
+    main()

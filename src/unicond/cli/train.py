@@ -1,0 +1,170 @@
+"""`unicond train ...`: every trainer, and all of them in order."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from unicond.training import stages
+from unicond.training.workshop import Workshop
+
+app = typer.Typer(help="Train the models that ship, from nothing.", no_args_is_help=True)
+
+Preset = Annotated[str, typer.Option(help="Name of the recipes: mini or tiny.")]
+Out = Annotated[Path, typer.Option(help="Folder of all finished weights.")]
+Runs = Annotated[Path, typer.Option(help="Folder of checkpoints, logs, samples and caches.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0.01, help="Train for so long instead of the preset's time.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Train for so many steps instead.")]
+Scenes = Annotated[int | None, typer.Option(min=8, help="Number of training scenes.")]
+Resume = Annotated[bool, typer.Option(help="Go on from the run's checkpoint, if there is one.")]
+Init = Annotated[
+    Path | None, typer.Option(exists=True, help="Start from these weights of the same kind.")
+]
+Publish = Annotated[
+    Path | None, typer.Option(help="Copy what ships into this folder when all is done.")
+]
+Condition = Annotated[str, typer.Option(help="What the adapter's second branch shows.")]
+
+
+@contextmanager
+def _reported() -> Generator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, lines elsewhere; errors in one line."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    try:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            row = bar.add_task("preparing", total=1.0)
+
+            def report(share: float, line: str) -> None:
+                bar.update(row, completed=share, description=line)
+                if not console.is_terminal:
+                    console.print(line, highlight=False)
+
+            yield report
+    except ValueError as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as stop:
+        console.print("stopped; nothing is half written, the same command goes on")
+        raise typer.Exit(130) from stop
+
+
+def _shop(
+    report: Callable[[float, str], None],
+    preset: str,
+    out: Path,
+    runs: Path,
+    minutes: float | None,
+    steps: int | None,
+    scenes: int | None,
+    resume: bool,
+    init: Path | None = None,
+) -> Workshop:
+    if minutes is not None and steps is not None:
+        raise ValueError("give --minutes or --steps, not both")
+    return Workshop(
+        preset=preset,
+        weights=out,
+        runs=runs,
+        cache=runs / "cache",
+        minutes=minutes,
+        steps=steps,
+        scenes=scenes,
+        resume=resume,
+        init=init,
+        report=report,
+    )
+
+
+@app.command()
+def vae(
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    init: Init = None,
+) -> None:
+    """The autoencoder: pictures and annotation drawings to latents and back."""
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        stages.train_vae(shop)
+
+
+@app.command()
+def text2image(
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    init: Init = None,
+) -> None:
+    """The base: text to pictures. Needs the autoencoder."""
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        stages.train_text2image(shop)
+
+
+@app.command()
+def joint(
+    condition: Condition = "depth",
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    init: Init = None,
+) -> None:
+    """A joint adapter: an image and its condition together. Needs the base."""
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        stages.train_joint(shop, condition)
+
+
+@app.command()
+def probes(
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    init: Init = None,
+) -> None:
+    """The judge: reads pictures back into their annotations. Needs the autoencoder."""
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        stages.train_probes(shop)
+
+
+@app.command(name="all")
+def all_(
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    publish: Publish = None,
+) -> None:
+    """Every weight that ships, in order; what is up to date is skipped."""
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume)
+        stages.train_all(shop)
+        if publish is not None:
+            stages.publish(shop, publish)

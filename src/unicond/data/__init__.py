@@ -1,0 +1,1 @@
+"""What the trainers read: renders and latents on disk."""

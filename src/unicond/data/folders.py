@@ -1,0 +1,63 @@
+"""Folders that are whole or not there, and hashes that tell one content from another."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Generator[Path]:
+    """A temporary folder that becomes `folder` only if the block ends well.
+
+    What was there before is replaced by a rename, so that a reader never finds half a folder.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise before hours are spent, if nothing can be written to `folder`.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        ValueError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another folder"
+        ) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the safetensors and JSON files in a folder and below, 12 hex digits.
+
+    Cards (`card.json`) do not count: they say how a content came about, not what it is.
+    """
+    digest = hashlib.sha256()
+    for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
+        if path.name != "card.json":
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,127 @@
+"""Pictures as latents, encoded once and kept on disk."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import Tensor
+
+from unicond.data import renders
+from unicond.data.renders import as_bytes, as_picture
+
+
+def identity(folder: Path) -> str:
+    """What tells the autoencoder in a folder from others: its weights and its scale."""
+    digest = hashlib.sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes())
+    digest.update(str(json.loads((folder / "config.json").read_text())["scaling_factor"]).encode())
+    return digest.hexdigest()[:12]
+
+
+def posterior(vae: AutoencoderKL, pictures: Tensor) -> DiagonalGaussianDistribution:
+    """What an autoencoder says of pictures (B, 3, H, W) in [-1, 1]: Gaussian latents, unscaled."""
+    output = cast(AutoencoderKLOutput, vae.encode(pictures))
+    return cast(DiagonalGaussianDistribution, output.latent_dist)
+
+
+def pictures_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W), float32, of unscaled latents; not clipped."""
+    output = cast(DecoderOutput, vae.decode(cast(torch.FloatTensor, latents)))
+    return output.sample.float()
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Scaled means of the latents of pictures (B, 3, H, W) in [-1, 1], float32."""
+    own = next(vae.parameters())
+    found = posterior(vae, pictures.to(own.device, own.dtype))
+    return found.mode().float() * vae.config["scaling_factor"]
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1], float32, of scaled latents."""
+    own = next(vae.parameters())
+    scaled = (latents / vae.config["scaling_factor"]).to(own.device, own.dtype)
+    return torch.cat([pictures_of(vae, part) for part in scaled.split(32)]).clamp(-1, 1)
+
+
+def cached(
+    vae: AutoencoderKL,
+    key: str,
+    folder: Path,
+    name: str,
+    count: int,
+    device: torch.device | str,
+) -> Tensor:
+    """Latents of one map of the first `count` renders of a folder.
+
+    Args:
+        vae: the autoencoder, on its device.
+        key: what tells this autoencoder from others: `identity` of its folder.
+        folder: of the renders (`renders.draw`).
+        name: "image", "depth" or "normals".
+        count: how many scenes.
+        device: where the result goes.
+
+    Returns:
+        (count, C, H / 8, W / 8) float32, scaled.
+    """
+
+    def encoded(maps: Tensor) -> Tensor:
+        pictures = as_picture(maps).expand(-1, 3, -1, -1).contiguous()
+        return encode(vae, pictures).half()
+
+    found = _derived(vae, folder, name, f"latents-{name}-{key}", count, encoded)
+    return found.float().to(device)
+
+
+def reconstructed(
+    vae: AutoencoderKL, key: str, folder: Path, count: int, device: torch.device | str
+) -> Tensor:
+    """The first `count` pictures of a folder of renders, through the autoencoder and back.
+
+    Args:
+        vae: the autoencoder, on its device.
+        key: `identity` of its folder.
+        folder: of the renders.
+        count: how many scenes.
+        device: where the result goes.
+
+    Returns:
+        (count, 3, H, W) uint8.
+    """
+
+    def there_and_back(maps: Tensor) -> Tensor:
+        return as_bytes(decode(vae, encode(vae, as_picture(maps))))
+
+    return _derived(vae, folder, "image", f"through-{key}", count, there_and_back).to(device)
+
+
+def _derived(
+    vae: AutoencoderKL,
+    folder: Path,
+    source: str,
+    name: str,
+    count: int,
+    change: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """What is computed from a map, shard by shard, and kept beside it."""
+    parts: list[Tensor] = []
+    device = next(vae.parameters()).device
+    for shard in range(-(-count // renders.SHARD)):
+        place = folder / f"{shard:05d}"
+        if not (place / f"{name}.npy").exists():
+            maps = torch.from_numpy(np.load(place / f"{source}.npy"))
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                changed = [change(part.to(device)).cpu() for part in maps.split(64)]
+            np.save(place / f".{name}.npy", torch.cat(changed).numpy())
+            (place / f".{name}.npy").rename(place / f"{name}.npy")
+        parts.append(torch.from_numpy(np.load(place / f"{name}.npy")))
+    return torch.cat(parts)[:count]

@@ -1,0 +1,144 @@
+"""Scores of whole pictures: Frechet distance, PSNR, edge error.
+
+Source: `formulas.md` 5. FID: Heusel et al. 2017, arXiv:1706.08500, here on the features of the
+world's own probe instead of Inception's, so that values compare only with each other.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def gaussian_fit(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance (`n - 1`) of a sample.
+
+    Args:
+        features: (N, D), N at least 2.
+
+    Returns:
+        (D,) and (D, D), float64.
+
+    Raises:
+        ValueError: wrong shape, fewer than two rows, or values that are not finite.
+    """
+    if features.ndim != 2 or len(features) < 2:
+        raise ValueError(
+            f"features must have shape (N, D) with N >= 2, not {tuple(features.shape)}: a "
+            "covariance needs two samples"
+        )
+    if not features.isfinite().all():
+        raise ValueError("features have values that are not finite")
+    rows = features.double()
+    mean = rows.mean(0)
+    centred = rows - mean
+    return mean, centred.T @ centred / (len(rows) - 1)
+
+
+def frechet_distance(
+    mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor
+) -> float:
+    """Squared Frechet distance of two Gaussians.
+
+    `|m_a - m_b|^2 + tr(A + B - 2 (A^(1/2) B A^(1/2))^(1/2))`: the root of the symmetric product has
+    the trace of `(A B)^(1/2)`, exists for singular covariances too, and needs only symmetric
+    eigenvalues.
+
+    Args:
+        mean_a: (D,).
+        covariance_a: (D, D), symmetric, positive semi-definite.
+        mean_b: (D,).
+        covariance_b: (D, D).
+
+    Returns:
+        The distance, 0 or more.
+
+    Raises:
+        ValueError: the dimensions differ.
+    """
+    shapes = [tuple(each.shape) for each in (mean_a, covariance_a, mean_b, covariance_b)]
+    size = len(mean_a)
+    if shapes != [(size,), (size, size)] * 2:
+        raise ValueError(f"means and covariances must be (D,), (D, D) twice; these are {shapes}")
+    a, b = covariance_a.double(), covariance_b.double()
+    values, vectors = torch.linalg.eigh(a)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    product = root @ b @ root
+    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
+    gap = (mean_a.double() - mean_b.double()).square().sum()
+    return max(0.0, float(gap + a.trace() + b.trace() - 2 * cross))
+
+
+def fid(features_a: Tensor, features_b: Tensor) -> float:
+    """Frechet distance between Gaussian fits of two samples of features.
+
+    Biased upward for small samples (by about D / N of the spread): compare only at one N.
+
+    Args:
+        features_a: (N, D).
+        features_b: (M, D).
+
+    Returns:
+        The distance, 0 or more.
+
+    Raises:
+        ValueError: as `gaussian_fit` and `frechet_distance`.
+    """
+    return frechet_distance(*gaussian_fit(features_a), *gaussian_fit(features_b))
+
+
+def psnr(pictures: Tensor, references: Tensor, span: float = 2.0) -> Tensor:
+    """Peak signal-to-noise ratio in dB, `10 log10(span^2 / mse)`; infinite for equal pictures.
+
+    Args:
+        pictures: (B, C, H, W).
+        references: (B, C, H, W).
+        span: greatest minus least possible value: 2 for pictures in [-1, 1].
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        ValueError: shapes differ, or span is not positive.
+    """
+    _same_shape(pictures, references)
+    if span <= 0:
+        raise ValueError(f"span {span} must be positive")
+    mse = (pictures.double() - references.double()).square().flatten(1).mean(1)
+    return 20 * math.log10(span) - 10 * mse.log10()
+
+
+def edge_error(edges: Tensor, references: Tensor) -> Tensor:
+    """EMSE: mean squared error over the pixels where the real picture's edge map is not zero.
+
+    Args:
+        edges: (B, 1, H, W) in [0, 1].
+        references: (B, 1, H, W) in [0, 1], the real picture's.
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        ValueError: shapes differ, values leave [0, 1], or a reference has no edge at all.
+    """
+    _same_shape(edges, references)
+    for name, maps in (("edges", edges), ("references", references)):
+        if maps.min() < 0 or maps.max() > 1:
+            raise ValueError(
+                f"{name} must lie in [0, 1]; these go from {float(maps.min()):.3g} to "
+                f"{float(maps.max()):.3g}"
+            )
+    counted = (references > 0).flatten(1)
+    empty = [row for row, any_edge in enumerate(counted.any(1).tolist()) if not any_edge]
+    if empty:
+        raise ValueError(f"references {empty} have no edge: EMSE is not defined; leave them out")
+    square = (edges.double() - references.double()).square().flatten(1)
+    return torch.where(counted, square, 0.0).sum(1) / counted.sum(1)
+
+
+def _same_shape(pictures: Tensor, references: Tensor) -> None:
+    if pictures.shape != references.shape or pictures.ndim != 4 or not pictures.numel():
+        raise ValueError(
+            "both must have one shape (B, C, H, W) and not be empty; these are "
+            f"{tuple(pictures.shape)} and {tuple(references.shape)}"
+        )

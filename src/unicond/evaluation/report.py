@@ -1,0 +1,49 @@
+"""A table as a plot: one panel a metric, one bar a row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unicond.evaluation.tables import LOWER_IS_BETTER, Table
+
+INK, ACCENT = "#3b4252", "#5e81ac"
+
+
+def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> Path:
+    """Draw some metrics of a table and save them as PNG.
+
+    Args:
+        table: what was measured.
+        path: of the PNG; its folder is made where it does not exist.
+        metrics: one panel each; rows without the metric are left out of its panel.
+        title: above all.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: no row has one of these metrics.
+    """
+    from matplotlib.figure import Figure
+
+    shown = {m: [row for row in table.rows if m in row.metrics] for m in metrics}
+    empty = [metric for metric, rows in shown.items() if not rows]
+    if empty or not metrics:
+        raise ValueError(f"no row has {empty}; there are {', '.join(table.metrics())}")
+    tallest = max(len(rows) for rows in shown.values())
+    figure = Figure(figsize=(3.6 * len(metrics), 1.1 + 0.32 * tallest), layout="constrained")
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for panel, (metric, rows) in zip(panels, shown.items(), strict=True):
+        names = [row.name.replace("_", " ") for row in rows]
+        bars = panel.barh(names, [row.metrics[metric] for row in rows], color=ACCENT, height=0.7)
+        panel.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
+        panel.invert_yaxis()
+        panel.margins(x=0.18)
+        better = "less" if metric in LOWER_IS_BETTER else "more"
+        panel.set_title(f"{metric.replace('_', ' ')} ({better} is better)", fontsize=9, color=INK)
+        panel.tick_params(labelsize=8, length=0, colors=INK)
+        panel.xaxis.set_visible(False)
+        panel.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.suptitle(title, fontsize=10, color=INK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path

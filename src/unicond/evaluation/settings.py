@@ -1,0 +1,197 @@
+"""`unicond evaluate settings`: the default settings, chosen by measurement on scenes of their own.
+
+Depth -> image first sweeps text guidance x condition guidance, then steps x solver at the best of
+them; image -> depth sweeps steps x noise on the image. The best generation is the one of least
+AbsRel among those that find the named objects within `FOUND_SLACK` of plain text-to-image's best:
+depth must not be bought with the caption. The best estimation is the one of least AbsRel.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from unicond.evaluation.cases import SETTINGS_WORLD, HeldOut
+from unicond.evaluation.depth import VERSION, Run, finite, metric, world_fingerprint
+from unicond.evaluation.depth_measures import DepthChunk, depth_scores, grey, image_scores
+from unicond.evaluation.judge import Judge
+from unicond.evaluation.runner import Measure, Samples, collect, settings_hash
+from unicond.evaluation.subject import Sampling, Subject
+from unicond.evaluation.tables import Row, Table, describe_machine, save_table
+
+FOUND_SLACK = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What is swept.
+
+    Attributes:
+        guidance: of text, for text -> image and depth -> image.
+        condition_guidance: of depth.
+        steps: of generation; the first is that of the guidance sweep.
+        solvers: of generation; the first is that of the other sweeps.
+        estimation_steps: of image -> depth.
+        noise: on the image of image -> depth.
+    """
+
+    guidance: tuple[float, ...] = (1.0, 2.0, 3.0, 4.5)
+    condition_guidance: tuple[float, ...] = (0.0, 1.0, 2.0)
+    steps: tuple[int, ...] = (20, 10, 30)
+    solvers: tuple[str, ...] = ("ddim", "dpmpp_2m", "euler_ancestral")
+    estimation_steps: tuple[int, ...] = (1, 2, 4)
+    noise: tuple[float, ...] = (0.0, 0.05, 0.1)
+
+    def __post_init__(self) -> None:
+        empty = [name for name, values in vars(self).items() if not values]
+        if empty:
+            raise ValueError(f"nothing to try for {', '.join(empty)}; give at least one value each")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The stages of a sweep: each measures some settings, and returns the rows and the best.
+
+    Attributes:
+        grid: what is swept.
+        measure: {measure: samples} of some measures, on all scenes.
+    """
+
+    grid: Grid
+    measure: Callable[[Sequence[Measure[DepthChunk]]], Mapping[str, Samples]]
+
+    def texts(self) -> list[Row]:
+        """Text -> image over text guidance."""
+        base = Sampling(steps=self.grid.steps[0], solver=self.grid.solvers[0])
+        return self._rows([_text(replace(base, guidance=g)) for g in self.grid.guidance])
+
+    def guidances(self, least_found: float) -> tuple[list[Row], Sampling]:
+        """Depth -> image over both guidances, and the best."""
+        base = Sampling(steps=self.grid.steps[0], solver=self.grid.solvers[0])
+        return self._best_images(
+            [
+                replace(base, guidance=g, condition_guidance=c)
+                for g, c in product(self.grid.guidance, self.grid.condition_guidance)
+            ],
+            least_found,
+        )
+
+    def samplers(self, base: Sampling, least_found: float) -> tuple[list[Row], Sampling]:
+        """Depth -> image over steps and solver, and the best."""
+        return self._best_images(
+            [
+                replace(base, steps=steps, solver=solver)
+                for steps, solver in product(self.grid.steps, self.grid.solvers)
+            ],
+            least_found,
+        )
+
+    def estimations(self) -> tuple[list[Row], Sampling]:
+        """Image -> depth over steps and noise, and the best."""
+        tried = [
+            Sampling(steps=steps, noise=noise, solver=self.grid.solvers[0])
+            for steps, noise in product(self.grid.estimation_steps, self.grid.noise)
+        ]
+        rows = self._rows([_estimate(each) for each in tried])
+        return rows, tried[best_row(rows, -math.inf)]
+
+    def _best_images(
+        self, tried: Sequence[Sampling], least_found: float
+    ) -> tuple[list[Row], Sampling]:
+        rows = self._rows([_image(each) for each in tried])
+        return rows, tried[best_row(rows, least_found)]
+
+    def _rows(self, tried: Sequence[Measure[DepthChunk]]) -> list[Row]:
+        shown = ("abs_rel", "delta1", "found", "seconds")
+        return [
+            Row(name, finite({m: metric(m, each) for m in shown}))
+            for name, each in self.measure(tried).items()
+        ]
+
+
+def best_row(rows: Sequence[Row], least_found: float) -> int:
+    """The number of the row of least AbsRel among those that find enough of what was named.
+
+    Args:
+        rows: with `abs_rel`, and `found` unless nothing was named.
+        least_found: rows below it are left out, unless that leaves none.
+
+    Returns:
+        Its index.
+    """
+    enough = [n for n, row in enumerate(rows) if row.metrics.get("found", 1.0) >= least_found]
+    return min(enough or range(len(rows)), key=lambda n: rows[n].metrics["abs_rel"])
+
+
+def sweep_settings(
+    subject: Subject, judge: Judge, run: Run, grid: Grid | None = None
+) -> tuple[Table, Path]:
+    """Measure the grid, stage by stage, or go on with a sweep that was interrupted.
+
+    Args:
+        subject: the model; its own settings are not used.
+        judge: reads pictures.
+        run: how much, where.
+        grid: what is swept.
+
+    Returns:
+        The table, with the choices in its `settings`, and its folder.
+    """
+    size = subject.model.backbone.sample_size
+    settings = {
+        **run.settings,
+        "table": f"settings {VERSION}",
+        "seed": str(run.seed),
+        "world": world_fingerprint(size),
+    }
+    folder = run.out / f"settings-{settings_hash(settings | {'batch': str(run.batch)})}"
+    held_out = HeldOut(SETTINGS_WORLD, run.seed, size, folder)
+
+    def prepare(rows: range) -> DepthChunk:
+        return DepthChunk(held_out.cases(rows), subject, judge, folder / "pictures")
+
+    def measure(tried: Sequence[Measure[DepthChunk]]) -> Mapping[str, Samples]:
+        return collect(tried, prepare, run.scenes, run.batch, folder / "parts", run.quiet)
+
+    sweep = Sweep(grid or Grid(), measure)
+    texts = sweep.texts()
+    least_found = max(row.metrics.get("found", 0.0) for row in texts) - FOUND_SLACK
+    guided, best = sweep.guidances(least_found)
+    sampled, best = sweep.samplers(best, least_found)
+    estimated, estimation = sweep.estimations()
+    rows = (*texts, *guided, *sampled, *estimated)
+    chosen = {"best generation": best.label(), "best estimation": estimation.label()}
+    seconds = math.fsum(row.metrics["seconds"] for row in rows) * run.scenes
+    machine = describe_machine(subject.model.backbone.device)
+    every = settings | chosen
+    table = Table(run.command, run.seed, seconds, run.scenes, rows, every, machine)
+    save_table(table, folder)
+    return table, folder
+
+
+def _text(sampling: Sampling) -> Measure[DepthChunk]:
+    def run(chunk: DepthChunk) -> Samples:
+        subject = chunk.subject.with_settings(generation=sampling)
+        return image_scores(chunk, subject.text_to_image(chunk.cases.captions, chunk.cases.seeds))
+
+    return Measure(f"text {sampling.label()}", run)
+
+
+def _image(sampling: Sampling) -> Measure[DepthChunk]:
+    def run(chunk: DepthChunk) -> Samples:
+        cases, subject = chunk.cases, chunk.subject.with_settings(generation=sampling)
+        return image_scores(chunk, subject.to_image(cases.captions, cases.seeds, cases.condition))
+
+    return Measure(f"image {sampling.label()}", run)
+
+
+def _estimate(sampling: Sampling) -> Measure[DepthChunk]:
+    def run(chunk: DepthChunk) -> Samples:
+        subject = chunk.subject.with_settings(estimation=sampling)
+        drawn = subject.estimate(chunk.cases.images, chunk.cases.seeds)
+        nothing_named: list[float | None] = [None] * len(drawn)
+        scores = depth_scores(chunk.against_exact(grey(drawn)))
+        return Samples(scores | {"named": nothing_named, "found": nothing_named})
+
+    return Measure(f"estimate {sampling.label()}", run)

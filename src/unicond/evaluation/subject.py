@@ -1,0 +1,146 @@
+"""The model under test, in the tasks of the tables. The only place that calls `unicond.Model`."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from unicond.model import Model, given
+from unicond.request import Given
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of one task; None is the model's default.
+
+    Attributes:
+        steps: moves that call the network.
+        solver: a name in `unicond.SOLVERS`.
+        guidance: of text, 1.0 is the conditional model alone.
+        condition_guidance: of what is given, 0.0 is off.
+        noise: share of noise on a picture that is given and held, 0 to 1.
+    """
+
+    steps: int | None = None
+    solver: str | None = None
+    guidance: float | None = None
+    condition_guidance: float | None = None
+    noise: float | None = None
+
+    def label(self) -> str:
+        """The settings that are not defaults, as in "steps=10 guidance=2"."""
+        named = {k: v for k, v in vars(self).items() if v is not None}
+        return " ".join(f"{key}={value}" for key, value in named.items()) or "default"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model, with settings for generation and for estimation.
+
+    Attributes:
+        model: base and adapters.
+        branch: its condition's branch.
+        generation: settings wherever the image is generated.
+        estimation: settings wherever the image is given.
+    """
+
+    model: Model
+    branch: str = "depth"
+    generation: Sampling = field(default_factory=Sampling)
+    estimation: Sampling = field(default_factory=Sampling)
+
+    def with_settings(
+        self, generation: Sampling | None = None, estimation: Sampling | None = None
+    ) -> "Subject":
+        """The same model under other settings."""
+        return replace(
+            self,
+            generation=generation or self.generation,
+            estimation=estimation or self.estimation,
+        )
+
+    def text_to_image(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] from text alone, the condition's branch left out."""
+        return self._generate(prompts, seeds, ("image",), {})["image"]
+
+    def to_image(
+        self, prompts: Sequence[str], seeds: Sequence[int], picture: Tensor, noise: float = 0.0
+    ) -> Tensor:
+        """(B, 3, H, W) images for condition pictures (B, 3, H, W), coarse up to time `noise`."""
+        known = {self.branch: given(picture, noise=noise)}
+        return self._generate(prompts, seeds, ("image", self.branch), known)["image"]
+
+    def joint(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Image and condition picture, both (B, 3, H, W), from text alone."""
+        pictures = self._generate(prompts, seeds, ("image", self.branch), {})
+        return pictures["image"], pictures[self.branch]
+
+    def estimate(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """(B, 3, H, W) condition pictures of images, without a prompt."""
+        chosen = self.estimation
+        image = images if chosen.noise is None else _noisy(images, chosen.noise)
+        out = self.model(
+            seed=list(seeds),
+            branches=(self.branch,),
+            num_inference_steps=chosen.steps,
+            solver=chosen.solver,
+            guidance_scale=chosen.guidance,
+            condition_guidance=chosen.condition_guidance,
+            image=image,
+        )
+        return out.pictures[self.branch].float()
+
+    def reconstruct(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) pictures through the autoencoder and back."""
+        backbone = self.model.backbone
+        with torch.no_grad():
+            return backbone.decode(backbone.encode(pictures)).float().clamp(-1, 1)
+
+    def _generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        branches: Sequence[str],
+        known: dict[str, Given],
+    ) -> dict[str, Tensor]:
+        chosen = self.generation
+        out = self.model(
+            list(prompts),
+            seed=list(seeds),
+            branches=branches,
+            num_inference_steps=chosen.steps,
+            solver=chosen.solver,
+            guidance_scale=chosen.guidance,
+            condition_guidance=chosen.condition_guidance if known else None,
+            **known,  # pyright: ignore[reportArgumentType]
+        )
+        return {branch: picture.float() for branch, picture in out.pictures.items()}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Twelve hex digits of a module's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def fingerprints(model: Model) -> dict[str, str]:
+    """{part: fingerprint} of all of a model that a table's numbers depend on."""
+    backbone = model.backbone
+    parts: dict[str, nn.Module] = {
+        "network": backbone.network,
+        "autoencoder": backbone.vae,
+        "text_encoder": backbone.text_encoder,
+        **{f"adapter {name}": loaded.adapter for name, loaded in model.adapters.items()},
+    }
+    defaults = {"defaults": str(backbone.defaults), "base": backbone.name}
+    return {name: fingerprint(module) for name, module in parts.items()} | defaults
+
+
+def _noisy(images: Tensor, noise: float) -> Given:
+    """Images held at time `noise`; a `Given` overrides the model's own default."""
+    return given(images, noise=noise, hold=noise > 0)

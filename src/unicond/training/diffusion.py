@@ -1,0 +1,95 @@
+"""What every diffusion trainer shares: the mini models' noise schedule, noising, loss, weights.
+
+    latents_t = alpha x0 + sigma eps,   v = alpha eps - sigma x0,   loss = w(t) |v_hat - v|^2
+    plain v-loss: w = 1;   min-SNR: w = max(min(SNR, gamma) / (SNR + 1), floor)
+
+With zero terminal SNR plain min-SNR would weigh pure noise by 0, and a model never learns to
+start: hence the floor.
+
+Source: Salimans and Ho 2022, arXiv:2202.00512 (v); Hang et al. 2023, arXiv:2303.09556 (min-SNR);
+Lin et al. 2023, arXiv:2305.08891 (zero terminal SNR).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from unicond.sampling import predictions
+from unicond.sampling.schedules import DiscreteSchedule, from_config
+
+
+def mini_scheduler() -> DDIMScheduler:
+    """The noise schedule of the mini models: v-prediction, zero terminal SNR, trailing steps."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1,  # what diffusers' pipelines expect; trailing spacing ignores it
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+@dataclass(frozen=True)
+class Noising:
+    """A schedule's tables on a device.
+
+    Args:
+        schedule: discrete and variance preserving.
+        alpha: (T,) float32.
+        sigma: (T,) float32.
+    """
+
+    schedule: DiscreteSchedule
+    alpha: Tensor
+    sigma: Tensor
+
+    @staticmethod
+    def of(scheduler: DDIMScheduler, device: torch.device | str) -> "Noising":
+        """The tables of a diffusers scheduler."""
+        schedule = from_config(dict(scheduler.config))
+        if not isinstance(schedule, DiscreteSchedule):
+            raise ValueError("the trainers need a variance-preserving schedule of discrete steps")
+        powers = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64)
+        alpha, sigma = powers.sqrt(), (1 - powers).sqrt()
+        return Noising(schedule, alpha.float().to(device), sigma.float().to(device))
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def noised(
+        self, x0: Tensor, index: Tensor, noise: Tensor, clean: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Noisy latents and the network's target.
+
+        Args:
+            x0: (B, C, H, W) clean latents.
+            index: (B,) int64 model indices.
+            noise: (B, C, H, W), unit.
+            clean: (B,) bool, rows that stay exactly clean (time 0, though fed index 0).
+
+        Returns:
+            Latents and target, both (B, C, H, W).
+        """
+        alpha, sigma = self.alpha[index], self.sigma[index]
+        if clean is not None:
+            alpha, sigma = torch.where(clean, 1.0, alpha), torch.where(clean, 0.0, sigma)
+        alpha, sigma = alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+        kind = self.schedule.prediction_type
+        return alpha * x0 + sigma * noise, predictions.target(x0, noise, alpha, sigma, kind)
+
+    def min_snr(self, index: Tensor, gamma: float, floor: float) -> Tensor:
+        """(B,) weights of the squared error of v (see the module)."""
+        power = self.alpha[index].square()
+        return (torch.minimum(power, gamma * (1 - power))).clamp_min(floor)
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """(B,) mean over everything but the batch, in float32."""
+    return (output.float() - target).square().flatten(1).mean(1)

@@ -1,0 +1,126 @@
+"""Presets: named sets of recipes, as functions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from unicond.evaluation.probes import ProbeConfig
+from unicond.training.autoencoder import AutoencoderConfig
+from unicond.training.budget import Budget
+from unicond.training.joint import JointTrainingConfig
+from unicond.training.loop import LoopConfig
+from unicond.training.probes import ProbeTrainingConfig
+from unicond.training.text2image import TextToImageConfig
+
+CUDA_SPEED, GPU_BATCH = 30, 4
+"""A GPU spends a CPU's minutes divided by the one, on batches larger by the other."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The recipes of everything that ships.
+
+    Args:
+        vae: the autoencoder's.
+        text2image: the base's.
+        joint: of every joint adapter.
+        probes: the judge's.
+        held_scenes: held-out scenes that scores are taken on.
+    """
+
+    vae: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    text2image: TextToImageConfig = field(default_factory=TextToImageConfig)
+    joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
+    probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
+    held_scenes: int = 256
+
+
+def mini() -> Preset:
+    """The embedded model: 128 x 128 pixels, 8 x 16 x 16 latents, an 11 M-parameter U-Net.
+
+    Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
+    `joint --condition depth`, `probes`.
+    Hardware and time: 2 CPU cores: 4 + 4 + 2 + 1.5 hours; a GPU: 8 + 8 + 4 + 3 minutes.
+    Scores (seed 0): in the card of each folder of weights.
+    """
+    return Preset()
+
+
+def tiny() -> Preset:
+    """Everything very small, for tests: the same code paths in seconds, useless weights.
+
+    Command: `unicond train all --preset tiny`. Hardware and time: 1 CPU core, about a minute
+    (drawing 1,024 scenes is most of it). Scores: none worth a name.
+    """
+    loop = LoopConfig(batch_size=4, lr=1e-3, budget=Budget(steps=2), precision="no")
+    return Preset(
+        vae=AutoencoderConfig(
+            latent_channels=4,
+            block_out_channels=(4, 4, 8, 8),
+            norm_num_groups=2,
+            scenes=16,
+            loop=loop,
+        ),
+        text2image=TextToImageConfig(
+            block_out_channels=(16, 16),
+            head_width=8,
+            norm_num_groups=4,
+            text_width=16,
+            text_layers=1,
+            scenes=16,
+            normal_scenes=8,
+            variants=1,
+            loop=loop,
+        ),
+        joint=JointTrainingConfig(rank=2, y_rank=2, scenes=16, variants=1, loop=loop),
+        probes=ProbeTrainingConfig(
+            probe=ProbeConfig(widths=(4, 8)), scenes=16, reconstructed_scenes=8, loop=loop
+        ),
+        held_scenes=24,
+    )
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"mini": mini, "tiny": tiny}
+
+
+def named(name: str) -> Preset:
+    """A preset by its name.
+
+    Args:
+        name: one of `PRESETS`.
+
+    Returns:
+        Its recipes.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is not known; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def with_budget(
+    loop: LoopConfig, minutes: float | None = None, steps: int | None = None
+) -> LoopConfig:
+    """A recipe's loop with another budget, if one is given."""
+    if minutes is None and steps is None:
+        return loop
+    return replace(loop, budget=replace(loop.budget, minutes=minutes, steps=steps))
+
+
+def on_gpu(loop: LoopConfig, own_budget: bool = False) -> LoopConfig:
+    """A recipe's loop as a GPU runs it: larger batches, and fewer minutes unless they were asked.
+
+    Args:
+        loop: as a CPU runs it.
+        own_budget: the budget was given by hand, and stays.
+
+    Returns:
+        The loop; budgets in steps stay what they are.
+    """
+    budget = loop.budget
+    if budget.minutes is None:
+        return loop
+    if not own_budget:
+        budget = replace(budget, minutes=budget.minutes / CUDA_SPEED)
+    return replace(loop, batch_size=GPU_BATCH * loop.batch_size, budget=budget)

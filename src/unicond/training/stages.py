@@ -1,0 +1,204 @@
+"""From a preset to folders of weights: each trainer with its data, its parents and its card.
+
+    vae -> text2image -> joint adapters;   vae -> probes
+
+Everything that a stage makes lies in one folder of weights: `vae/`, `mini/` (a diffusers
+pipeline), `adapters/<condition>/`, `probes/`; it appears there whole, when the stage is done.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
+from transformers import CLIPTokenizer
+
+from unicond.adapters.hub import Card
+from unicond.data import renders
+from unicond.data.folders import check_writable, fingerprint, whole_folder
+from unicond.evaluation.probes import Probe
+from unicond.training import cards, supplies, tokenizer
+from unicond.training.autoencoder import AutoencoderTask
+from unicond.training.captions import NORMAL_MAP, world_words
+from unicond.training.cards import TrainingCard
+from unicond.training.diffusion import Noising, mini_scheduler
+from unicond.training.joint import JointTask
+from unicond.training.loop import Task
+from unicond.training.probes import ProbeTask
+from unicond.training.supplies import HELD, TRAIN
+from unicond.training.text2image import TextToImageTask
+from unicond.training.workshop import Job, Save, Workshop, run
+
+
+def train_vae(shop: Workshop) -> Path:
+    """Train the autoencoder: `vae/`."""
+    config, command = shop.changed(shop.recipes.vae), shop.command("vae")
+    title = "Autoencoder of the embedded world"
+    job = Job("vae", title, command, shop.weights / "vae", config)
+
+    def build() -> tuple[Task, Save]:
+        names = ("image", *config.drawings)
+        train, held = (
+            renders.load(shop.drawn(seed, count, names), names, count, shop.device)
+            for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
+        )
+        old = AutoencoderKL.from_pretrained(shop.init) if shop.init else None
+        task = AutoencoderTask(config, train, held, old)
+
+        def save(folder: Path, card: TrainingCard) -> None:
+            del card
+            task.finish().half().save_pretrained(folder)
+
+        return task, save
+
+    return run(shop, job, build)
+
+
+def train_text2image(shop: Workshop) -> Path:
+    """Train the base: `mini/`, a diffusers pipeline."""
+    config = shop.changed(shop.recipes.text2image)
+    parent = shop.parent("vae", "vae")
+    command = shop.command("text2image")
+    title = "Text-to-image model of the embedded world"
+    parents = {"vae": fingerprint(parent)}
+    job = Job("text2image", title, command, shop.weights / "mini", config, parents)
+
+    def build() -> tuple[Task, Save]:
+        vae = supplies.load_vae(parent, shop.device)
+        words = tokenizer.build(world_words(), shop.runs / job.name / "tokenizer")
+        many, few = config.scenes, config.normal_scenes
+        train, normals, held = (
+            supplies.pictured(shop, vae, words, seed, count, config.variants, name, prefix)
+            for seed, count, name, prefix in (
+                (TRAIN, many, "image", ""),
+                (TRAIN, few, "normals", NORMAL_MAP),
+                (HELD, shop.recipes.held_scenes, "image", ""),
+            )
+        )
+        old = supplies.load_parts(shop.init) if shop.init else None
+        task = TextToImageTask(config, vae[0], words, (train, normals), held, shop.device, old)
+
+        def save(folder: Path, card: TrainingCard) -> None:
+            del card
+            task.save(folder)
+
+        return task, save
+
+    return run(shop, job, build)
+
+
+def train_joint(shop: Workshop, condition: str = "depth") -> Path:
+    """Train a joint adapter: `adapters/<condition>/`.
+
+    Args:
+        shop: where.
+        condition: a map that is a picture, one of `renders.PICTURES`.
+
+    Returns:
+        The folder of weights.
+
+    Raises:
+        ValueError: the condition is none that the world draws, or the base is missing.
+    """
+    known = [name for name in renders.PICTURES if name != "image"]
+    if condition not in known:
+        raise ValueError(
+            f"condition {condition!r} is not drawn by the world; choose one of {known}"
+        )
+    config = shop.changed(shop.recipes.joint)
+    base = shop.parent("mini", "text2image")
+    command = shop.command(f"joint --condition {condition}")
+    folder, parents = shop.weights / "adapters" / condition, {"mini": fingerprint(base)}
+    job = Job(
+        f"joint-{condition}", f"Joint {condition} adapter of mini", command, folder, config, parents
+    )
+
+    def build() -> tuple[Task, Save]:
+        task = _joint_task(shop, job, base, condition)
+
+        def save(folder: Path, card: TrainingCard) -> None:
+            told = Card("the embedded world", card.command, card.scores, "apache-2.0")
+            task.adapter.save_pretrained(folder, told, torch.float16)
+
+        return task, save
+
+    return run(shop, job, build)
+
+
+def _joint_task(shop: Workshop, job: Job, base: Path, condition: str) -> JointTask:
+    """An adapter's task, on the base's weights."""
+    config, device = shop.changed(shop.recipes.joint), shop.device
+    parts = supplies.load_parts(base).to(device)
+    unet = parts["unet"]
+    assert isinstance(unet, UNet2DConditionModel)
+    vae = supplies.load_vae(base / "vae", device)
+    words = CLIPTokenizer.from_pretrained(str(base / "tokenizer"))
+    train, held = (
+        supplies.pairs(
+            shop, vae, words, seed, count, config.variants, condition, config.trigger_of(condition)
+        )
+        for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
+    )
+    adapter = config.adapter(unet, condition, f"mini@{job.parents['mini']}").to(device)
+    if shop.init:
+        old = load_file(shop.init / "adapter_model.safetensors")
+        adapter.load_state_dict({name: value.float() for name, value in old.items()})
+    noising = Noising.of(mini_scheduler(), device)
+    return JointTask(config, adapter, unet, parts["text_encoder"], noising, train, held)
+
+
+def train_probes(shop: Workshop) -> Path:
+    """Train the judge: `probes/`."""
+    config = shop.changed(shop.recipes.probes)
+    parent = shop.parent("vae", "vae")
+    command = shop.command("probes")
+    title, parents = "Probe of the embedded world", {"vae": fingerprint(parent)}
+    job = Job("probes", title, command, shop.weights / "probes", config, parents)
+
+    def build() -> tuple[Task, Save]:
+        vae = supplies.load_vae(parent, shop.device)
+        train = supplies.annotated(shop, vae, TRAIN, config.scenes, config.reconstructed_scenes)
+        held = supplies.annotated(shop, vae, HELD, shop.recipes.held_scenes, 0)
+        old = Probe.from_pretrained(shop.init) if shop.init else None
+        task = ProbeTask(config, train, held, old)
+
+        def save(folder: Path, card: TrainingCard) -> None:
+            del card
+            task.probe.save_pretrained(folder)
+
+        return task, save
+
+    return run(shop, job, build)
+
+
+def train_all(shop: Workshop, conditions: tuple[str, ...] = ("depth",)) -> list[Path]:
+    """Everything that ships, in the order in which it depends on each other."""
+    made = [train_vae(shop), train_text2image(shop)]
+    made += [train_joint(shop, condition) for condition in conditions]
+    return [*made, train_probes(shop)]
+
+
+def publish(shop: Workshop, target: Path) -> list[Path]:
+    """Copy what ships (everything but the autoencoder alone, which `mini` holds) into a folder.
+
+    Each part appears there whole.
+
+    Args:
+        shop: where it was made.
+        target: folder of the weights that ship.
+
+    Returns:
+        The folders that were written.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    check_writable(target)
+    found = sorted(path.parent.relative_to(shop.weights) for path in shop.weights.rglob(cards.FILE))
+    shipped = [name for name in found if name != Path("vae")]
+    for name in shipped:
+        with whole_folder(target / name) as aside:
+            shutil.copytree(shop.weights / name, aside, dirs_exist_ok=True)
+        shop.report(1.0, f"{target / name} is published")
+    return [target / name for name in shipped]

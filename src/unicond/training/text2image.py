@@ -1,0 +1,244 @@
+"""Training of the base: text to pictures, in the world's styles, and normals under a prefix.
+
+Loss: the plain v-loss over uniform times; prompts are dropped to the empty prompt's embedding.
+The text encoder is trained along. The result is a diffusers pipeline folder.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from unicond.data import latents
+from unicond.training import sampling, sheets
+from unicond.training.budget import Budget
+from unicond.training.captions import CaptionTable
+from unicond.training.diffusion import Noising, mini_scheduler, squared_error
+from unicond.training.loop import LoopConfig, stream
+
+SHEET_PROMPTS = (
+    "a red ball left of a blue box",
+    "a green cone on top of a yellow cylinder on grass",
+    "three orange balls on snow at night",
+    "a purple pill and a white box on a checker floor at sunset",
+    "a person in a red shirt waving on sand",
+    "a person with blond hair in a green shirt sitting on a brown box",
+    "a toon drawing of a yellow ball and a person walking",
+    "a pencil sketch of a black cone behind a red cylinder",
+    "a blueprint of a green box",
+    "a night neon picture of two blue cylinders",
+    "normal map, a person pointing at a box",
+    "",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToImageConfig:
+    """The base model and how it is trained.
+
+    Args:
+        block_out_channels: of the U-Net's levels; 16 x 16 latents first.
+        head_width: channels of an attention head.
+        norm_num_groups: of the U-Net's group normalisations.
+        text_width: of the text encoder, and of cross-attention.
+        text_layers: of the text encoder.
+        scenes: training scenes.
+        normal_scenes: the first of them are also learned as pictures of normals.
+        normal_share: share of pictures of normals among the samples.
+        variants: wordings of each caption.
+        drop: share of prompts replaced by the empty one.
+        loop: how it is optimised.
+    """
+
+    block_out_channels: tuple[int, ...] = (64, 128, 192)
+    head_width: int = 32
+    norm_num_groups: int = 16
+    text_width: int = 128
+    text_layers: int = 2
+    scenes: int = 32768
+    normal_scenes: int = 4096
+    normal_share: float = 0.1
+    variants: int = 4
+    drop: float = 0.1
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            batch_size=64, lr=8e-4, budget=Budget(minutes=240, flat=0.55)
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if any(width % self.head_width for width in self.block_out_channels):
+            raise ValueError(
+                f"block_out_channels {self.block_out_channels} must be multiples of head_width "
+                f"{self.head_width}"
+            )
+        if not (0 <= self.drop < 1 and 0 <= self.normal_share < 1):
+            raise ValueError(
+                f"drop and normal_share must be in [0, 1), got {self.drop}, {self.normal_share}"
+            )
+        if not 0 < self.normal_scenes <= self.scenes or self.variants < 1:
+            raise ValueError("normal_scenes must be 1 to scenes, and variants at least 1")
+
+    def unet(self, latent_channels: int) -> UNet2DConditionModel:
+        """An untrained network with cross-attention at each level."""
+        levels = len(self.block_out_channels)
+        shape = {
+            "sample_size": 16,
+            "in_channels": latent_channels,
+            "out_channels": latent_channels,
+            "down_block_types": ("CrossAttnDownBlock2D",) * levels,
+            "up_block_types": ("CrossAttnUpBlock2D",) * levels,
+            "block_out_channels": self.block_out_channels,
+            "layers_per_block": 1,
+            "norm_num_groups": self.norm_num_groups,
+            "cross_attention_dim": self.text_width,
+            # diffusers' old name: this is the number of heads
+            "attention_head_dim": tuple(w // self.head_width for w in self.block_out_channels),
+        }
+        return cast(UNet2DConditionModel, UNet2DConditionModel.from_config(shape))
+
+    def text_encoder(self, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+        """An untrained text encoder; the tokenizer's last two tokens are start and end."""
+        total = len(tokenizer)
+        return CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=total,
+                hidden_size=self.text_width,
+                intermediate_size=4 * self.text_width,
+                num_hidden_layers=self.text_layers,
+                num_attention_heads=max(1, self.text_width // 32),
+                max_position_embeddings=77,
+                projection_dim=self.text_width,
+                bos_token_id=total - 2,
+                eos_token_id=total - 1,
+                pad_token_id=total - 1,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """Latents (N, C, h, w) with their captions."""
+
+    latents: Tensor
+    captions: CaptionTable
+
+
+class TextToImageTask:
+    """The base as a `Task` of the loop.
+
+    Args:
+        config: what and how.
+        vae: the autoencoder that the latents are of; frozen.
+        tokenizer: of the text encoder.
+        train: pictures, and pictures of normals.
+        held: held-out pictures.
+        device: of the training.
+        parts: {"unet", "text_encoder"} to go on with, or None.
+    """
+
+    def __init__(
+        self,
+        config: TextToImageConfig,
+        vae: AutoencoderKL,
+        tokenizer: CLIPTokenizer,
+        train: tuple[Pictured, Pictured],
+        held: Pictured,
+        device: torch.device,
+        parts: nn.ModuleDict | None = None,
+    ) -> None:
+        self.config, self.vae, self.tokenizer = config, vae, tokenizer
+        self.train, self.held, self.device = train, held, device
+        unet = config.unet(train[0].latents.shape[1])
+        text = config.text_encoder(tokenizer)
+        self.parts = parts or nn.ModuleDict({"unet": unet, "text_encoder": text})
+        self.parts.to(device)
+        self.parts["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.noising = Noising.of(mini_scheduler(), device)
+
+    def trained(self) -> nn.Module:
+        """U-Net and text encoder."""
+        return self.parts
+
+    def losses(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) v-losses of a random batch; the last share of it are pictures of normals."""
+        normals = round(self.config.normal_share * count)
+        drawn = [
+            self._draw(source, number, generator)
+            for source, number in zip(self.train, (count - normals, normals), strict=True)
+        ]
+        x0, prompts = (torch.cat(column) for column in zip(*drawn, strict=True))
+        return self._error(x0, prompts, self._times(count, generator), generator)
+
+    def _draw(
+        self, source: Pictured, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Latents and token numbers of random scenes."""
+        total = len(source.latents)
+        rows = torch.randint(total, (count,), generator=generator, device=self.device)
+        drop = torch.rand(count, generator=generator, device=self.device) < self.config.drop
+        return source.latents[rows], source.captions.drawn(rows, drop, generator)
+
+    def _times(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) model indices, one from each of `count` equal parts of the time axis."""
+        jitter = torch.rand(count, generator=generator, device=self.device)
+        part = torch.arange(count, device=self.device) + jitter
+        order = torch.randperm(count, generator=generator, device=self.device)
+        return (part / count * len(self.noising)).long().clamp_max(len(self.noising) - 1)[order]
+
+    def _error(
+        self, x0: Tensor, prompts: Tensor, index: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        noisy, target = self.noising.noised(x0, index, noise)
+        hidden = self.parts["text_encoder"](prompts).last_hidden_state
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        return squared_error(self.parts["unet"](noisy, index, hidden).sample, target)
+
+    @torch.no_grad()
+    def scores(self) -> dict[str, float]:
+        """Held-out v-loss over the same times and noise each time."""
+        generator = stream(0, 0, self.device)
+        count = min(128, len(self.held.latents))
+        rows = torch.arange(count, device=self.device)
+        never = torch.zeros(count, dtype=torch.bool, device=self.device)
+        prompts = self.held.captions.drawn(rows, never, generator)
+        index = self._times(count, generator)
+        found = self._error(self.held.latents[:count], prompts, index, generator)
+        return {"held_out_v_loss": float(found.mean())}
+
+    def show(self, folder: Path) -> None:
+        """Draw `SHEET_PROMPTS` with guidance 3."""
+        drawn = sampling.draw(self.pipeline_parts(), SHEET_PROMPTS, guidance_scale=3.0)
+        pictures = latents.decode(self.vae, drawn)
+        half = len(SHEET_PROMPTS) // 2
+        sheets.write(folder / "samples.png", [pictures[:half], pictures[half:]])
+
+    def pipeline_parts(self) -> sampling.Parts:
+        """What sampling needs."""
+        unet, text = self.parts["unet"], self.parts["text_encoder"]
+        assert isinstance(unet, UNet2DConditionModel)
+        assert isinstance(text, CLIPTextModel)
+        return sampling.Parts(unet, text, self.tokenizer, self.noising.schedule)
+
+    def save(self, folder: Path) -> None:
+        """Write a Stable Diffusion pipeline folder in half precision.
+
+        The modules of this task are float16 afterwards.
+        """
+        parts = self.pipeline_parts()
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae.half(),
+            text_encoder=parts.text_encoder.half(),
+            tokenizer=self.tokenizer,
+            unet=parts.unet.half(),
+            scheduler=mini_scheduler(),  # type: ignore[arg-type]
+            safety_checker=None,  # type: ignore[arg-type]
+            feature_extractor=None,  # type: ignore[arg-type]
+            requires_safety_checker=False,
+        )
+        pipeline.save_pretrained(folder, safe_serialization=True)

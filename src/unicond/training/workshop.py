@@ -1,0 +1,228 @@
+"""Where a training works: folders, overrides of the preset, what is up to date, what is kept."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+
+from unicond.data import renders
+from unicond.data.folders import check_writable, whole_folder
+from unicond.data.renders import RenderRecipe
+from unicond.training import cards, checkpoints, presets
+from unicond.training.budget import Budget
+from unicond.training.cards import TrainingCard
+from unicond.training.loop import LoopConfig, Report, Task, fit, seeded
+from unicond.training.presets import Preset
+
+
+class Recipe(Protocol):
+    """What every stage's configuration has."""
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How it is optimised."""
+        ...
+
+    @property
+    def scenes(self) -> int:
+        """Number of training scenes."""
+        ...
+
+
+R = TypeVar("R")
+LIMITED = ("normal_scenes", "reconstructed_scenes")
+"""Fields of recipes that are at most `scenes`."""
+
+
+def _silent(share: float, line: str) -> None:
+    del share, line
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a training works, and how it is told to differ from its preset.
+
+    Args:
+        preset: name of the recipes.
+        weights: folder of all finished weights.
+        runs: folder of checkpoints, logs and sample pictures.
+        cache: folder of renders and latents.
+        minutes: another budget than the preset's.
+        steps: another budget than the preset's, in steps.
+        scenes: another number of training scenes.
+        resume: go on from a run's checkpoint.
+        init: weights to start from: a folder that an earlier run of the same stage made.
+        report: told the share that is done and a line of text.
+    """
+
+    preset: str = "mini"
+    weights: Path = Path("runs/weights")
+    runs: Path = Path("runs")
+    cache: Path = Path("runs/cache")
+    minutes: float | None = None
+    steps: int | None = None
+    scenes: int | None = None
+    resume: bool = True
+    init: Path | None = None
+    report: Report = field(default=_silent)
+
+    def command(self, stage: str) -> str:
+        """The command line that runs a stage as this workshop would."""
+        flags = {
+            "preset": self.preset,
+            "minutes": self.minutes,
+            "steps": self.steps,
+            "scenes": self.scenes,
+            "init": self.init,
+        }
+        said = [f"--{name} {value}" for name, value in flags.items() if value is not None]
+        return " ".join(["unicond train", stage, *said])
+
+    @property
+    def recipes(self) -> Preset:
+        """The preset's recipes."""
+        return presets.named(self.preset)
+
+    @property
+    def device(self) -> torch.device:
+        """Where training runs."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def changed(self, config: R) -> R:
+        """A stage's recipe with this workshop's budget and number of scenes."""
+        loop: LoopConfig = config.loop  # type: ignore[attr-defined]
+        changes: dict[str, object] = {"loop": presets.with_budget(loop, self.minutes, self.steps)}
+        if self.scenes is not None:
+            changes["scenes"] = self.scenes
+            for name in LIMITED:
+                if hasattr(config, name):
+                    changes[name] = min(getattr(config, name), self.scenes)
+        return replace(config, **changes)  # type: ignore[type-var]
+
+    def drawn(self, seed: int, count: int, names: Sequence[str]) -> Path:
+        """The folder of renders of a world; what is missing is drawn first."""
+
+        def told(done: int, wanted: int) -> None:
+            self.report(0.0, f"scenes drawn: {done} of {wanted}")
+
+        recipe = RenderRecipe(seed=seed)
+        return renders.draw(recipe, self.cache, count, names, self.device, told)
+
+    def parent(self, name: str, stage: str) -> Path:
+        """A folder of weights that must be there.
+
+        Args:
+            name: of the folder.
+            stage: the command that makes it.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: it is not; the message says which command makes it.
+        """
+        folder = self.weights / name
+        if not folder.exists():
+            made = f"unicond train {stage} --preset {self.preset}"
+            raise ValueError(f"{folder} is not there; make it first: {made}")
+        return folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage that is to be run.
+
+    Args:
+        name: of its run.
+        title: what it makes, for the card.
+        command: that runs it, for the card.
+        folder: of the finished weights.
+        config: its recipe.
+        parents: {name: fingerprint} of the weights that it builds on.
+    """
+
+    name: str
+    title: str
+    command: str
+    folder: Path
+    config: Recipe
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Recipe, parents and world as one hash (see `cards`)."""
+        world = {"world": RenderRecipe().folder(Path()).name}
+        return cards.key(self.config, {**self.parents, **world})
+
+
+Save = Callable[[Path, TrainingCard], None]
+
+
+def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Path:
+    """Train a stage unless its weights are up to date; they appear when they are whole.
+
+    Args:
+        shop: where.
+        job: what.
+        build: loads the data and returns the task, and what writes its weights into a folder.
+
+    Returns:
+        The folder of weights.
+    """
+    if cards.up_to_date(job.folder, job.key) and shop.init is None:
+        shop.report(1.0, f"{job.folder} is up to date")
+        return job.folder
+    place = shop.runs / job.name
+    check_writable(job.folder.parent)
+    check_writable(place)
+    loop = job.config.loop
+    if shop.device.type == "cuda":
+        loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)
+    resume = shop.resume and _same_run(shop, job, place)
+    with seeded(loop.seed):
+        task, save = build()
+    scores = fit(task, loop, place, resume, shop.report)
+    card = _card(shop, job, scores)
+    with whole_folder(job.folder) as aside:
+        save(aside, card)
+        card.write(aside)
+        for path in aside.rglob("*"):  # safetensors' files are for their owner alone
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    shop.report(1.0, f"{job.folder} is ready")
+    return job.folder
+
+
+def _same_run(shop: Workshop, job: Job, place: Path) -> bool:
+    """Whether a run's folder holds a checkpoint of this recipe, these parents and this start.
+
+    The budget does not count: a run can be given more time. Another recipe, other parents or
+    another `init` start anew, so that no checkpoint of something else is taken for the result.
+    """
+    timeless = replace(job.config.loop, budget=Budget(steps=1))
+    config = replace(job.config, loop=timeless)  # type: ignore[type-var]
+    identity = cards.key(config, {**job.parents, "init": str(shop.init)})
+    file = place / "identity.txt"
+    same = file.exists() and file.read_text() == identity
+    if file.exists() and not same:
+        shop.report(0.0, f"{place} was another run (recipe, parents or start differ): begun anew")
+    file.write_text(identity)
+    return same
+
+
+def _card(shop: Workshop, job: Job, scores: Mapping[str, float]) -> TrainingCard:
+    """What there is to say of a finished run."""
+    position = checkpoints.position(shop.runs / job.name / "checkpoint")
+    return TrainingCard(
+        title=job.title,
+        command=job.command,
+        key=job.key,
+        seed=job.config.loop.seed,
+        seconds=round(position.seconds, 1),
+        steps=position.step,
+        hardware=cards.hardware(shop.device),
+        scores=scores,
+        parents=job.parents,
+        recipe=cards.plain(job.config),
+    )

@@ -1,0 +1,50 @@
+"""Closed forms: the v target, its loss, min-SNR's weights."""
+
+import pytest
+import torch
+
+from unicond.sampling.predictions import from_output
+from unicond.training.diffusion import Noising, mini_scheduler, squared_error
+
+
+@pytest.fixture(scope="module")
+def noising():
+    return Noising.of(mini_scheduler(), "cpu")
+
+
+def test_the_schedule_ends_in_pure_noise_and_trails(noising):
+    assert float(noising.alpha[-1]) == 0.0
+    assert noising.schedule.spacing == "trailing"
+    assert noising.schedule.prediction_type == "v"
+    assert len(noising) == 1000
+
+
+def test_a_perfect_prediction_has_loss_zero_and_gives_x0(noising):
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(4, 2, 3, 3, generator=generator) for _ in range(2))
+    index = torch.tensor([0, 300, 700, 999])
+    noisy, target = noising.noised(x0, index, noise)
+    assert torch.equal(squared_error(target, target), torch.zeros(4))
+    for row in range(4):
+        alpha, sigma = float(noising.alpha[index[row]]), float(noising.sigma[index[row]])
+        read = from_output(target[row], noisy[row], alpha, sigma, "v")
+        assert torch.allclose(read.x0, x0[row], atol=1e-5)
+        assert torch.allclose(read.eps, noise[row], atol=1e-5)
+
+
+def test_clean_rows_are_exactly_clean(noising):
+    x0 = torch.randn(2, 1, 2, 2)
+    clean = torch.tensor([True, False])
+    noisy, _ = noising.noised(x0, torch.zeros(2, dtype=torch.int64), torch.randn(2, 1, 2, 2), clean)
+    assert torch.equal(noisy[0], x0[0])
+    assert not torch.equal(noisy[1], x0[1])
+
+
+def test_min_snr_is_the_papers_but_for_its_floor(noising):
+    index = torch.arange(1000)
+    snr = (noising.alpha.double() / noising.sigma.double()).square()
+    paper = snr.clamp_max(5) / (snr + 1)
+    found = noising.min_snr(index, 5.0, 0.0).double()
+    assert torch.allclose(found, paper, atol=1e-6)
+    assert float(noising.min_snr(index, 5.0, 0.1)[-1]) == pytest.approx(0.1)
+    assert float(found[-1]) == 0.0

@@ -1,0 +1,190 @@
+"""The joint adapter's training: roles, times, dropped prompts, and what its loss leaves out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from unicond.training import joint
+from unicond.training.captions import CaptionTable
+from unicond.training.diffusion import Noising, mini_scheduler
+from unicond.training.joint import (
+    CONDITION_HELD,
+    IMAGE_HELD,
+    TWO_WAY,
+    JointTask,
+    JointTrainingConfig,
+    PairData,
+)
+from unicond.training.loop import seeded
+from unicond.training.text2image import TextToImageConfig
+
+CONFIG = JointTrainingConfig(rank=2, y_rank=2, variants=1)
+N = 20_000
+
+
+def drawn(config=CONFIG, count=N):
+    return joint.draw(config, count, 1000, torch.Generator().manual_seed(0))
+
+
+def test_prompts_are_dropped_by_the_papers_rule():
+    found = drawn()
+    x, y = found.drop_x.float(), found.drop_y.float()
+    # four standard errors of a share of 20,000
+    assert float(x.mean()) == pytest.approx(0.2, abs=0.0115)
+    assert float(y.mean()) == pytest.approx(0.2, abs=0.0115)
+    assert float((x * y).mean()) == pytest.approx(0.1, abs=0.0085)
+    assert not bool(drawn(replace(CONFIG, drop=0.0)).drop_x.any())
+
+
+def test_roles_come_in_their_shares_and_times_are_independent():
+    found = drawn()
+    for role, share in zip((TWO_WAY, CONDITION_HELD, IMAGE_HELD), CONFIG.role_shares, strict=True):
+        assert float((found.role == role).float().mean()) == pytest.approx(share, abs=0.014)
+    free = found.role == TWO_WAY
+    times = torch.stack([found.index_x[free], found.index_y[free]]).float()
+    assert abs(float(torch.corrcoef(times)[0, 1])) < 4 / int(free.sum()) ** 0.5
+    assert int(times.min()) < 5
+    assert int(times.max()) > 994
+
+
+def test_half_of_the_held_branches_are_exactly_clean():
+    found = drawn()
+    for role, clean, index in (
+        (IMAGE_HELD, found.clean_x, found.index_x),
+        (CONDITION_HELD, found.clean_y, found.index_y),
+    ):
+        mine = found.role == role
+        assert not bool(clean[~mine].any())
+        assert float(clean[mine].float().mean()) == pytest.approx(0.5, abs=0.03)
+        assert bool((index[clean] == 0).all())
+
+
+def test_held_branches_hear_nothing():
+    found = drawn(count=50)
+    pairs = joint.rows_of(found).pairs[joint.NAME]
+    assert torch.equal(pairs.hears_x, found.role != IMAGE_HELD)
+    assert torch.equal(pairs.hears_y, found.role != CONDITION_HELD)
+    assert torch.equal(pairs.y, pairs.x + 50)
+
+
+@pytest.fixture(scope="module")
+def task():
+    with seeded(0):
+        base = TextToImageConfig(
+            block_out_channels=(16, 16), head_width=8, norm_num_groups=4, text_width=16
+        )
+        unet = base.unet(4)
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=20,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                bos_token_id=18,
+                eos_token_id=19,
+            )
+        )
+        latents = [torch.randn(6, 4, 16, 16) for _ in range(2)]
+        tables = [
+            CaptionTable(torch.randint(18, (6, 1, 77), dtype=torch.int16), torch.full((77,), 19))
+            for _ in range(2)
+        ]
+        data = PairData(*latents, *tables)
+        adapter = CONFIG.adapter(unet, "depth", "test")
+        for value in adapter.parameters():
+            torch.nn.init.normal_(value, std=0.2)
+    noising = Noising.of(mini_scheduler(), "cpu")
+    return JointTask(CONFIG, adapter, unet, text, noising, data, data)
+
+
+def test_a_held_branchs_loss_is_left_out_and_it_depends_on_nothing(task):
+    """The adapter's weights move a held branch's error through its own y-LoRA alone."""
+    generator = torch.Generator().manual_seed(0)
+    found = joint.draw(replace(CONFIG, role_shares=(0.0, 1.0, 0.0)), 6, 1000, generator)
+    rows = torch.arange(6)
+    errors = [
+        task.errors(data, rows, found, torch.Generator().manual_seed(1))
+        for data in (task.train, replace(task.train, image=torch.zeros(6, 4, 16, 16)))
+    ]
+    assert torch.allclose(errors[0][1], errors[1][1], atol=1e-5)  # the condition hears no image
+    assert not torch.allclose(errors[0][0], errors[1][0], atol=1e-3)
+    other = [
+        task.errors(data, rows, found, torch.Generator().manual_seed(1))[0]
+        for data in (task.train, replace(task.train, condition=torch.zeros(6, 4, 16, 16)))
+    ]
+    assert not torch.allclose(other[0], other[1], atol=1e-4)  # the image hears the condition
+
+
+def test_losses_are_weighted_sums_of_the_branches_that_count(task):
+    found = task.losses(6, torch.Generator().manual_seed(2)).detach()
+    generator = torch.Generator().manual_seed(2)
+    drawn = joint.draw(CONFIG, 6, 1000, generator)
+    rows = torch.randint(6, (6,), generator=generator)
+    x, y = (part.detach() for part in task.errors(task.train, rows, drawn, generator))
+    for n in range(6):
+        weights = [
+            float(task.noising.min_snr(index[n : n + 1], 5.0, 0.1))
+            for index in (drawn.index_x, drawn.index_y)
+        ]
+        expected = 0.0
+        if drawn.role[n] != IMAGE_HELD:
+            expected += weights[0] * float(x[n])
+        if drawn.role[n] != CONDITION_HELD:
+            expected += weights[1] * float(y[n])
+        assert float(found[n]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_base_stays_frozen_and_the_adapter_learns(task):
+    task.losses(6, torch.Generator().manual_seed(3)).mean().backward()
+    assert all(value.grad is None for value in task.unet.parameters())
+    assert any(
+        float(v.grad.abs().max()) > 0 for v in task.adapter.parameters() if v.grad is not None
+    )
+    scores = task.scores()
+    assert set(scores) == {"v_error_image", "v_error_condition"}
+
+
+def test_every_field_is_used(task):
+    def losses(**changes):
+        other = JointTask(
+            replace(CONFIG, **changes),
+            task.adapter,
+            task.unet,
+            task.text_encoder,
+            task.noising,
+            task.train,
+            task.held,
+        )
+        return other.losses(6, torch.Generator().manual_seed(4)).detach()
+
+    plain = losses()
+    for changes in (
+        {"role_shares": (0.0, 0.5, 0.5)},
+        {"clean_share": 0.0, "role_shares": (0.0, 0.5, 0.5)},
+        {"drop": 0.33},
+        {"gamma": 0.1},
+        {"floor": 0.9},
+    ):
+        assert not torch.equal(losses(**changes), plain), changes
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in replace(CONFIG, rank=3, y_rank=0)
+        .adapter(task.unet, "depth", "b")
+        .state_dict()
+        .items()
+    }
+    assert shapes != {n: tuple(v.shape) for n, v in task.adapter.state_dict().items()}
+    assert CONFIG.adapter(task.unet, "edges", "b").config.trigger == "edges_map, "
+
+
+def test_bad_recipes_are_refused():
+    for changes, words in (
+        ({"role_shares": (0.5, 0.5, 0.5)}, "shares of 1"),
+        ({"drop": 0.5}, "drop"),
+        ({"gamma": 0.0}, "gamma"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            JointTrainingConfig(**changes)

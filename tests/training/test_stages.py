@@ -1,0 +1,182 @@
+"""All trainers in their order, with the tiny preset: folders, cards, what is up to date."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from typer.testing import CliRunner
+
+from unicond.adapters.joint import JointAdapter
+from unicond.cli.train import app
+from unicond.data import latents, renders
+from unicond.evaluation.probes import Probe
+from unicond.training import presets, stages
+from unicond.training.workshop import Workshop
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(renders, "SHARD", 8)
+        patch.setattr("unicond.training.captions.WORD_SCENES", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shop")
+    return Workshop("tiny", root / "weights", root / "runs", root / "cache")
+
+
+@pytest.fixture(scope="module")
+def made(shop):
+    return stages.train_all(shop)
+
+
+def test_everything_is_made_and_loads(made):
+    vae, mini, depth, probes = made
+    assert JointAdapter.from_pretrained(depth).config.trigger == "depth_map, "
+    assert Probe.from_pretrained(probes).config.widths == (4, 8)
+    assert AutoencoderKL.from_pretrained(vae).config["latent_channels"] == 4
+    pipeline = StableDiffusionPipeline.from_pretrained(mini)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(torch.float32)
+    drawn = pipeline("a red ball", num_inference_steps=2, output_type="pt").images
+    assert drawn.shape == (1, 3, 128, 128)
+    assert bool(torch.isfinite(drawn).all())
+    scheduler = json.loads((mini / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["timestep_spacing"] == "trailing"
+    assert scheduler["rescale_betas_zero_snr"]
+    for folder in made:
+        tensors = list(folder.rglob("*.safetensors"))
+        assert tensors
+        assert not list(folder.rglob("*.bin"))
+
+
+def test_cards_tell_how_it_was_made(made):
+    for folder in made:
+        card = json.loads((folder / "card.json").read_text())
+        assert card["steps"] == 2
+        assert card["command"].startswith("unicond train ")
+        assert "--preset tiny" in card["command"]
+        assert card["scores"]
+        assert card["recipe"]["loop"]["lr"] == 1e-3
+        assert (folder / "README.md").stat().st_size > 100
+    assert set(json.loads((made[2] / "card.json").read_text())["parents"]) == {"mini"}
+
+
+def test_what_is_up_to_date_is_skipped(shop, made):
+    before = [(folder / "card.json").stat().st_mtime_ns for folder in made]
+    lines = []
+    again = replace(shop, report=lambda _, line: lines.append(line))
+    assert stages.train_all(again) == made
+    assert [(folder / "card.json").stat().st_mtime_ns for folder in made] == before
+    assert all("up to date" in line for line in lines)
+
+
+def test_another_recipe_or_parent_is_not_up_to_date(shop, made):
+    from unicond.training.stages import train_joint
+    from unicond.training.workshop import Job
+
+    recipes = presets.tiny()
+    base = Job("x", "x", "x", made[0], recipes.vae, {"vae": "1"})
+    assert base.key != replace(base, parents={"vae": "2"}).key
+    assert base.key != replace(base, config=replace(recipes.vae, kl_weight=0.5)).key
+    assert base.key == replace(base, title="y").key
+    lines = []
+    longer = replace(shop, steps=3, report=lambda _, line: lines.append(line))
+    train_joint(longer)
+    card = json.loads((made[2] / "card.json").read_text())
+    assert card["steps"] == 3
+    assert "--steps 3" in card["command"]
+    assert any("is ready" in line for line in lines)
+
+
+def test_a_checkpoint_of_other_parents_is_not_gone_on_with(shop, made, tmp_path):
+    lines = []
+    first = replace(shop, runs=tmp_path, weights=tmp_path / "w", cache=shop.cache)
+    stages.train_vae(first)
+    more = replace(first, steps=3, report=lambda _, line: lines.append(line))
+    stages.train_vae(more)  # more time: goes on
+    assert not any("begun anew" in line for line in lines)
+    assert json.loads((tmp_path / "w" / "vae" / "card.json").read_text())["steps"] == 3
+    stages.train_vae(replace(more, scenes=8))
+    assert any("begun anew" in line for line in lines)
+
+
+def test_training_can_start_from_earlier_weights(shop, made):
+    stages.train_probes(replace(shop, init=made[3], steps=1, resume=False))
+    stages.train_vae(replace(shop, init=made[0], steps=1, resume=False, runs=shop.runs / "again"))
+
+
+def test_what_ships_is_published_whole(shop, made, tmp_path):
+    target = tmp_path / "package"
+    found = {path.relative_to(target).as_posix() for path in stages.publish(shop, target)}
+    assert found == {"mini", "probes", "adapters/depth"}
+    for name in found:
+        ours = {path.relative_to(shop.weights / name) for path in (shop.weights / name).rglob("*")}
+        assert ours == {path.relative_to(target / name) for path in (target / name).rglob("*")}
+    assert Probe.from_pretrained(target / "probes")
+    assert (target / "mini" / "unet" / "config.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_missing_parents_name_the_command(tmp_path):
+    empty = Workshop("tiny", tmp_path / "w", tmp_path / "r", tmp_path / "c")
+    with pytest.raises(ValueError, match="make it first: unicond train vae --preset tiny"):
+        stages.train_text2image(empty)
+    with pytest.raises(ValueError, match="make it first: unicond train text2image"):
+        stages.train_joint(empty)
+    with pytest.raises(ValueError, match=r"condition 'smell' .*choose one of \['depth'"):
+        stages.train_joint(empty, "smell")
+    with pytest.raises(ValueError, match="preset 'huge' is not known; choose one of mini, tiny"):
+        stages.train_vae(replace(empty, preset="huge"))
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_command_line_says_errors_in_one_line(tmp_path):
+    folders = ["--out", str(tmp_path / "w"), "--runs", str(tmp_path / "r")]
+    found = CliRunner().invoke(app, ["text2image", "--preset", "tiny", *folders])
+    assert found.exit_code == 2
+    assert "make it first" in " ".join(found.output.split())
+    both = CliRunner().invoke(app, ["vae", "--minutes", "1", "--steps", "1", *folders])
+    assert both.exit_code == 2
+    (tmp_path / "file").write_text("")
+    blocked = ["--out", str(tmp_path / "file" / "w"), "--runs", str(tmp_path / "r")]
+    found = CliRunner().invoke(app, ["vae", "--preset", "tiny", *blocked])
+    assert found.exit_code == 2
+    assert "cannot write" in " ".join(found.output.split())
+
+
+def test_latents_are_kept_and_follow_the_autoencoder(shop, made):
+    vae = AutoencoderKL.from_pretrained(made[0], torch_dtype=torch.float32).eval()
+    key = latents.identity(made[0])
+    folder = shop.drawn(0, 8, ("image", "depth"))
+    found = latents.cached(vae, key, folder, "depth", 8, "cpu")
+    assert found.shape == (8, 4, 16, 16)
+    with torch.no_grad():
+        for value in vae.parameters():
+            value.zero_()
+    assert torch.equal(latents.cached(vae, key, folder, "depth", 8, "cpu"), found)
+    assert not torch.equal(latents.cached(vae, "other", folder, "depth", 8, "cpu"), found)
+
+
+def test_a_gpu_takes_larger_batches_for_fewer_minutes():
+    loop = presets.mini().vae.loop
+    assert presets.on_gpu(loop).batch_size == 4 * loop.batch_size
+    assert presets.on_gpu(loop).budget.minutes == loop.budget.minutes / presets.CUDA_SPEED
+    assert presets.on_gpu(loop, own_budget=True).budget == loop.budget
+    assert presets.on_gpu(loop, own_budget=True).batch_size == 4 * loop.batch_size
+    assert presets.on_gpu(presets.tiny().vae.loop) == presets.tiny().vae.loop
+    assert presets.with_budget(loop, steps=7).budget.steps == 7
+    assert presets.with_budget(loop).budget == loop.budget
+
+
+def test_the_shipped_sizes():
+    recipes = presets.mini()
+    vae, unet = recipes.vae.build(), recipes.text2image.unet(recipes.vae.latent_channels)
+    count = sum(value.numel() for net in (vae, unet) for value in net.parameters())
+    assert 2 * count <= 29e6  # the text encoder takes less than the rest of 30 MB
+    adapter = recipes.joint.adapter(unet, "depth", "mini")
+    assert 2 * sum(value.numel() for value in adapter.parameters()) <= 3e6
