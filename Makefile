@@ -31,7 +31,7 @@ weights: export MALLOC_MMAP_MAX_ = 0
 weights: export MALLOC_TRIM_THRESHOLD_ = 1000000000000
 weights: export MALLOC_TOP_PAD_ = 1000000000
 weights: $(STAMP)
-	$(BIN)/unicond train all
+	$(BIN)/unicond train all --publish src/unicond/weights
 
 benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -1,6 +1,7 @@
 """`unicond evaluate` as it is typed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def test_depth_prints_and_saves_its_table(options, tmp_path):
     assert "steps=1" in data["settings"]["generation"]
     assert "depth_to_image" in done.stdout
     assert list((tmp_path / "runs").glob("depth-*/sheet.png"))
+
+
+@pytest.mark.slow
+def test_settings_says_what_is_best(options):
+    done = CliRunner().invoke(app, ["settings", "--scenes", "1", "--batch", "1", *options])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"best generation: steps=\d+ solver=\w+ guidance=", done.stdout)
+    assert re.search(r"best estimation: steps=\d+ solver=\w+ noise=", done.stdout)
 
 
 def test_bad_options_are_refused_before_anything_runs(options, tmp_path):

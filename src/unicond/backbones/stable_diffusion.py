@@ -200,7 +200,7 @@ def locate(base: str | Path) -> Path:
         raise ValueError(
             f"there is no folder {str(base)!r}; a base is a folder, a hub id 'owner/name', or one "
             f"of "
-            f"the embedded models: {', '.join(embedded) or 'none in this installation'}"
+            f"the embedded models: {', '.join(embedded) or 'none here; make weights trains them'}"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from unicond.training import stages
-from unicond.training.workshop import Workshop
+if TYPE_CHECKING:
+    from unicond.training.workshop import Workshop
 
 app = typer.Typer(help="Train the models that ship, from nothing.", no_args_is_help=True)
 
@@ -65,7 +65,9 @@ def _shop(
     scenes: int | None,
     resume: bool,
     init: Path | None = None,
-) -> Workshop:
+) -> "Workshop":
+    from unicond.training.workshop import Workshop
+
     if minutes is not None and steps is not None:
         raise ValueError("give --minutes or --steps, not both")
     return Workshop(
@@ -94,6 +96,8 @@ def vae(
     init: Init = None,
 ) -> None:
     """The autoencoder: pictures and annotation drawings to latents and back."""
+    from unicond.training import stages
+
     with _reported() as report:
         shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
         stages.train_vae(shop)
@@ -111,6 +115,8 @@ def text2image(
     init: Init = None,
 ) -> None:
     """The base: text to pictures. Needs the autoencoder."""
+    from unicond.training import stages
+
     with _reported() as report:
         shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
         stages.train_text2image(shop)
@@ -129,6 +135,8 @@ def joint(
     init: Init = None,
 ) -> None:
     """A joint adapter: an image and its condition together. Needs the base."""
+    from unicond.training import stages
+
     with _reported() as report:
         shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
         stages.train_joint(shop, condition)
@@ -146,6 +154,8 @@ def probes(
     init: Init = None,
 ) -> None:
     """The judge: reads pictures back into their annotations. Needs the autoencoder."""
+    from unicond.training import stages
+
     with _reported() as report:
         shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
         stages.train_probes(shop)
@@ -163,6 +173,8 @@ def all_(
     publish: Publish = None,
 ) -> None:
     """Every weight that ships, in order; what is up to date is skipped."""
+    from unicond.training import stages
+
     with _reported() as report:
         shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume)
         stages.train_all(shop)

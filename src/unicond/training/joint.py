@@ -24,6 +24,7 @@ from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, squared_error
 from unicond.training.loop import LoopConfig, stream
+from unicond.training.norm import quick_norms
 
 TWO_WAY, CONDITION_HELD, IMAGE_HELD = range(3)
 NAME = "joint"
@@ -244,7 +245,8 @@ class JointTask:
         clean = torch.cat([drawn.clean_x, drawn.clean_y])
         noisy, target = self.noising.noised(x0, index, noise, clean)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with attached(self.unet, {NAME: self.adapter}), rows_of(drawn).active():
+        adapters = {NAME: self.adapter}
+        with quick_norms(self.unet), attached(self.unet, adapters), rows_of(drawn).active():
             output = self.unet(noisy, index, hidden).sample
         one, other = squared_error(output, target).chunk(2)
         return one, other

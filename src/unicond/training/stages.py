@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
@@ -43,8 +43,8 @@ def train_vae(shop: Workshop) -> Path:
             renders.load(shop.drawn(seed, count, names), names, count, shop.device)
             for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
         )
-        old = AutoencoderKL.from_pretrained(shop.init) if shop.init else None
-        task = AutoencoderTask(config, train, held, old)
+        old = supplies.load_vae(shop.init, shop.device)[0] if shop.init else None
+        task = AutoencoderTask(config, train, held, old and old.requires_grad_(True))
 
         def save(folder: Path, card: TrainingCard) -> None:
             del card
