@@ -181,12 +181,8 @@ def metric(name: str, samples: Samples, real: Samples | None = None) -> float:
 
 def _write(table: Table, folder: Path, captions: Sequence[str]) -> None:
     save_table(table, folder)
-    save_plot(
-        table,
-        folder / "plot.png",
-        ("abs_rel", "delta1", "fid", "found"),
-        f"depth, {table.scenes} held-out scenes",
-    )
+    shown = [m for m in ("abs_rel", "delta1", "fid", "found") if m in table.metrics()]
+    save_plot(table, folder / "plot.png", shown, f"depth, {table.scenes} held-out scenes")
     for name, kinds in SHEETS:
         sheet.draw_sheet(folder / "pictures", kinds, captions).save(folder / name)
 

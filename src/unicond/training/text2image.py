@@ -4,7 +4,8 @@ Loss: the plain v-loss over uniform times; prompts are dropped to the empty prom
 The text encoder is trained along. The result is a diffusers pipeline folder.
 """
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from unicond.backbones.stable_diffusion import Settings
 from unicond.data import latents
 from unicond.training import sampling, sheets
 from unicond.training.budget import Budget
@@ -34,6 +36,17 @@ SHEET_PROMPTS = (
     "normal map, a person pointing at a box",
     "",
 )
+
+
+SAMPLING = Settings(
+    num_inference_steps=20,
+    estimation_steps=2,
+    estimation_noise=0.0,
+    solver="ddim",
+    guidance_scale=2.0,
+    condition_guidance=1.5,
+)
+"""What its users sample with: chosen by `unicond evaluate settings`, no part of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,3 +255,4 @@ class TextToImageTask:
             requires_safety_checker=False,
         )
         pipeline.save_pretrained(folder, safe_serialization=True)
+        (folder / "unicond.json").write_text(json.dumps(asdict(SAMPLING), indent=1) + "\n")
