@@ -30,34 +30,15 @@ def whole_folder(folder: Path) -> Generator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise before hours are spent, if nothing can be written to `folder`.
-
-    Args:
-        folder: made if missing.
-
-    Raises:
-        ValueError: it cannot be made, or nothing can be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to {folder}: {error.strerror or error}; choose another folder"
-        ) from error
-
-
 def fingerprint(folder: Path) -> str:
     """A hash of the safetensors and JSON files in a folder and below, 12 hex digits.
 
-    Cards (`card.json`) do not count: they say how a content came about, not what it is.
+    Cards (`card.json`) and sampling settings (`unicond.json`) do not count: they say how a content
+    came about and how it is used, not what it is.
     """
     digest = hashlib.sha256()
     for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
-        if path.name != "card.json":
+        if path.name not in ("card.json", "unicond.json"):
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unicond.data.folders import check_writable, whole_folder
+from unicond.data.folders import whole_folder
+from unicond.pictures.files import check_output_folder
 from unicond.world import World, render
 from unicond.world.annotate import soft_edges
 from unicond.world.drawings import draw_segmentation, draw_skeletons
@@ -107,7 +108,7 @@ def draw(
         The folder of this recipe.
     """
     folder = recipe.folder(cache)
-    check_writable(folder)
+    check_output_folder(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     for shard in range(-(-count // SHARD)):
         _draw_shard(recipe, folder / f"{shard:05d}", shard, names, device)

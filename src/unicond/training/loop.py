@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from unicond.data.folders import check_writable
+from unicond.pictures.files import check_output_folder
 from unicond.training import checkpoints
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
@@ -171,7 +171,7 @@ def fit(
 
 def _begun(task: Task, config: LoopConfig, folder: Path, resume: bool) -> Run:
     """A run at its start, or where its checkpoint is."""
-    check_writable(folder)
+    check_output_folder(folder)
     module = task.trained()
     optimizer = torch.optim.AdamW(
         [part for part in module.parameters() if part.requires_grad],

@@ -16,8 +16,9 @@ from transformers import CLIPTokenizer
 
 from unicond.adapters.hub import Card
 from unicond.data import renders
-from unicond.data.folders import check_writable, fingerprint, whole_folder
+from unicond.data.folders import fingerprint, whole_folder
 from unicond.evaluation.probes import Probe
+from unicond.pictures.files import check_output_folder
 from unicond.training import cards, supplies, tokenizer
 from unicond.training.autoencoder import AutoencoderTask
 from unicond.training.captions import NORMAL_MAP, world_words
@@ -194,7 +195,7 @@ def publish(shop: Workshop, target: Path) -> list[Path]:
     Raises:
         ValueError: the folder cannot be written.
     """
-    check_writable(target)
+    check_output_folder(target)
     found = sorted(path.parent.relative_to(shop.weights) for path in shop.weights.rglob(cards.FILE))
     shipped = [name for name in found if name != Path("vae")]
     for name in shipped:
