@@ -19,7 +19,9 @@ class Line:
 
     def __init__(self):
         with seeded(3):
-            self.net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+            self.net = nn.Sequential(
+                nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.Linear(8, 1)
+            )
         self.steps = 0
         self.interrupt_at = None
         self.shown = 0
@@ -52,18 +54,19 @@ def state(task):
     return {name: value.clone() for name, value in task.net.state_dict().items()}
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("matrix_lr", [None, 0.01])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, matrix_lr):
     whole = Line()
-    fit(whole, config(), tmp_path / "whole")
+    fit(whole, config(matrix_lr=matrix_lr), tmp_path / "whole")
     first = Line()
     first.interrupt_at = 5
     with pytest.raises(KeyboardInterrupt):
-        fit(first, config(), tmp_path / "parts")
+        fit(first, config(matrix_lr=matrix_lr), tmp_path / "parts")
     second = Line()
     with torch.no_grad():
         for part in second.net.parameters():
             part.zero_()  # whatever it starts from, the checkpoint counts
-    fit(second, config(), tmp_path / "parts")
+    fit(second, config(matrix_lr=matrix_lr), tmp_path / "parts")
     for name, value in state(whole).items():
         assert torch.equal(value, state(second)[name]), name
 
@@ -219,7 +222,7 @@ def test_the_average_forgets_its_start_and_counts_integers():
 def test_checkpoints_are_whole_or_not_there(tmp_path, monkeypatch):
     net = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(net.parameters())
-    checkpoints.save(tmp_path / "c", net, {}, optimizer, Position(1, 2.0))
+    checkpoints.save(tmp_path / "c", net, {}, [optimizer], Position(1, 2.0))
     before = (tmp_path / "c" / checkpoints.STATE).read_bytes()
 
     def broken(*args):
@@ -227,7 +230,7 @@ def test_checkpoints_are_whole_or_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "save_file", broken)
     with pytest.raises(OSError, match="disk full"):
-        checkpoints.save(tmp_path / "c", net, {}, optimizer, Position(2, 3.0))
+        checkpoints.save(tmp_path / "c", net, {}, [optimizer], Position(2, 3.0))
     assert (tmp_path / "c" / checkpoints.STATE).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
     assert json.loads(before)["step"] == 1

@@ -3,6 +3,8 @@
     loss = charbonnier(d) + gradient_weight * charbonnier(grad d) + coarse_weight * mean(pool4(d)^2)
            + kl_weight * KL,   d = reconstruction - picture, charbonnier(d) = sqrt(d^2 + c^2) - c
 
+Learned from random parts of pictures, since the network is convolutional throughout: at equal
+cost four quarters of four pictures teach more than one whole (600 steps: 27.1 dB against 24.0).
 The coarse term is what teaches colours: under an absolute error alone the reconstruction sits in
 the grey median of all colours for longer.
 
@@ -40,6 +42,7 @@ class AutoencoderConfig:
         norm_num_groups: of every group normalisation.
         drawings: maps that are learned beside pictures, one after the other in each batch.
         scenes: training scenes.
+        crop: pixels a side of the random parts that are learned from.
         picture_share: share of pictures among the samples; the rest are drawings.
         kl_weight: of the mean KL divergence of a latent number.
         gradient_weight: of the error of neighbour differences.
@@ -53,13 +56,14 @@ class AutoencoderConfig:
     norm_num_groups: int = 4
     drawings: tuple[str, ...] = ("depth", "normals", "edges", "skeleton", "segmentation")
     scenes: int = 16384
+    crop: int = 64
     picture_share: float = 0.6
     kl_weight: float = 2e-4
     gradient_weight: float = 0.5
     coarse_weight: float = 3.0
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            batch_size=8, lr=1.5e-3, budget=Budget(minutes=240), average=0.998
+            batch_size=16, lr=1.5e-3, matrix_lr=2e-3, budget=Budget(minutes=30), average=0.999
         )
     )
 
@@ -75,6 +79,8 @@ class AutoencoderConfig:
                 f"picture_share must be in [0, 1] and scenes positive, got {self.picture_share}, "
                 f"{self.scenes}"
             )
+        if self.crop < 8 or self.crop % 8:
+            raise ValueError(f"crop must be a positive multiple of 8, got {self.crop}")
         if min(self.kl_weight, self.gradient_weight, self.coarse_weight) < 0:
             raise ValueError("loss weights must not be negative")
 
@@ -88,6 +94,7 @@ class AutoencoderConfig:
             "layers_per_block": self.layers_per_block,
             "latent_channels": self.latent_channels,
             "norm_num_groups": self.norm_num_groups,
+            "mid_block_add_attention": False,
             "sample_size": 128,
             "scaling_factor": 1.0,
         }
@@ -124,7 +131,7 @@ class AutoencoderTask:
         return self.vae
 
     def batch(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random pictures and drawings, (count, 3, H, W)."""
+        """Random parts of pictures and drawings, (count, 3, crop, crop)."""
         pictures = round(self.config.picture_share * count)
         kinds = ["image"] * pictures
         names = self.config.drawings
@@ -132,11 +139,13 @@ class AutoencoderTask:
         kinds += [names[(first + n) % len(names)] for n in range(count - pictures)]
         total = len(self.train["image"])
         rows = torch.randint(total, (count,), generator=generator, device=self.device)
-        parts = []
-        for kind in dict.fromkeys(kinds):
-            mine = [n for n, name in enumerate(kinds) if name == kind]
-            parts.append(self.train[kind][rows[mine]].expand(-1, 3, -1, -1))
-        return as_picture(torch.cat(parts)).contiguous(memory_format=torch.channels_last)
+        crop, room = self.config.crop, min(self.train["image"].shape[2:]) - self.config.crop
+        corners = torch.randint(room + 1, (count, 2), generator=generator, device=self.device)
+        parts = [
+            self.train[kind][row, :, y : y + crop, x : x + crop].expand(3, -1, -1)
+            for kind, row, (y, x) in zip(kinds, rows.tolist(), corners.tolist(), strict=True)
+        ]
+        return as_picture(torch.stack(parts)).contiguous(memory_format=torch.channels_last)
 
     def losses(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) losses of a random batch."""

@@ -1,16 +1,16 @@
 """Checkpoints that are whole or not there: safetensors and JSON, written aside and renamed.
 
-A checkpoint holds the trained parameters, their running average, the optimiser's moments, and in
-`state.json` the step, the seconds of training and the optimiser's plain numbers. Random draws
+A checkpoint holds the trained parameters, their running average, the optimisers' moments, and in
+`state.json` the step, the seconds of training and the optimisers' plain numbers. Random draws
 need no state: every step's generator is seeded by the run's seed and the step.
 """
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from unicond.data.folders import whole_folder
 
+Value = TypeVar("Value")
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 
@@ -35,19 +36,20 @@ def save(
     folder: Path,
     module: nn.Module,
     average: Mapping[str, Tensor],
-    optimizer: Optimizer,
+    optimizers: Sequence[Optimizer],
     position: Position,
 ) -> None:
     """Write everything that `load` needs to go on as if nothing had happened."""
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
     numbers: dict[str, dict[str, float]] = {}
-    for row, moments in optimizer.state_dict()["state"].items():
-        for key, value in moments.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{row}.{key}"] = value
-            else:
-                numbers.setdefault(str(row), {})[key] = value
+    for place, optimizer in enumerate(optimizers):
+        for row, moments in optimizer.state_dict()["state"].items():
+            for key, value in moments.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{place}.{row}.{key}"] = value
+                else:
+                    numbers.setdefault(f"{place}.{row}", {})[key] = value
     with whole_folder(folder) as aside:
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         save_file(plain, aside / TENSORS)
@@ -55,7 +57,7 @@ def save(
 
 
 def load(
-    folder: Path, module: nn.Module, average: Mapping[str, Tensor], optimizer: Optimizer
+    folder: Path, module: nn.Module, average: Mapping[str, Tensor], optimizers: Sequence[Optimizer]
 ) -> Position:
     """Put a checkpoint back, in place.
 
@@ -63,7 +65,7 @@ def load(
         folder: of the checkpoint.
         module: gets its parameters and buffers.
         average: gets the running average.
-        optimizer: gets its moments.
+        optimizers: get their moments.
 
     Returns:
         How far the run is.
@@ -77,14 +79,9 @@ def load(
         module.load_state_dict(_under(tensors, "model"))
         for name, value in _under(tensors, "average").items():
             average[name].copy_(value)
-        moments: dict[int, dict[str, Tensor | float]] = {}
-        for name, value in _under(tensors, "optimizer").items():
-            row, key = name.split(".", 1)
-            moments.setdefault(int(row), {})[key] = value
-        for row, numbers in cast("dict[str, dict[str, float]]", state["optimizer"]).items():
-            moments.setdefault(int(row), {}).update(numbers)
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        numbers = cast("dict[str, dict[str, float]]", state["optimizer"])
+        for place, optimizer in enumerate(optimizers):
+            _restore(optimizer, _under(tensors, f"optimizer.{place}"), _under(numbers, str(place)))
         return Position(int(cast(int, state["step"])), float(cast(float, state["seconds"])))
     except (SafetensorError, KeyError, RuntimeError, ValueError, OSError) as error:
         raise ValueError(
@@ -99,10 +96,24 @@ def position(folder: Path) -> Position:
     return Position(int(state["step"]), float(state["seconds"]))
 
 
-def _under(tensors: Mapping[str, Tensor], head: str) -> dict[str, Tensor]:
+def _restore(
+    optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, dict[str, float]]
+) -> None:
+    """Give an optimiser its moments back: tensors named `row.key`, numbers by row."""
+    moments: dict[int, dict[str, Tensor | float]] = {}
+    for name, value in tensors.items():
+        row, key = name.split(".", 1)
+        moments.setdefault(int(row), {})[key] = value
+    for row, found in numbers.items():
+        moments.setdefault(int(row), {}).update(found)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _under(values: Mapping[str, Value], head: str) -> dict[str, Value]:
     return {
         name.removeprefix(f"{head}."): value
-        for name, value in tensors.items()
+        for name, value in values.items()
         if name.startswith(f"{head}.")
     }
 

@@ -25,6 +25,7 @@ from unicond.training import checkpoints
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
 from unicond.training.norm import quick_norms
+from unicond.training.optimizers import groups, optimizers
 
 Report = Callable[[float, str], None]
 """Called with the share of the budget that is spent and one line of text."""
@@ -37,8 +38,9 @@ class LoopConfig:
     Args:
         batch_size: samples a step.
         lr: peak learning rate of AdamW.
+        matrix_lr: peak learning rate of Muon for weight matrices; None leaves them to AdamW.
         budget: how long.
-        weight_decay: AdamW's.
+        weight_decay: decoupled.
         beta2: AdamW's second moment.
         max_grad_norm: the gradient is clipped to this norm.
         average: decay of the running average.
@@ -51,6 +53,7 @@ class LoopConfig:
     batch_size: int
     lr: float
     budget: Budget
+    matrix_lr: float | None = None
     weight_decay: float = 0.01
     beta2: float = 0.99
     max_grad_norm: float = 1.0
@@ -66,6 +69,8 @@ class LoopConfig:
                 f"batch_size, lr and max_grad_norm must be positive, got {self.batch_size}, "
                 f"{self.lr}, {self.max_grad_norm}"
             )
+        if self.matrix_lr is not None and self.matrix_lr <= 0:
+            raise ValueError(f"matrix_lr must be positive or None, got {self.matrix_lr}")
         if not 0 <= self.average < 1 or not 0 < self.beta2 < 1:
             raise ValueError(
                 f"average must be in [0, 1), beta2 in (0, 1); got {self.average}, {self.beta2}"
@@ -104,7 +109,7 @@ class Run:
     config: LoopConfig
     folder: Path
     accelerator: Accelerator
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     average: Average
     position: Position = field(default_factory=Position)
 
@@ -116,7 +121,11 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint."""
         checkpoints.save(
-            self.checkpoint, self.task.trained(), self.average.values, self.optimizer, self.position
+            self.checkpoint,
+            self.task.trained(),
+            self.average.values,
+            self.optimizers,
+            self.position,
         )
 
 
@@ -173,17 +182,11 @@ def _begun(task: Task, config: LoopConfig, folder: Path, resume: bool) -> Run:
     """A run at its start, or where its checkpoint is."""
     check_output_folder(folder)
     module = task.trained()
-    optimizer = torch.optim.AdamW(
-        [part for part in module.parameters() if part.requires_grad],
-        lr=config.lr,
-        betas=(0.9, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    found = optimizers(module, config.lr, config.matrix_lr, config.beta2, config.weight_decay)
     average = Average(module, config.average)
-    run = Run(task, config, folder, accelerator(config.precision), optimizer, average)
+    run = Run(task, config, folder, accelerator(config.precision), found, average)
     if resume and run.checkpoint.exists():
-        run.position = checkpoints.load(run.checkpoint, module, average.values, optimizer)
+        run.position = checkpoints.load(run.checkpoint, module, average.values, found)
     return run
 
 
@@ -215,9 +218,9 @@ def _train(run: Run, log: Report, stop: "Stop") -> None:
 def _step(run: Run) -> Tensor:
     """One optimiser step; returns the mean loss, still on the device."""
     config, helper, module = run.config, run.accelerator, run.task.trained()
-    rate = config.lr * config.budget.rate(run.position.step, run.position.seconds)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
+    rate = config.budget.rate(run.position.step, run.position.seconds)
+    for group in groups(run.optimizers):
+        group["lr"] = rate * group["peak"]
     module.train()
     generator = stream(config.seed, run.position.step, helper.device)
     with helper.autocast():
@@ -225,8 +228,9 @@ def _step(run: Run) -> Tensor:
     loss = losses.mean()
     helper.backward(loss)
     helper.clip_grad_norm_(module.parameters(), config.max_grad_norm)
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
+    for optimizer in run.optimizers:
+        optimizer.step()
+    module.zero_grad(set_to_none=True)
     run.average.update(module, run.position.step)
     return loss.detach()
 
