@@ -7,15 +7,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unicond.annotators.calling import annotate
     from unicond.loading import load
+    from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.model import Cancelled, Model, given
     from unicond.output import Output
     from unicond.request import Given
     from unicond.sampling.solvers import SOLVERS
+    from unicond.sampling.window import Window
 
-__all__ = ["SOLVERS", "Cancelled", "Given", "Model", "Output", "given", "load"]
+__all__ = [
+    "SOLVERS",
+    "AdamW",
+    "Cancelled",
+    "Given",
+    "Model",
+    "Output",
+    "Window",
+    "annotate",
+    "given",
+    "load",
+]
 
 _HOMES = {
+    "AdamW": "unicond.mechanisms.guidance.gradients",
+    "Window": "unicond.sampling.window",
+    "annotate": "unicond.annotators.calling",
     "load": "unicond.loading",
     "Cancelled": "unicond.model",
     "Model": "unicond.model",

@@ -50,7 +50,7 @@ def costs(model: Model, size: int | None = None) -> list[Cost]:
     rows = [
         _row("network", backbone.network, whole, _gigamacs(model, side, ())),
         _row("autoencoder", backbone.vae, whole, None),
-        _row("text encoder", backbone.text_encoder, whole, None),
+        *(_row("text encoder", encoder, whole, None) for encoder in backbone.text_encoders),
     ]
     for branch, loaded in model.adapters.items():
         rows.append(

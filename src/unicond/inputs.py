@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unicond.backbones.stable_diffusion import Backbone
+from unicond.backbones.base import Backbone
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import read_depth
 from unicond.pictures.files import PictureError, fingerprint
@@ -127,7 +127,8 @@ def _fitted(pictures: Sequence[Tensor], size: Size, policy: Policy, kind: str | 
 def _mask(given: Given, picture: Tensor, size: Size, factor: int) -> Tensor:
     """The mask of a branch at the latents' size, (1, 1, h, w), 1 is known."""
     assert given.mask is not None
-    mask = read_mask(given.mask, (picture.shape[-2], picture.shape[-1]), given.invert)
+    shape = (picture.shape[-2], picture.shape[-1])
+    mask = read_mask(given.mask, shape, given.invert, given.threshold)
     whole = fit(mask, size, policy=given.fit, resample="nearest", fill=0.0)
     small = resized(whole, (size[0] // factor, size[1] // factor), "nearest")[None]
     if small.amin() == 1 or small.amax() == 0:
@@ -149,6 +150,8 @@ def source_of(given: Given) -> Source:
         kind=given.kind,
         fit=given.fit,
         invert=given.invert,
+        threshold=given.threshold,
+        guide=given.guide,
     )
 
 

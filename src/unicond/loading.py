@@ -9,7 +9,9 @@ from safetensors import SafetensorError
 
 from unicond.adapters.attach import check_fit
 from unicond.adapters.joint import JointAdapter
-from unicond.backbones.stable_diffusion import EMBEDDED, Backbone
+from unicond.backbones import loading as bases
+from unicond.backbones.base import Backbone
+from unicond.backbones.files import EMBEDDED
 from unicond.model import Loaded, Model
 
 
@@ -17,18 +19,25 @@ def load(
     base: str | Path = "mini",
     adapters: Sequence[str | Path] | Mapping[str, str | Path] = (),
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     loras: Mapping[str, float] | None = None,
+    config: str | Path | None = None,
+    offload: bool = False,
 ) -> Model:
     """Load a base model and its adapters.
 
     Args:
-        base: `"mini"`, a folder in diffusers' layout, or a hub id.
+        base: `"mini"`, a folder in diffusers' layout, a hub id, or a single safetensors file.
         adapters: names of embedded adapters, folders, hub ids or `repo:subfolder`; or {branch: one
             of these}, which renames the condition's branch.
         device: where to run; CUDA where there is one, else the CPU.
-        dtype: of the denoising network.
+        dtype: of the denoising network; default float32 for small ones, else float16 on CUDA, and
+            on the CPU the faster of bfloat16 and float32.
         loras: {file or folder or hub id: scale} of ordinary LoRAs of the network.
+        config: of a single file: a folder or hub id with its configurations and tokenizers; default
+            the folder beside it of the same name, else the Hub's.
+        offload: keep the base's parts on the CPU while they are not called: less memory on the
+            accelerator, more time.
 
     Returns:
         The model, in evaluation mode, its parameters frozen.
@@ -37,7 +46,7 @@ def load(
         ValueError: something cannot be found or does not fit; the message says what is there.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = Backbone.from_pretrained(base, dtype, device)
+    backbone = bases.load(base, dtype, device, config, offload)
     _add_loras(backbone, loras or {})
     named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
     loaded: dict[str, Loaded] = {}
@@ -78,12 +87,21 @@ def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:
         if Path(path).is_file() and not path.endswith(".safetensors"):
             raise ValueError(f"{path} is not a safetensors file; a LoRA is not unpickled")
         try:
-            state, alphas = Loras.lora_state_dict(path, use_safetensors=True)[:2]
+            state, alphas = Loras.lora_state_dict(
+                path, use_safetensors=True, unet_config=backbone.network.config
+            )[:2]
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{path} cannot be read as a LoRA: {error}") from error
-        Loras.load_lora_into_unet(state, alphas, backbone.network, adapter_name=name)
+        try:
+            Loras.load_lora_into_unet(state, alphas, backbone.network, adapter_name=name)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{path} does not fit this network ({backbone.family}); it may have been made for "
+                f"another family: {str(error).strip().splitlines()[0]}"
+            ) from error
         if name not in getattr(backbone.network, "peft_config", {}):
             first = next(iter(state), "nothing")
             raise ValueError(f"{path} holds no LoRA of this network; its first key is {first!r}")
     if names:
         backbone.network.set_adapters(names, list(loras.values()))
+        backbone.network.requires_grad_(False)  # peft hands out trainable ones

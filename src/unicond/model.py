@@ -17,13 +17,15 @@ from torch import Tensor
 from unicond import walks
 from unicond.adapters.attach import attached
 from unicond.adapters.joint import JointAdapter
-from unicond.backbones.stable_diffusion import Backbone
-from unicond.denoisers.network import NetworkDenoiser, Pairing, Prompts
+from unicond.backbones.base import Backbone
+from unicond.denoisers.network import NetworkDenoiser, Pairing, keeper
 from unicond.inputs import Inputs, is_depth, read_inputs, source_of
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
+from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.output import Output
 from unicond.request import (
+    Attention,
     DepthKind,
     Given,
     Held,
@@ -32,14 +34,18 @@ from unicond.request import (
     Record,
     Sampling,
     Scale,
+    guidance_weights,
     one_a_sample,
+    scales_of,
     seeds_of,
     weights_of,
 )
 from unicond.sampling import plans
 from unicond.sampling.loop import Progress, run
+from unicond.sampling.prompts import Prompts
 from unicond.sampling.solvers import named
 from unicond.sampling.state import Latents, Mechanism
+from unicond.sampling.window import ALWAYS, Window
 
 Callback = Callable[[Progress], bool | None]
 _T = TypeVar("_T", int, float)
@@ -57,9 +63,11 @@ def given(
     kind: DepthKind = "near-white",
     fit: Policy = "crop",
     invert: bool = False,
+    threshold: float | None = None,
+    guide: bool = False,
 ) -> Given:
-    """A picture that is given in part: coarse, masked, or held at a noise level (see `Given`)."""
-    return Given(picture, mask, noise, hold, kind, fit, invert)
+    """A picture that is given in part: coarse, masked, held, or as a guide only (see `Given`)."""
+    return Given(picture, mask, noise, hold, kind, fit, invert, threshold, guide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +109,14 @@ class Model:
         joint_scale: float = 1.0,
         conditioning_scale: Mapping[str, Scale] | None = None,
         held: Held | None = None,
+        attention: Attention | None = None,
+        cache: bool | None = None,
+        refresh: int | None = None,
         sampling: Sampling = "unicond",
+        plan: str | None = None,
+        reconstruction_weight: float | Mapping[str, float] | None = None,
+        reconstruction_optimizer: AdamW | None = None,
+        reconstruction_window: Window = ALWAYS,
         mechanisms: Sequence[Mechanism] = (),
         callback: Callback | None = None,
         **pictures: Picture | Sequence[Picture] | Given,
@@ -126,8 +141,23 @@ class Model:
             conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y) for what the
                 image and what the condition receives}; 0.0 switches the pair off, default 1.0.
             held: how a held branch acts; default one-way where the adapter was trained for it.
+            attention: how far tokens see in joint attention: `"global"` everywhere, `"aligned"`
+                around their own place; default aligned where the adapter was trained for it.
+            cache: run held branches that hear nothing once and keep what others see of them; True
+                insists on it, False recomputes them in every call (the same numbers); default where
+                it can be.
+            refresh: keep a held branch that does hear (`held="two_way"`), too, and run it again
+                after so many moves: an approximation.
             sampling: `"released"` walks as UniCon's published pipeline does (see
                 `sampling.released`).
+            plan: the way through the times of image and condition, by name: `"joint"`,
+                `"image-first"`, `"condition-first"`, `"coarse(0.4)"`, `"curve(0.3)"`, or points
+                `"1,1;0.5,1;0,0"` (see `sampling.named_plans`); default follows from what is given.
+            reconstruction_weight: of guidance towards what is known in part, one number or {branch:
+                its own}; 0.0 is off and the default (replacement alone), 1.0 that of a branch with
+                `guide=True`.
+            reconstruction_optimizer: finds that guidance's steps in the place of a fixed weight.
+            reconstruction_window: when that guidance acts.
             mechanisms: further conditioning methods, outermost first.
             callback: called after each move; False cancels.
             **pictures: {branch: picture or `given(...)`}.
@@ -141,6 +171,7 @@ class Model:
         """
         conditions = {b: p if isinstance(p, Given) else Given(p) for b, p in pictures.items()}
         names = self._branches(branches, conditions)
+        conditions = walks.on_plan(plan, conditions, names)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
         task = self._task(conditions)
         if task.estimates and conditions["image"].noise is None:
@@ -169,9 +200,18 @@ class Model:
             guidance_scale=_default(guidance_scale, task.guidance_scale),
             condition_guidance=_default(condition_guidance, task.condition_guidance),
             joint_scale=joint_scale,
-            conditioning_scale=weights_of(conditioning_scale or {}, list(kinds)),
+            conditioning_scale=scales_of(conditioning_scale or {}, list(kinds)),
             held=held,
+            attention=attention,
+            cache=cache,
+            refresh=refresh,
             sampling=sampling,
+            plan=plan,
+            reconstruction_weight=guidance_weights(
+                reconstruction_weight, reconstruction_optimizer, conditions
+            ),
+            reconstruction_optimizer=reconstruction_optimizer,
+            reconstruction_window=reconstruction_window,
             mechanisms=tuple(type(mechanism).__name__ for mechanism in mechanisms),
         )
         return self._run(record, inputs, mechanisms, callback)
@@ -183,7 +223,7 @@ class Model:
             return Task(
                 True, base.estimation_steps, base.estimation_guidance, 0.0, base.estimation_noise
             )
-        follow = base.condition_guidance if conditions else 0.0
+        follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
         return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
 
     def _branches(
@@ -213,18 +253,22 @@ class Model:
         latents = {b: self._encode(p, len(record.seeds)) for b, p in inputs.pictures.items()}
         state, noise = walks.start(walk, self.backbone, record, given_, latents)
         own = walks.replacements(walk, inputs, latents, noise)
+        guides = walks.guides(record, inputs, latents)
         guidance = [
             ConditionGuidance(record.condition_guidance),
             ClassifierFree(record.guidance_scale),
         ]
+        fixed = plans.held(walk.plan)
+        pairings = self._pairings(record, fixed)
         denoiser = NetworkDenoiser(
             self.backbone.network,
             self._prompts(record, names),
-            self._pairings(record, plans.held(walk.plan)),
+            pairings,
             record.joint_scale,
+            keeper(record.cache, record.refresh, fixed, pairings),
         )
         mine = {b: self.adapters[b].adapter for b in names if b in self.adapters}
-        everything = [*mechanisms, *guidance, *own]
+        everything = [*guides, *mechanisms, *guidance, *own]
         solver_ = named(record.solver, record.eta)
         with attached(self.backbone.network, mine):
             for progress in run(state, denoiser, walk.plan, solver_, everything):
@@ -257,11 +301,11 @@ class Model:
         triggers = {b: self.adapters[b].adapter.config.trigger for b in names if b in self.adapters}
         positive = {
             branch: self.backbone.encode_prompts(
-                [triggers.get(branch, "") + prompt for prompt in record.prompts]
+                [triggers.get(branch, "") + prompt for prompt in record.prompts], record.size
             )
             for branch in names
         }
-        negative = self.backbone.encode_prompts([record.negative_prompt])
+        negative = self.backbone.encode_negative(record.negative_prompt, record.size)
         return {"positive": positive, "negative": dict.fromkeys(names, negative)}
 
     def _pairings(self, record: Record, fixed: frozenset[str]) -> list[Pairing]:
@@ -269,8 +313,10 @@ class Model:
         if "image" not in record.branches:
             return []
         pairings: list[Pairing] = []
+        _check_held(record, fixed)
         for branch in record.branches:
-            weights = record.conditioning_scale.get(branch, (1.0, 1.0))
+            scale = record.conditioning_scale.get(branch, 1.0)
+            weights = weights_of(scale)
             if branch not in self.adapters or weights == (0.0, 0.0):
                 continue
             roles, held = self.adapters[branch].adapter.config.roles, record.held
@@ -279,10 +325,23 @@ class Model:
                 for b, role in (("image", "image_held"), (branch, "condition_held"))
                 if b in fixed and (held == "one_way" or (held is None and role in roles))
             }
-            if held == "one_way" and branch in deaf:
-                _check_deaf(branch, weights)
-            pairings.append(Pairing(branch, "image", branch, *weights, deaf=frozenset(deaf)))
+            if not isinstance(scale, float):
+                _check_deaf(branch, weights, deaf)
+            aligned = self._aligned(branch, record.attention)
+            pairings.append(
+                Pairing(branch, "image", branch, *weights, deaf=frozenset(deaf), aligned=aligned)
+            )
         return pairings
+
+    def _aligned(self, branch: str, attention: Attention | None) -> bool:
+        """Whether an adapter's tokens look around their own place only."""
+        config = self.adapters[branch].adapter.config
+        if attention == "aligned" and config.post_joint != "conv_fuse":
+            raise ValueError(
+                f"attention='aligned' needs pairs of the same place, but {branch!r} is only "
+                "loosely related to the image; drop attention, or leave this adapter out"
+            )
+        return (attention or config.attention[-1]) == "aligned"
 
 
 @dataclass(frozen=True)
@@ -296,13 +355,21 @@ class Task:
     noise: float
 
 
-def _check_deaf(branch: str, weights: tuple[float, float]) -> None:
-    if weights[1] > 0 and weights[0] != weights[1]:
-        raise ValueError(
-            f"{branch!r} is held one-way, so that it receives nothing, but w_y is {weights[1]}; "
-            f"give "
-            "(w_x, 0.0), or held='two_way'"
-        )
+def _check_held(record: Record, fixed: frozenset[str]) -> None:
+    if record.held == "one_way" and not fixed:
+        free = [b for b, known in record.given.items() if known.mask is not None or known.guide]
+        why = f": {free[0]!r} has a mask or is a guide, so that it moves" if free else ""
+        raise ValueError(f"held='one_way' is for branches that are held, and none is{why}; drop it")
+
+
+def _check_deaf(branch: str, weights: tuple[float, float], deaf: Collection[str]) -> None:
+    """Refuse a pair of weights of which one is for a side that receives nothing."""
+    for side, name, weight in ((branch, "w_y", weights[1]), ("image", "w_x", weights[0])):
+        if side in deaf and weight > 0:
+            raise ValueError(
+                f"{side!r} is held one-way, so that it receives nothing, but {name} of {branch!r} "
+                f"is {weight}; give 0.0 for it, one number for both, or held='two_way'"
+            )
 
 
 def _default(value: _T | None, default: _T) -> _T:

@@ -3,16 +3,20 @@
 What is given conditions; what is left out is generated.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import check_prompt, check_seed
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind
 from unicond.pictures.fitting import Policy
+from unicond.sampling.window import ALWAYS, Window
 
 Held = Literal["one_way", "two_way"]
+Attention = Literal["global", "aligned"]
 Sampling = Literal["unicond", "released"]
 Weights = tuple[float, float]
 Scale = float | Weights
@@ -36,9 +40,14 @@ class Given:
         fit: how a picture of another aspect is brought to size: `"crop"`, `"pad"`,
             `"stretch"`, or `"keep"` (refuse).
         invert: the mask is white where to generate (other tools' inpainting files).
+        threshold: makes the mask binary: known where it is at least this, after inverting; None
+            keeps soft values.
+        guide: the branch is generated, and guided towards the picture instead of conditioned on it
+            (with a mask: towards its known part).
 
     Raises:
-        ValueError: noise outside [0, 1], or a mask on a branch that is held.
+        ValueError: noise outside [0, 1], a mask or a guide on a branch that is held, a threshold
+            outside (0, 1] or without a mask.
     """
 
     picture: Picture | Sequence[Picture]
@@ -48,6 +57,8 @@ class Given:
     kind: DepthKind = "near-white"
     fit: Policy = "crop"
     invert: bool = False
+    threshold: float | None = None
+    guide: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.level <= 1.0:
@@ -59,16 +70,25 @@ class Given:
             raise ValueError(
                 "a held branch does not move, so that a mask on it frees nothing: drop hold or mask"
             )
+        if self.guide and (self.hold or self.noise is not None):
+            raise ValueError(
+                "a branch that is guided to a picture is generated from pure noise: drop guide, or "
+                "drop noise and hold"
+            )
+        if self.threshold is not None and not (self.mask is not None and 0 < self.threshold <= 1):
+            raise ValueError(
+                f"threshold {self.threshold} makes a mask binary: give it in (0, 1], with a mask"
+            )
 
     @property
     def fixed(self) -> bool:
         """Whether the branch does not move at all."""
-        return self.mask is None and (self.level == 0 or self.hold)
+        return self.mask is None and not self.guide and (self.level == 0 or self.hold)
 
     @property
     def start(self) -> float:
         """The time at which the branch starts."""
-        return 1.0 if self.mask is not None else self.level
+        return 1.0 if self.mask is not None or self.guide else self.level
 
     @property
     def level(self) -> float:
@@ -92,6 +112,8 @@ class Source:
     kind: DepthKind
     fit: Policy
     invert: bool
+    threshold: float | None = None
+    guide: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +127,14 @@ class Record:
         generated: the branches that were made.
         branches: all branches of the run, in their order.
         given: {branch: how it was given}.
-        conditioning_scale: {branch: (w_x, w_y)} where they are not 1.
+        conditioning_scale: {branch: w for both, or (w_x, w_y)} where they were given.
+        attention: how far tokens see in joint attention; None is as the adapters were trained.
+        cache: whether held branches run once; None does where that changes nothing.
+        refresh: moves after which a cached branch that hears runs again.
+        plan: name of the way through the plane of times; None follows from what is given.
+        reconstruction_weight: {branch known in part, or guided: weight of its guidance}.
+        reconstruction_optimizer: in the place of a fixed weight.
+        reconstruction_window: when that guidance acts.
         mechanisms: names of the caller's own mechanisms; with any, a picture cannot be made again
             from its record alone.
     """
@@ -127,10 +156,17 @@ class Record:
     guidance_scale: float
     condition_guidance: float
     joint_scale: float
-    conditioning_scale: Mapping[str, tuple[float, float]]
+    conditioning_scale: Mapping[str, Scale]
     held: Held | None
     sampling: Sampling
     mechanisms: tuple[str, ...] = field(default=())
+    attention: Attention | None = None
+    cache: bool | None = None
+    refresh: int | None = None
+    plan: str | None = None
+    reconstruction_weight: Mapping[str, float] = field(default_factory=dict[str, float])
+    reconstruction_optimizer: AdamW | None = None
+    reconstruction_window: Window = ALWAYS
 
 
 def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
@@ -155,15 +191,15 @@ def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(check_prompt(text) for text in prompts)
 
 
-def weights_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str, Weights]:
-    """The weights `(w_x, w_y)` of formula (8) that a caller gives.
+def scales_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str, Scale]:
+    """The weights of formula (8) that a caller gives, checked.
 
     Args:
-        scales: {branch: one number for both, or the two}.
+        scales: {branch: one number for both, or (w_x, w_y)}.
         branches: the condition branches of the run.
 
     Returns:
-        {branch: (w_x, w_y)}.
+        The same, as floats.
 
     Raises:
         ValueError: a branch that is not a condition of this run.
@@ -174,8 +210,62 @@ def weights_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str
                 f"conditioning_scale names {branch!r}; the conditions of this run are "
                 f"{', '.join(branches) or 'none'}"
             )
-    pairs = {b: (s, s) if isinstance(s, int | float) else s for b, s in scales.items()}
-    return {branch: (float(x), float(y)) for branch, (x, y) in pairs.items()}
+    return {b: float(s) if isinstance(s, int | float) else _pair(s) for b, s in scales.items()}
+
+
+def weights_of(scale: Scale) -> Weights:
+    """`(w_x, w_y)` of a scale: one number is both."""
+    return (scale, scale) if isinstance(scale, int | float) else scale
+
+
+def _pair(weights: Weights) -> Weights:
+    x, y = weights
+    return float(x), float(y)
+
+
+def guidance_weights(
+    weight: float | Mapping[str, float] | None,
+    optimizer: AdamW | None,
+    conditions: Mapping[str, Given],
+) -> dict[str, float]:
+    """The weight of reconstruction guidance for every branch that something is known of.
+
+    Args:
+        weight: one for all, or {branch: its own}; what is left out is 1.0 for a branch that is only
+            guided or with an optimiser, else 0.0 (replacement alone).
+        optimizer: in the place of a fixed weight.
+        conditions: {branch: how it is given}.
+
+    Returns:
+        {branch with a mask or a guide: its weight, 0.0 is off}.
+
+    Raises:
+        ValueError: guidance where nothing is known, or a weight below 0.
+    """
+    known = {b: g for b, g in conditions.items() if g.guide or g.mask is not None}
+    wanted = weight if isinstance(weight, Mapping) else dict.fromkeys(known, weight)
+    for branch in wanted.keys() - known.keys():
+        how = "is given whole and held" if branch in conditions else "is not given"
+        raise ValueError(
+            f"reconstruction_weight names {branch!r}, which {how}: there is no part to guide from. "
+            f"Give {branch}=given(picture, mask=...), or guide=True to guide to all of it"
+        )
+    asked = optimizer is not None or (not isinstance(weight, Mapping) and weight not in (None, 0))
+    if asked and not known:
+        raise ValueError(
+            "reconstruction guidance is asked for, but nothing is known in part: give a picture "
+            "with a mask, or with guide=True"
+        )
+    found: dict[str, float] = {}
+    for branch, one in known.items():
+        number, usual = wanted.get(branch), 1.0 if one.guide or optimizer is not None else 0.0
+        found[branch] = usual if number is None else float(number)
+        if not 0.0 <= found[branch] < math.inf:
+            raise ValueError(
+                f"reconstruction_weight of {branch!r} is {number}; give 0 (off) or a positive "
+                "number, usually 0.3 to 1.5"
+            )
+    return found
 
 
 def seeds_of(

@@ -41,7 +41,14 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         joint_scale=record.joint_scale,
         conditioning_scale=record.conditioning_scale,
         held=record.held,
+        attention=record.attention,
+        cache=record.cache,
+        refresh=record.refresh,
         sampling=record.sampling,
+        plan=record.plan,
+        reconstruction_weight=record.reconstruction_weight,
+        reconstruction_optimizer=record.reconstruction_optimizer,
+        reconstruction_window=record.reconstruction_window,
         callback=callback,
         **given,  # pyright: ignore[reportArgumentType] (names are branches)
     )
@@ -63,4 +70,6 @@ def _given(branch: str, source: Source) -> Given:
         kind=source.kind,
         fit=source.fit,
         invert=source.invert,
+        threshold=source.threshold,
+        guide=source.guide,
     )

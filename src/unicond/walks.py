@@ -4,21 +4,24 @@ Ours holds a clean branch exactly at t = 0 and ends clean. `"released"` is UniCo
 pipeline, which counts the last model index as clean (see `sampling.released`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from unicond.backbones.stable_diffusion import Backbone
+from unicond.backbones.base import Backbone
 from unicond.inputs import Inputs
 from unicond.mechanisms.correction.replacement import Replacement
+from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.request import Given, Record
-from unicond.sampling import plans, released
+from unicond.sampling import named_plans, plans, released
 from unicond.sampling.noise import Generators
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule
 from unicond.sampling.state import Latents, Mechanism, State
+
+KNOWN = 0.5  # a mask value from which a latent counts as known, where one must be
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,15 @@ def walk(
     starts = {b: conditions[b].start if b in conditions else 1.0 for b in record.branches}
     hold = [branch for branch, known in conditions.items() if known.hold]
     if record.sampling == "unicond":
-        return Walk(plans.descend(schedule.times(record.num_inference_steps), starts, hold))
+        times = schedule.times(record.num_inference_steps)
+        if record.plan is None:
+            return Walk(plans.descend(times, starts, hold))
+        return Walk(named_plans.follow(named_plans.parse(record.plan), times, starts, hold))
+    if record.plan is not None:
+        raise ValueError(
+            f"sampling 'released' walks as the published pipeline does, not by plan "
+            f"{record.plan!r}: drop one of them"
+        )
     if not isinstance(schedule, DiscreteSchedule):
         raise ValueError(
             "sampling 'released' is defined for models of discrete steps, not for flow"
@@ -110,4 +121,91 @@ def replacements(walk: Walk, inputs: Inputs, clean: Latents, noise: Latents) -> 
             levels=walk.levels,
         )
         for branch, mask in inputs.masks.items()
+        if not inputs.given[branch].guide
     ]
+
+
+def guides(record: Record, inputs: Inputs, clean: Latents) -> list[Mechanism]:
+    """Reconstruction guidance towards what is known in part, or wholly but only as a guide.
+
+    Args:
+        record: what was asked.
+        inputs: pictures and masks.
+        clean: {branch: latents of its picture}.
+
+    Returns:
+        One mechanism, or none where all weights are 0.
+
+    Raises:
+        ValueError: a mask that knows nothing: no value at the latents' size is at least 0.5.
+    """
+    if not any(record.reconstruction_weight.values()):
+        return []
+    targets: list[Target] = []
+    for branch, weight in record.reconstruction_weight.items():
+        mask, known = inputs.masks.get(branch), inputs.given[branch]
+        if mask is not None and weight > 0 and mask.amax() < KNOWN:
+            raise ValueError(
+                f"the mask of {branch!r} is nowhere above {float(mask.amax()):.2f} at the latents' "
+                f"size, so that nothing is known that could guide: draw it whiter (known is from "
+                f"{KNOWN}), or give a threshold"
+            )
+        targets.append(
+            Target(
+                branch=branch,
+                known=clean[branch],
+                mask=mask,
+                weight=weight,
+                replaced=not known.guide,
+                until=known.level,
+            )
+        )
+    return [Reconstruction(targets, record.reconstruction_optimizer, record.reconstruction_window)]
+
+
+def on_plan(
+    name: str | None, conditions: Mapping[str, Given], branches: Sequence[str]
+) -> dict[str, Given]:
+    """What is given, noised to where a named plan starts it.
+
+    Args:
+        name: of the plan; None changes nothing.
+        conditions: {branch: how it is given}.
+        branches: of the run.
+
+    Returns:
+        The conditions; `coarse(r)`, or points that start below 1, set the noise of those whose own
+        is not set.
+
+    Raises:
+        ValueError: no such plan; it starts a branch below 1 that is not given, or is given with
+            another noise, a mask or a guide; or nothing is left to move along one of its axes.
+    """
+    found = dict(conditions)
+    if name is None:
+        return found
+    plan = named_plans.parse(name)
+    for branch in branches:
+        start, known = plan.start[0 if branch == "image" else 1], conditions.get(branch)
+        if start == 1:
+            continue
+        if known is None:
+            raise ValueError(
+                f"plan {name!r} starts {branch!r} at {start:g}, but it is not given: give a "
+                "picture of it, or start at 1"
+            )
+        if known.start == 1 or known.hold or known.noise not in (None, start):
+            raise ValueError(
+                f"plan {name!r} starts {branch!r} at {start:g}, but it is given with a mask, a "
+                "guide, hold or another noise: drop one of them"
+            )
+        found[branch] = replace(known, noise=start)
+    for axis, names in (("image", ["image"]), ("condition", [b for b in branches if b != "image"])):
+        start = plan.start[0 if axis == "image" else 1]
+        moving = [b for b in names if b in branches and not (b in found and found[b].fixed)]
+        if start > 0 and not moving:
+            raise ValueError(
+                f"plan {name!r} moves image and condition, but no {axis} of this run moves: leave "
+                "out what is given whole, or give it with a mask or noise; a plan needs an adapter"
+            )
+    return found

@@ -253,5 +253,7 @@ def test_wrong_config_fields_are_named(change, message, saved):
 
 def test_a_config_without_a_field_is_refused():
     text = json.dumps({"type": "unicond.joint", "format": 1, "rank": 4})
-    with pytest.raises(ValueError, match=r"file: unknown fields \[\], missing fields \['base'"):
+    with pytest.raises(
+        ValueError, match=r"file: unknown fields \[\], missing fields \['attention', 'base'"
+    ):
         JointConfig.from_json(text, "file")

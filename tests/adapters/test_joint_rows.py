@@ -142,6 +142,10 @@ def test_indices_made_in_inference_mode_serve_a_later_gradient(unet, adapters, c
     assert all(p.grad is not None for p in adapters["depth"].parameters())
 
 
+def listed(index):
+    return list(range(100))[index] if isinstance(index, slice) else index.tolist()
+
+
 def test_groups_hold_no_row_twice_and_drop_what_nobody_hears():
     pairs = pairs_of(
         [
@@ -154,17 +158,14 @@ def test_groups_hold_no_row_twice_and_drop_what_nobody_hears():
         ]
     )
     route = build_route(pairs, 7, 0.5, torch.device("cpu"))
-    found = [
-        (g.x.tolist(), g.y.tolist(), g.scale_x.flatten().tolist(), g.hears_x, g.hears_y)
-        for g in route.groups
-    ]
+    found = [(listed(g.x), listed(g.y), g.scale_x, g.hears_x, g.hears_y) for g in route.groups]
     assert found == [
-        ([0], [1], [0.5], True, True),
-        ([0], [2], [0.25], True, True),
-        ([3], [1], [0.5], True, True),
-        ([3], [6], [1.0], True, False),
+        ([0], [1], 0.5, True, True),
+        ([0], [2], 0.25, True, True),
+        ([3], [1], 0.5, True, True),
+        ([3], [6], 1.0, True, False),
     ]
-    assert route.y.tolist() == [1, 2, 4, 5, 6]
+    assert listed(route.y) == [1, 2, 4, 5, 6]
 
 
 def test_wrong_rows_are_named(unet, adapters, call):

@@ -16,6 +16,7 @@ from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.sampling import released, schedules
 from unicond.sampling.loop import run
+from unicond.sampling.prompts import Prompt
 from unicond.sampling.solvers import named
 from unicond.sampling.state import State
 
@@ -112,7 +113,7 @@ def prompts_of(case, names):
     table = load_file(RUNS / "_prompt_embeds.safetensors")
     key = case["prompt_embeds_key"]
     return {
-        prompt: {name: table[f"{key}.{field}"][i][None] for i, name in enumerate(names)}
+        prompt: {n: Prompt(table[f"{key}.{field}"][i][None]) for i, n in enumerate(names)}
         for prompt, field in (("positive", "prompt_embeds"), ("negative", "negative_prompt_embeds"))
     }
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from unicond.cli.evaluate import app
-from unicond.evaluation.depth import ROWS
+from unicond.adapters.joint import JointAdapter
+from unicond.cli.evaluate import _under, app
+from unicond.conditions import NAMES, named
+from unicond.evaluation.condition_table import row_plans
 from unicond.evaluation.probes import Probe, ProbeConfig
+from unicond.evaluation.subject import Sampling, Subject
 
 ADAPTER = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 
@@ -30,11 +33,27 @@ def test_depth_prints_and_saves_its_table(options, tmp_path):
     done = CliRunner().invoke(app, [*line, "--json", str(tmp_path / "new" / "t.json"), *options])
     assert done.exit_code == 0, done.output
     data = json.loads((tmp_path / "new" / "t.json").read_text())
-    assert [row["row"] for row in data["rows"]] == [name for name, _, _ in ROWS]
+    plans = row_plans(named("depth"), JointAdapter.from_pretrained(ADAPTER).config)
+    assert [row["row"] for row in data["rows"]] == [plan.name for plan in plans]
+    assert data["rows"][0]["intervals"].keys() < data["rows"][0]["metrics"].keys()
     assert (data["seed"], data["scenes"]) == (5, 2)
     assert "steps=1" in data["settings"]["generation"]
     assert "depth_to_image" in done.stdout
     assert list((tmp_path / "runs").glob("depth-*/sheet.png"))
+
+
+def test_every_condition_has_a_command():
+    listed = CliRunner().invoke(app, ["--help"]).output
+    assert all(f" {name} " in listed for name in NAMES)
+
+
+def test_named_settings_give_way_to_options(options):
+    refused = CliRunner().invoke(app, ["depth", "--setting", "mine", *options])
+    assert isinstance(refused.exception, ValueError)
+    assert "--setting 'mine' is not one of default, paper" in str(refused.exception)
+    subject = _under(Subject(None), "paper", Sampling(steps=3))
+    assert (subject.generation.steps, subject.generation.eta) == (3, 1.0)
+    assert subject.estimation.steps == 20
 
 
 @pytest.mark.slow

@@ -49,6 +49,17 @@ def test_a_narrow_terminal_shows_all_numbers():
     assert "other: rare 0.125" in text
 
 
+def test_what_has_no_room_stands_below():
+    names = [f"a_long_metric_{m}" for m in range(9)]
+    ends = dict.fromkeys(names, (1.0, 3.0))
+    rows = [Row(f"row{n}", dict.fromkeys(names, 2.0 + n), ends) for n in range(3)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(Table("c", 0, 1.0, 1, tuple(rows)).to_rich())
+    text = console.export_text()
+    assert all(name in text for name in names)
+    assert "row2: a_long_metric_8 4.000 ±1.000" in text
+
+
 def test_plot_is_a_picture(tmp_path):
     path = save_plot(TABLE, tmp_path / "plots" / "p.png", ("abs_rel", "found"), "title")
     assert path.read_bytes()[:4] == b"\x89PNG"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from unicond.conditions import named
 from unicond.training import joint
 from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, mini_scheduler
@@ -63,10 +64,19 @@ def test_half_of_the_held_branches_are_exactly_clean():
 
 def test_held_branches_hear_nothing():
     found = drawn(count=50)
-    pairs = joint.rows_of(found).pairs[joint.NAME]
+    pairs = joint.rows_of(found, (16, 16)).pairs[joint.NAME]
     assert torch.equal(pairs.hears_x, found.role != IMAGE_HELD)
     assert torch.equal(pairs.hears_y, found.role != CONDITION_HELD)
     assert torch.equal(pairs.y, pairs.x + 50)
+
+
+def test_both_views_are_learned_in_their_shares():
+    streams = [torch.Generator().manual_seed(seed) for seed in range(400)]
+    views = [joint.draw(replace(CONFIG, aligned_share=0.25), 2, 1000, s).aligned for s in streams]
+    assert sum(views) / 400 == pytest.approx(0.25, abs=0.09)  # four standard errors
+    assert CONFIG.attention == ("global", "aligned")
+    assert replace(CONFIG, aligned_share=0.0).attention == ("global",)
+    assert replace(CONFIG, aligned_share=1.0).attention == ("aligned",)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +103,7 @@ def task():
             for _ in range(2)
         ]
         data = PairData(*latents, *tables)
-        adapter = CONFIG.adapter(unet, "depth", "test")
+        adapter = CONFIG.adapter(unet, named("depth"), "test")
         for value in adapter.parameters():
             torch.nn.init.normal_(value, std=0.2)
     noising = Noising.of(mini_scheduler(), "cpu")
@@ -172,12 +182,15 @@ def test_every_field_is_used(task):
     shapes = {
         name: tuple(value.shape)
         for name, value in replace(CONFIG, rank=3, y_rank=0)
-        .adapter(task.unet, "depth", "b")
+        .adapter(task.unet, named("depth"), "b")
         .state_dict()
         .items()
     }
     assert shapes != {n: tuple(v.shape) for n, v in task.adapter.state_dict().items()}
-    assert CONFIG.adapter(task.unet, "edges", "b").config.trigger == "edges_map, "
+    edges = CONFIG.adapter(task.unet, named("softedge"), "b").config
+    assert (edges.y, edges.trigger, edges.post_joint) == ("softedge", "edges_map, ", "conv_fuse")
+    loose = CONFIG.adapter(task.unet, named("identity"), "b").config
+    assert (loose.y_rank, loose.trigger, loose.post_joint) == (0, "", "conv")
 
 
 def test_bad_recipes_are_refused():

@@ -6,11 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from unicond import conditions
 from unicond.adapters.joint import JointAdapter
 from unicond.cli.train import app
-from unicond.data import latents, renders
+from unicond.data import latents, partners, renders
+from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
 from unicond.training import presets, stages
 from unicond.training.workshop import Workshop
@@ -20,6 +23,7 @@ from unicond.training.workshop import Workshop
 def _quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(renders, "SHARD", 8)
+        patch.setattr(partners, "BLOCK", 64)
         patch.setattr("unicond.training.captions.WORD_SCENES", 20)
         yield
 
@@ -36,8 +40,14 @@ def made(shop):
 
 
 def test_everything_is_made_and_loads(made):
-    vae, mini, depth, probes = made
-    assert JointAdapter.from_pretrained(depth).config.trigger == "depth_map, "
+    vae, mini, *adapters, probes = made
+    assert [folder.name for folder in adapters] == list(conditions.NAMES)
+    for folder, condition in zip(adapters, conditions.CONDITIONS, strict=True):
+        config = JointAdapter.from_pretrained(folder).config
+        assert (config.y, config.kind) == (condition.branch, condition.shows)
+        assert (config.post_joint == "conv_fuse") == (config.y_rank > 0) == condition.aligned
+        assert config.trigger == condition.trigger
+        assert condition.note in (folder / "README.md").read_text()
     assert Probe.from_pretrained(probes).config.widths == (4, 8)
     assert AutoencoderKL.from_pretrained(vae).config["latent_channels"] == 4
     pipeline = StableDiffusionPipeline.from_pretrained(mini)
@@ -62,9 +72,16 @@ def test_cards_tell_how_it_was_made(made):
         assert card["command"].startswith("unicond train ")
         assert "--preset tiny" in card["command"]
         assert card["scores"]
-        assert card["recipe"]["loop"]["lr"] == 1e-3
+        assert card["recipe"]["loop"]["lr"] == (5e-4 if folder.name == "depth-metric" else 1e-3)
         assert (folder / "README.md").stat().st_size > 100
-    assert set(json.loads((made[2] / "card.json").read_text())["parents"]) == {"mini"}
+    parents = [set(json.loads((made[n] / "card.json").read_text())["parents"]) for n in (2, 3)]
+    assert parents == [{"mini"}, {"mini", "depth"}]
+
+
+def test_metric_depth_starts_from_depth(made):
+    first, second = (load_file(made[n] / "adapter_model.safetensors") for n in (2, 3))
+    name = next(key for key in first if key.endswith("to_q.A"))
+    assert 0 < float((first[name] - second[name]).abs().max()) < 0.02  # two steps of lr 5e-4
 
 
 def test_what_is_up_to_date_is_skipped(shop, made):
@@ -107,14 +124,14 @@ def test_a_checkpoint_of_other_parents_is_not_gone_on_with(shop, made, tmp_path)
 
 
 def test_training_can_start_from_earlier_weights(shop, made):
-    stages.train_probes(replace(shop, init=made[3], steps=1, resume=False))
+    stages.train_probes(replace(shop, init=made[-1], steps=1, resume=False))
     stages.train_vae(replace(shop, init=made[0], steps=1, resume=False, runs=shop.runs / "again"))
 
 
 def test_what_ships_is_published_whole(shop, made, tmp_path):
     target = tmp_path / "package"
     found = {path.relative_to(target).as_posix() for path in stages.publish(shop, target)}
-    assert found == {"mini", "probes", "adapters/depth"}
+    assert found == {"mini", "probes", *(f"adapters/{name}" for name in conditions.NAMES)}
     for name in found:
         ours = {path.relative_to(shop.weights / name) for path in (shop.weights / name).rglob("*")}
         assert ours == {path.relative_to(target / name) for path in (target / name).rglob("*")}
@@ -128,7 +145,7 @@ def test_missing_parents_name_the_command(tmp_path):
         stages.train_text2image(empty)
     with pytest.raises(ValueError, match="make it first: unicond train text2image"):
         stages.train_joint(empty)
-    with pytest.raises(ValueError, match=r"condition 'smell' .*choose one of \['depth'"):
+    with pytest.raises(ValueError, match=r"condition 'smell' .*choose one of depth, "):
         stages.train_joint(empty, "smell")
     with pytest.raises(ValueError, match="preset 'huge' is not known; choose one of mini, tiny"):
         stages.train_vae(replace(empty, preset="huge"))
@@ -152,7 +169,7 @@ def test_the_command_line_says_errors_in_one_line(tmp_path):
 def test_latents_are_kept_and_follow_the_autoencoder(shop, made):
     vae = AutoencoderKL.from_pretrained(made[0], torch_dtype=torch.float32).eval()
     key = latents.identity(made[0])
-    folder = shop.drawn(0, 8, ("image", "depth"))
+    folder = shop.drawn(RenderRecipe(seed=0), 8, ("image", "depth"))
     found = latents.cached(vae, key, folder, "depth", 8, "cpu")
     assert found.shape == (8, 4, 16, 16)
     with torch.no_grad():
@@ -178,5 +195,20 @@ def test_the_shipped_sizes():
     vae, unet = recipes.vae.build(), recipes.text2image.unet(recipes.vae.latent_channels)
     count = sum(value.numel() for net in (vae, unet) for value in net.parameters())
     assert 2 * count <= 29e6  # the text encoder takes less than the rest of 30 MB
-    adapter = recipes.joint.adapter(unet, "depth", "mini")
-    assert 2 * sum(value.numel() for value in adapter.parameters()) <= 3e6
+    for condition in conditions.CONDITIONS:
+        adapter = recipes.joint_of(condition).adapter(unet, condition, "mini")
+        assert 2 * sum(value.numel() for value in adapter.parameters()) <= 2.95e6, condition.name
+
+
+def test_recipes_differ_by_condition():
+    recipes = presets.mini()
+    depth, metric, identity = (
+        recipes.joint_of(conditions.named(name)) for name in ("depth", "depth-metric", "identity")
+    )
+    assert depth == recipes.joint
+    assert metric.loop.budget.minutes == 0.25 * depth.loop.budget.minutes
+    assert metric.loop.lr == 0.5 * depth.loop.lr
+    assert identity.rank == presets.LOOSE_RANKS * depth.rank
+    assert set(presets.MINUTE_SHARES) == set(conditions.NAMES)
+    tiny = presets.tiny()
+    assert tiny.joint_of(conditions.named("depth")) == tiny.joint  # budgets in steps stay

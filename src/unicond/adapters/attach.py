@@ -51,7 +51,7 @@ def attached(
     try:
         for name, plain in originals.items():
             joint = is_joint(name) and (joint_in is None or joint_in(name))
-            processor = JointProcessor(plain, router, parts[name], joint)
+            processor = JointProcessor(name, plain, router, parts[name], joint)
             layers[name].set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)
         yield
     finally:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 PostJoint = Literal["conv", "conv_fuse"]
+Attention = Literal["global", "aligned"]
 Role = Literal["two_way", "condition_held", "image_held"]
 
 TYPE = "unicond.joint"
@@ -26,6 +27,8 @@ class JointConfig:
             projects each apart (loosely related pairs).
         roles: what it was trained for: `"two_way"` (both branches move and look at each other),
             `"condition_held"` and `"image_held"` (that branch is fixed and looks at nothing).
+        attention: how far a token was trained to see in the other picture: `"global"` everywhere,
+            `"aligned"` around its own place; either or both.
         trigger: words put in front of the condition's prompt, with their separator.
         base: the network that it was made for: a Hub id or a name, with a hash where one is known.
 
@@ -40,6 +43,7 @@ class JointConfig:
     y_rank: int = 64
     post_joint: PostJoint = "conv_fuse"
     roles: tuple[Role, ...] = ("two_way",)
+    attention: tuple[Attention, ...] = ("global",)
     trigger: str = ""
     base: str = "unknown"
 
@@ -60,12 +64,14 @@ class JointConfig:
             raise ValueError(
                 f"post_joint is {self.post_joint!r}; allowed are {get_args(PostJoint)}"
             )
-        known = get_args(Role)
-        roles: object = self.roles
-        if not isinstance(roles, tuple) or not roles or len({*roles}) < len(roles):
-            raise ValueError(f"roles are {roles!r}; give a tuple of some of {known}, each once")
-        if {*roles} - {*known}:
-            raise ValueError(f"roles are {roles!r}; allowed are {known}")
+        for name, known in (("roles", get_args(Role)), ("attention", get_args(Attention))):
+            given: object = getattr(self, name)
+            if not isinstance(given, tuple) or not given or len({*given}) < len(given):
+                raise ValueError(
+                    f"{name} are {given!r}; give a tuple of some of {known}, each once"
+                )
+            if {*given} - {*known}:
+                raise ValueError(f"{name} are {given!r}; allowed are {known}")
 
     def to_json(self) -> str:
         """The content of `adapter_config.json`."""
@@ -106,9 +112,11 @@ class JointConfig:
                 f"{source}: unknown fields {sorted(values.keys() - expected)}, "
                 f"missing fields {sorted(expected - values.keys())}"
             )
-        if not isinstance(values["roles"], list):
-            raise ValueError(f"{source}: roles are {values['roles']!r}; they must be a list")
+        lists = ("roles", "attention")
+        for name in lists:
+            if not isinstance(values[name], list):
+                raise ValueError(f"{source}: {name} are {values[name]!r}; they must be a list")
         try:
-            return cls(**{**values, "roles": tuple(values["roles"])})
+            return cls(**{**values, **{name: tuple(values[name]) for name in lists}})
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error

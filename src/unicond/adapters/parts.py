@@ -77,21 +77,31 @@ class ProjOut(nn.Module):
         """
         if not self.fuse or o_x is None or o_y is None:
             return self._alone(o_x, 0), self._alone(o_y, 1)
-        if o_x.shape[1] != o_y.shape[1]:
+        self.check(o_x, o_y)
+        p_x, p_y = F.linear(torch.cat([o_x, o_y], -1), self.weight.to(o_x.dtype)).chunk(2, -1)
+        return p_x, p_y
+
+    def check(self, o_x: Tensor, o_y: Tensor) -> None:
+        """Raise ValueError where `"conv_fuse"` would mix unequal numbers of tokens."""
+        if self.fuse and o_x.shape[1] != o_y.shape[1]:
             raise ValueError(
                 f"conv_fuse mixes image and condition token by token, but there are {o_x.shape[1]} "
                 f"image and {o_y.shape[1]} condition tokens: give both branches the same size, or "
                 "use an adapter with post_joint 'conv'"
             )
-        p_x, p_y = F.linear(torch.cat([o_x, o_y], -1), self.weight.to(o_x.dtype)).chunk(2, -1)
-        return p_x, p_y
+
+    def block(self, x: bool, y: bool) -> Tensor:
+        """The part of P that takes these sides to these sides; at least one is asked for."""
+        if not self.fuse or (x and y):
+            return self.weight
+        side = 0 if x else 1
+        return self.weight.chunk(2, 0)[side].chunk(2, 1)[side]
 
     def _alone(self, o: Tensor | None, side: int) -> Tensor | None:
         """P on one side; of a fusing P the diagonal block, since the other side's `o` is zero."""
         if o is None:
             return None
-        weight = self.weight.chunk(2, 0)[side].chunk(2, 1)[side] if self.fuse else self.weight
-        return F.linear(o, weight.to(o.dtype))
+        return F.linear(o, self.block(side == 0, side == 1).to(o.dtype))
 
 
 class JointParts(nn.Module):

@@ -19,13 +19,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from unicond.adapters.network import layers_of
-from unicond.adapters.parts import AttentionLora, LayerParts
-from unicond.adapters.routes import Group, Route, Router
+from unicond.adapters.network import Layers, layers_of
+from unicond.adapters.parts import AttentionLora, JointParts, LayerParts
+from unicond.adapters.routes import Index, Route, Router, add, take
+from unicond.adapters.views import Keys, View, view
 
 
 class Processor(Protocol):
@@ -53,20 +55,38 @@ class Projected(NamedTuple):
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a group of pairs.
+    """One side of a group of pairs, as joint attention needs it.
 
     Args:
-        rows: (P,).
-        h: (P, N, d), the features of these rows.
-        lora: the LoRA that follows this side's data.
+        q: (P, tokens, width) queries, if this side hears.
+        keys: what this side shows, if the other side hears.
     """
 
-    rows: Tensor
-    h: Tensor
-    lora: AttentionLora
+    q: Tensor | None
+    keys: Keys | None
+
+    def kept(self) -> "Side":
+        """The same for later calls: no gradient leads back into this one."""
+        return Side(
+            self.q if self.q is None else self.q.detach(), self.keys and self.keys.detached()
+        )
 
 
-Active = Sequence[tuple[LayerParts, Route]]
+class Words(NamedTuple):
+    """Keys and values (rows, tokens, width) of the words that all steps of a run share."""
+
+    of: Tensor
+    k: Tensor
+    v: Tensor
+
+
+@dataclass(frozen=True)
+class Active:
+    """An adapter in one layer of one call."""
+
+    name: str
+    parts: LayerParts
+    route: Route
 
 
 class JointProcessor:
@@ -75,6 +95,7 @@ class JointProcessor:
     Outside of `Rows.active()`, or when no adapter has pairs there, it is the plain processor.
 
     Args:
+        name: of the layer.
         plain: the processor that it stands in for.
         router: tells which rows are whose.
         parts: {adapter: its weights in this layer}.
@@ -82,12 +103,19 @@ class JointProcessor:
     """
 
     def __init__(
-        self, plain: Processor, router: Router, parts: Mapping[str, LayerParts], joint: bool
+        self,
+        name: str,
+        plain: Processor,
+        router: Router,
+        parts: Mapping[str, LayerParts],
+        joint: bool,
     ) -> None:
         self.plain = plain
+        self._name = name
         self._router = router
         self._parts = parts
         self._joint = joint
+        self._outs = {name: JointOut(part.joint) for name, part in parts.items() if part.joint}
 
     def __call__(
         self,
@@ -100,7 +128,11 @@ class JointProcessor:
         """The layer's output before the residual, (rows, tokens, d); arguments as in diffusers."""
         h = hidden_states
         routes = self._router.routes(len(h), h.device)
-        active = [(parts, routes[name]) for name, parts in self._parts.items() if name in routes]
+        active = [
+            Active(name, parts, routes[name])
+            for name, parts in self._parts.items()
+            if name in routes
+        ]
         if not active:
             return self.plain(attn, h, encoder_hidden_states, attention_mask, temb)
         assert h.ndim == 3, "a transformer block hands its attention (rows, tokens, d)"
@@ -110,7 +142,7 @@ class JointProcessor:
             context = attn.norm_encoder_hidden_states(encoder_hidden_states)
         mask = _mask(attn, attention_mask, context)
         layer = layers_of(attn)
-        base = Projected(layer.q(h), layer.k(context), layer.v(context))
+        base = Projected(layer.q(h), *self._shown(layer, context, encoder_hidden_states))
 
         # ---- joint attention, from the projections without y-LoRA
         terms = list(self._joint_terms(attn, h, base, mask, active)) if self._joint else []
@@ -119,62 +151,158 @@ class JointProcessor:
         _add_y(base, h, context, active)
         own = _attend(attn, *base, mask)
         out = layer.out(own)
-        for parts, route in active:
-            if parts.y is not None:
-                out.index_add_(0, route.y, parts.y.to_out(own.index_select(0, route.y)))
+        for one in active:
+            if one.parts.y is not None and one.route.y is not None:
+                add(out, one.route.y, one.parts.y.to_out(take(own, one.route.y)))
         out = layer.dropout(out)
 
         # ---- their sum
-        for rows, term in terms:
-            out.index_add_(0, rows, term.to(out.dtype))
+        for rows, term, scale in terms:
+            add(out, rows, term, scale)
         return out
 
+    def _shown(self, layer: Layers, context: Tensor, words: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values; those of the same words as in the last call are not made again."""
+        rows = self._router.rows()
+        if words is None or rows.memory is None or not rows.recalls:
+            return layer.k(context), layer.v(context)
+        key = (self._name, "words")
+        kept = rows.memory.get(key)
+        if not (isinstance(kept, Words) and kept.of is words):
+            kept = rows.memory[key] = Words(words, layer.k(context), layer.v(context))
+        return kept.k.clone(), kept.v.clone()  # y-LoRA is added in place
+
     def _joint_terms(
-        self, attn: Attention, h: Tensor, base: Projected, mask: Tensor | None, active: Active
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """`(rows, joint_scale * w * p)` of every group and side that hears, (P,) and (P, N, d)."""
-        for parts, route in active:
-            if parts.joint is None:
+        self,
+        attn: Attention,
+        h: Tensor,
+        base: Projected,
+        mask: Tensor | None,
+        active: Sequence[Active],
+    ) -> Iterator[tuple[Index, Tensor, float | Tensor]]:
+        """`(rows, p, joint_scale * w)` of every group and side that hears; p is (P, N, d)."""
+        for one in active:
+            if one.parts.joint is None:
                 continue
-            for group in route.groups:
-                x = Side(group.x, h.index_select(0, group.x), parts.joint.xy)
-                y = Side(group.y, h.index_select(0, group.y), parts.joint.yx)
-                o_x = _hear(attn, x, y, base, mask) if group.hears_x else None
-                o_y = _hear(attn, y, x, base, mask) if group.hears_y else None
-                yield from _weighted(group, *parts.joint.proj_out(o_x, o_y))
+            rows = self._router.rows()
+            seen = view(one.route.aligned, rows.size, h.shape[1])
+            for number, group in enumerate(one.route.groups):
+                x, y = self._sides(attn, h, base, mask, one, number, seen)
+                o_x = seen.attend(attn, x.q, y.keys) if x.q is not None and y.keys else None
+                o_y = seen.attend(attn, y.q, x.keys) if y.q is not None and x.keys else None
+                p_x, p_y = self._outs[one.name](attn, o_x, o_y)
+                if p_x is not None and group.x is not None:
+                    yield group.x, p_x, group.scale_x
+                if p_y is not None and group.y is not None:
+                    yield group.y, p_y, group.scale_y
+
+    def _sides(
+        self,
+        attn: Attention,
+        h: Tensor,
+        base: Projected,
+        mask: Tensor | None,
+        one: Active,
+        number: int,
+        seen: View,
+    ) -> tuple[Side, Side]:
+        """Both sides of a group: from the rows of this call, or from memory."""
+        group, route, joint = one.route.groups[number], one.route, one.parts.joint
+        assert joint is not None
+        rows_ = self._router.rows()
+        memory = rows_.memory
+        key = (self._name, one.name, number)
+
+        def side(rows: Index | None, lora: AttentionLora, asks: bool, shows: bool) -> Side:
+            if rows is None:
+                kept = None if memory is None else memory.get(key)
+                if not isinstance(kept, Side):
+                    raise ValueError(f"nothing of adapter {one.name!r} is kept at {self._name}")
+                return kept
+            own = take(h, rows)
+            q = take(base.q, rows) + lora.to_q(own) if asks else None
+            if not shows:
+                return Side(q, None)
+            k, v = take(base.k, rows) + lora.to_k(own), take(base.v, rows) + lora.to_v(own)
+            return Side(q, seen.keys(attn, k, v, None if mask is None else take(mask, rows)))
+
+        x = side(group.x, joint.xy, group.hears_x, group.hears_y)
+        y = side(group.y, joint.yx, group.hears_y, group.hears_x)
+        if memory is not None and route.kept and not rows_.recalls:
+            memory[key] = (x if route.kept == "x" else y).kept()
+        return x, y
 
 
-def _weighted(
-    group: Group, p_x: Tensor | None, p_y: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    # A float32 weight keeps its precision under half-precision activations; the sum casts back.
-    if p_x is not None:
-        yield group.x, group.scale_x * p_x
-    if p_y is not None:
-        yield group.y, group.scale_y * p_y
+class JointOut:
+    """`p` of what was heard: output projection, its LoRA and ProjOut, one matrix at inference.
+
+    The matrix is made at the first call without gradients and lives as long as this object, which
+    is as long as the adapter is attached: weights and LoRAs do not change meanwhile.
+
+    Args:
+        parts: of one layer.
+    """
+
+    def __init__(self, parts: JointParts) -> None:
+        self._parts = parts
+        self._merged: dict[tuple[bool, bool], tuple[Tensor, Tensor]] = {}
+
+    def __call__(
+        self, attn: Attention, heard_x: Tensor | None, heard_y: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """`(p_x, p_y)`, (P, N, d) each; None where nothing was heard."""
+        parts, layer = self._parts, layers_of(attn)
+        if torch.is_grad_enabled():
+            return parts.proj_out(
+                *(
+                    None if o is None else layer.dropout(layer.out(o) + lora.to_out(o))
+                    for o, lora in ((heard_x, parts.xy), (heard_y, parts.yx))
+                )
+            )
+        if heard_x is None or heard_y is None or not parts.proj_out.fuse:
+            return self._apply(attn, heard_x, True), self._apply(attn, heard_y, False)
+        parts.proj_out.check(heard_x, heard_y)
+        weight, bias = self._matrix(attn, heard_x, True, True)
+        p_x, p_y = F.linear(torch.cat([heard_x, heard_y], -1), weight, bias).chunk(2, -1)
+        return p_x, p_y
+
+    def _apply(self, attn: Attention, heard: Tensor | None, is_x: bool) -> Tensor | None:
+        if heard is None:
+            return None
+        return F.linear(heard, *self._matrix(attn, heard, is_x, not is_x))
+
+    def _matrix(self, attn: Attention, like: Tensor, x: bool, y: bool) -> tuple[Tensor, Tensor]:
+        """Weight and bias from what these sides heard to what they get, in the dtype of `like`."""
+        if (x, y) not in self._merged:
+            with torch.inference_mode(False), torch.no_grad():
+                self._merged[x, y] = self._merge(attn, like, x, y)
+        weight, bias = self._merged[x, y]
+        return weight.to(like.dtype), bias.to(like.dtype)
+
+    def _merge(self, attn: Attention, like: Tensor, x: bool, y: bool) -> tuple[Tensor, Tensor]:
+        out, parts = layers_of(attn).out, self._parts
+        exact = torch.promote_types(like.dtype, torch.float32)
+        unit = torch.eye(like.shape[-1], device=like.device, dtype=like.dtype)
+        bias = out(torch.zeros_like(unit[:1]))
+        plain = (out(unit) - bias).to(exact).T  # a LoRA of the user's around it is in here
+        used = [lora.to_out for lora, wanted in ((parts.xy, x), (parts.yx, y)) if wanted]
+        inner = [plain + lora.B.to(exact) @ lora.A.to(exact) for lora in used]
+        outer = parts.proj_out.block(x, y).to(exact)
+        shift = outer @ bias.to(exact).flatten().repeat(len(used))
+        return (outer @ torch.block_diag(*inner)).to(like.dtype), shift.to(like.dtype)
 
 
-def _hear(attn: Attention, own: Side, other: Side, base: Projected, mask: Tensor | None) -> Tensor:
-    """What one side of each pair hears of the other: `o` of the module's formula, (P, N, d)."""
-    q = base.q.index_select(0, own.rows) + own.lora.to_q(own.h)
-    k = base.k.index_select(0, other.rows) + other.lora.to_k(other.h)
-    v = base.v.index_select(0, other.rows) + other.lora.to_v(other.h)
-    mask = None if mask is None else mask.index_select(0, other.rows)
-    heard = _attend(attn, q, k, v, mask)
-    layer = layers_of(attn)
-    return layer.dropout(layer.out(heard) + own.lora.to_out(heard))
-
-
-def _add_y(base: Projected, h: Tensor, context: Tensor, active: Active) -> None:
+def _add_y(base: Projected, h: Tensor, context: Tensor, active: Sequence[Active]) -> None:
     """Add y-LoRA's part on the rows of conditions, in place: no copy of the other rows."""
-    for parts, route in active:
-        if parts.y is None:
+    for one in active:
+        lora, rows = one.parts.y, one.route.y
+        if lora is None or rows is None:
             continue
-        h_y = h.index_select(0, route.y)
-        context_y = h_y if context is h else context.index_select(0, route.y)
-        base.q.index_add_(0, route.y, parts.y.to_q(h_y))
-        base.k.index_add_(0, route.y, parts.y.to_k(context_y))
-        base.v.index_add_(0, route.y, parts.y.to_v(context_y))
+        h_y = take(h, rows)
+        context_y = h_y if context is h else take(context, rows)
+        add(base.q, rows, lora.to_q(h_y))
+        add(base.k, rows, lora.to_k(context_y))
+        add(base.v, rows, lora.to_v(context_y))
 
 
 def _mask(attn: Attention, mask: Tensor | None, context: Tensor) -> Tensor | None:

@@ -7,11 +7,15 @@ of one attachment and works out the indices when the first layer of a call asks 
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unicond.sampling.rows import Pairs, Rows, current
+
+Index = slice | Tensor
+"""Rows of a batch: a run of them, or any (P,)."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +25,37 @@ class Group:
     Distinct rows make the sums independent of the order in which a GPU adds.
 
     Args:
-        x: (P,) rows of the images.
-        y: (P,) rows of the conditions.
-        scale_x: (P, 1, 1) float32, `joint_scale * w_x`.
-        scale_y: (P, 1, 1) float32, `joint_scale * w_y`.
+        x: rows of the images; None where they are remembered.
+        y: rows of the conditions; None where they are remembered.
+        scale_x: `joint_scale * w_x` of all pairs, or (P, 1, 1) float32 where they differ.
+        scale_y: `joint_scale * w_y`, likewise.
         hears_x: whether these image rows look at their conditions.
         hears_y: whether these condition rows look at their images.
     """
 
-    x: Tensor
-    y: Tensor
-    scale_x: Tensor
-    scale_y: Tensor
+    x: Index | None
+    y: Index | None
+    scale_x: float | Tensor
+    scale_y: float | Tensor
     hears_x: bool
     hears_y: bool
+
+
+def take(values: Tensor, index: Index) -> Tensor:
+    """Some rows of a batch; a view where they follow each other."""
+    return values[index] if isinstance(index, slice) else values.index_select(0, index)
+
+
+def add(values: Tensor, index: Index, term: Tensor, scale: float | Tensor = 1.0) -> None:
+    """Add `scale * term` to some rows of a batch, in place, in the batch's dtype."""
+    if isinstance(scale, Tensor):
+        # A float32 weight keeps its precision under half-precision activations.
+        term, scale = scale * term, 1.0
+    term = term.to(values.dtype)
+    if isinstance(index, slice):
+        values[index].add_(term, alpha=scale)
+    else:
+        values.index_add_(0, index, term, alpha=scale)
 
 
 @dataclass(frozen=True)
@@ -43,11 +64,15 @@ class Route:
 
     Args:
         groups: its pairs in which something is heard at a weight that is not zero.
-        y: (R,) all rows that are a condition, each once: where y-LoRA acts, heard or not.
+        y: all rows that are a condition, each once: where y-LoRA acts, heard or not; None if none.
+        aligned: whether tokens look around their own place only.
+        kept: the side of the pairs that is remembered from call to call.
     """
 
     groups: tuple[Group, ...]
-    y: Tensor
+    y: Index | None
+    aligned: bool = False
+    kept: Literal["x", "y"] | None = None
 
 
 class Router:
@@ -60,6 +85,12 @@ class Router:
     def __init__(self, adapters: Collection[str]) -> None:
         self._adapters = frozenset(adapters)
         self._last: tuple[Rows, torch.device, Mapping[str, Route]] | None = None
+
+    def rows(self) -> Rows:
+        """The rows of the call that is running."""
+        rows = current()
+        assert rows is not None, "only asked where `routes` found some"
+        return rows
 
     def routes(self, batch: int, device: torch.device) -> Mapping[str, Route]:
         """{adapter: its route} in the call that is running; empty outside of `Rows.active()`.
@@ -122,14 +153,33 @@ def build_route(pairs: Pairs, rows: int, joint_scale: float, device: torch.devic
     for i, (x, y, w_x, w_y, hears_x, hears_y) in enumerate(
         zip(*(column.tolist() for column in columns), strict=True)
     ):
-        if not (0 <= x < rows and 0 <= y < rows):
+        if not (-1 <= x < rows and -1 <= y < rows) or (x < 0 and y < 0):
             raise ValueError(f"pair {i} is of rows {x} and {y}, but there are {rows} rows")
         if joint_scale != 0 and ((hears_x and w_x != 0) or (hears_y and w_y != 0)):
             members.setdefault((hears_x, hears_y, seen["x", x], seen["y", y]), []).append(i)
-            seen.update([("x", x), ("y", y)])
+            seen.update(place for place in (("x", x), ("y", y)) if place[1] >= 0)
     groups: list[Group] = []
     for (hears_x, hears_y, _, _), indices in members.items():
-        x, y, w_x, w_y = (column[indices].to(device) for column in columns[:4])
-        scale_x, scale_y = (joint_scale * w.float()[:, None, None] for w in (w_x, w_y))
-        groups.append(Group(x, y, scale_x, scale_y, hears_x, hears_y))
-    return Route(tuple(groups), pairs.y.unique().to(device))
+        x, y, w_x, w_y = (column[indices] for column in columns[:4])
+        scale_x, scale_y = (_scale(joint_scale * w.float(), device) for w in (w_x, w_y))
+        groups.append(
+            Group(_index(x, device), _index(y, device), scale_x, scale_y, hears_x, hears_y)
+        )
+    conditions = pairs.y[pairs.y >= 0].unique()
+    return Route(tuple(groups), _index(conditions, device), pairs.aligned, pairs.kept)
+
+
+def _index(rows: Tensor, device: torch.device) -> Index | None:
+    """Rows as a slice where they follow each other; None where there are none."""
+    if not len(rows) or rows[0] < 0:
+        return None
+    first = int(rows[0])
+    if torch.equal(rows, torch.arange(first, first + len(rows), device=rows.device)):
+        return slice(first, first + len(rows))
+    return rows.to(device)
+
+
+def _scale(weights: Tensor, device: torch.device) -> float | Tensor:
+    """One number where all are the same."""
+    first = float(weights[0])
+    return first if bool((weights == first).all()) else weights[:, None, None].to(device)

@@ -5,7 +5,19 @@ import sys
 
 import typer
 
-from unicond.cli import demo, evaluate, generate, info, inspect, train, world
+from unicond.cli import (
+    annotate,
+    data,
+    demo,
+    evaluate,
+    gallery,
+    generate,
+    info,
+    inspect,
+    plan,
+    train,
+    world,
+)
 
 app = typer.Typer(
     help="Every way of conditioning an image diffusion model, in one denoising loop.",
@@ -15,11 +27,15 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
+app.command("plan")(plan.plan)
 app.command("inspect")(inspect.inspect)
 app.command("rerun")(inspect.rerun)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("gallery")(gallery.gallery)
 app.add_typer(world.app, name="world")
+app.command("annotate")(annotate.annotate)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

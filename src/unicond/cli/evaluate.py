@@ -1,13 +1,16 @@
 """`unicond evaluate`: tables of measured numbers; a rerun goes on where one was interrupted."""
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unicond.conditions import CONDITIONS, Condition, named
+
 if TYPE_CHECKING:
-    from unicond.evaluation.depth import Run
+    from unicond.evaluation.condition_table import Run
     from unicond.evaluation.judge import Judge
     from unicond.evaluation.subject import Sampling, Subject
     from unicond.evaluation.tables import Table
@@ -20,41 +23,72 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the table here 
 Out = Annotated[Path, typer.Option(help="Folder of all runs; each gets its own inside.")]
 Batch = Annotated[int, typer.Option(min=1, help="Scenes at a time; what is kept if interrupted.")]
 Base = Annotated[str, typer.Option(help="'mini', a folder, or a hub id.")]
-Adapter = Annotated[str, typer.Option(help="Of depth: name, folder, hub id or repo:subfolder.")]
+Adapter = Annotated[
+    str | None,
+    typer.Option(help="Name, folder, hub id or repo:subfolder; default the embedded one."),
+]
 Probes = Annotated[Path | None, typer.Option(help="Folder of the probes; default the embedded.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Of generation; default the base's.")]
-Solver = Annotated[str | None, typer.Option(help="Of generation; default the base's.")]
-Guidance = Annotated[float | None, typer.Option(help="Of text; default the base's.")]
-ConditionGuidance = Annotated[float | None, typer.Option(help="Of depth; default the base's.")]
+Named = Annotated[
+    str, typer.Option(help="'default' (the base's own) or 'paper': DDIM, eta 1, 50 steps, 7.5.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Of generation; default the setting's.")]
+Solver = Annotated[str | None, typer.Option(help="Of generation; default the setting's.")]
+Guidance = Annotated[float | None, typer.Option(help="Of text; default the setting's.")]
+ConditionGuidance = Annotated[
+    float | None, typer.Option(help="Of the condition; default the setting's.")
+]
 
 
-@app.command()
-def depth(
-    scenes: Scenes = 500,
-    seed: Seed = 0,
-    json: Json = None,
-    out: Out = Path("runs/evaluate"),
-    batch: Batch = 25,
-    base: Base = "mini",
-    adapter: Adapter = "depth",
-    probes: Probes = None,
-    device: Device = None,
-    steps: Steps = None,
-    solver: Solver = None,
-    guidance: Guidance = None,
-    condition_guidance: ConditionGuidance = None,
-) -> None:
-    """Depth in every direction: depth to image, image to depth, joint, coarse, and text alone."""
-    from unicond.evaluation.depth import evaluate_depth
-    from unicond.evaluation.subject import Sampling
+@dataclass(frozen=True)
+class Tested:
+    """What is measured, what measures it, and how a run is described.
 
-    sampling = Sampling(steps, solver, guidance, condition_guidance)
-    subject, judge, run = _prepare(
-        scenes, seed, json, out, batch, base, adapter, probes, device, sampling
-    )
-    table, folder = evaluate_depth(subject, judge, run)
-    _finish(table, folder, json)
+    Attributes:
+        subject: model and settings.
+        judge: reads pictures.
+        run: how much, where.
+    """
+
+    subject: "Subject"
+    judge: "Judge"
+    run: "Run"
+
+
+def _add_condition(condition: Condition) -> None:
+    """The command that measures one condition."""
+
+    def command(
+        scenes: Scenes = 500,
+        seed: Seed = 0,
+        json: Json = None,
+        out: Out = Path("runs/evaluate"),
+        batch: Batch = 25,
+        base: Base = "mini",
+        adapter: Adapter = None,
+        probes: Probes = None,
+        device: Device = None,
+        setting: Named = "default",
+        steps: Steps = None,
+        solver: Solver = None,
+        guidance: Guidance = None,
+        condition_guidance: ConditionGuidance = None,
+    ) -> None:
+        from unicond.evaluation.condition_table import evaluate
+        from unicond.evaluation.subject import Sampling
+
+        wanted = Sampling(steps, solver, guidance, condition_guidance)
+        tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, condition)
+        subject = _under(tested.subject, setting, wanted)
+        table, folder = evaluate(subject, tested.judge, tested.run, condition)
+        _finish(table, folder, json)
+
+    both = f"{condition.name} in every direction: given, estimated, both from text, text alone."
+    app.command(name=condition.name, help=both[0].upper() + both[1:])(command)
+
+
+for _condition in CONDITIONS:
+    _add_condition(_condition)
 
 
 @app.command()
@@ -65,21 +99,30 @@ def settings(
     out: Out = Path("runs/evaluate"),
     batch: Batch = 32,
     base: Base = "mini",
-    adapter: Adapter = "depth",
+    adapter: Adapter = None,
     probes: Probes = None,
     device: Device = None,
 ) -> None:
-    """Choose the default settings, on other scenes than those of the tables."""
+    """Choose the default settings by depth, on other scenes than those of the tables."""
     from unicond.evaluation.settings import sweep_settings
-    from unicond.evaluation.subject import Sampling
 
-    subject, judge, run = _prepare(
-        scenes, seed, json, out, batch, base, adapter, probes, device, Sampling()
-    )
-    table, folder = sweep_settings(subject, judge, run)
+    depth = named("depth")
+    tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, depth)
+    table, folder = sweep_settings(tested.subject, tested.judge, tested.run)
     _finish(table, folder, json)
     for what in ("best generation", "best estimation"):
         typer.echo(f"{what}: {table.settings[what]}")
+
+
+def _under(subject: "Subject", setting: str, wanted: "Sampling") -> "Subject":
+    """A subject under a named setting, but for what was asked by hand."""
+    from unicond.evaluation.condition_table import SETTINGS
+
+    if setting not in SETTINGS:
+        raise ValueError(f"--setting {setting!r} is not one of {', '.join(SETTINGS)}")
+    chosen = SETTINGS[setting]
+    own = {name: value for name, value in vars(wanted).items() if value is not None}
+    return subject.with_settings(replace(chosen.generation, **own), chosen.estimation)
 
 
 def _prepare(
@@ -89,25 +132,25 @@ def _prepare(
     out: Path,
     batch: int,
     base: str,
-    adapter: str,
+    adapter: str | None,
     probes: Path | None,
     device: str | None,
-    sampling: "Sampling",
-) -> "tuple[Subject, Judge, Run]":
+    condition: Condition,
+) -> Tested:
     """Load what is measured and what measures it; bad folders are found before anything runs."""
     from unicond.cli.running import load_model
-    from unicond.evaluation.depth import Run, command_line
+    from unicond.evaluation.condition_table import Run, command_line
     from unicond.evaluation.judge import load_judge
     from unicond.evaluation.subject import Subject, fingerprints
 
     for folder in {out, (json or out / "table.json").parent}:
         folder.mkdir(parents=True, exist_ok=True)
     judge = load_judge(probes, device)
-    model = load_model(base, [adapter], device, "float32")
-    branches = [branch for branch in model.adapters]
-    settings = fingerprints(model) | {"probes": judge.fingerprint}
-    run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), settings)
-    return Subject(model, branches[0], sampling), judge, run
+    model = load_model(base, [adapter or condition.name], device, "float32")
+    branch = next(iter(model.adapters))
+    fingerprinted = fingerprints(model) | {"probes": judge.fingerprint}
+    run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), fingerprinted)
+    return Tested(Subject(model, branch), judge, run)
 
 
 def _finish(table: "Table", folder: Path, json: Path | None) -> None:

@@ -1,16 +1,23 @@
 """`unicond generate`: what you give conditions, what you leave out is generated."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast, get_args
 
 import typer
+
+if TYPE_CHECKING:
+    from unicond.mechanisms.guidance.gradients import AdamW
+    from unicond.request import Given
+    from unicond.sampling.window import Window
 
 
 def generate(
     prompt: Annotated[str, typer.Option(help="What to make; may be left out.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
-    base: Annotated[str, typer.Option(help="'mini', a folder, or a hub id.")] = "mini",
+    base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
     adapter: Annotated[
         list[str] | None,
         typer.Option(help="Name, folder, hub id, repo:subfolder, or BRANCH=one of these; repeat."),
@@ -27,6 +34,14 @@ def generate(
         list[str] | None, typer.Option(help="BRANCH=FILE: white is known, black is made; repeat.")
     ] = None,
     mask_invert: Annotated[bool, typer.Option(help="Masks are white where to make.")] = False,
+    mask_threshold: Annotated[
+        float | None,
+        typer.Option(help="Known from this value on, in (0, 1]; left out, grey blends."),
+    ] = None,
+    guide: Annotated[
+        list[str] | None,
+        typer.Option(help="BRANCH: make it, guided to its given picture; repeat."),
+    ] = None,
     noise: Annotated[
         list[str] | None,
         typer.Option(help="BRANCH=R in [0, 1]: how coarse a given picture is; repeat."),
@@ -48,35 +63,67 @@ def generate(
     conditioning_scale: Annotated[
         list[str] | None, typer.Option(help="BRANCH=WEIGHT of its joint attention; repeat.")
     ] = None,
+    held: Annotated[
+        Literal["one_way", "two_way"] | None,
+        typer.Option(help="Whether a held branch looks at the others; default as it was trained."),
+    ] = None,
+    attention: Annotated[
+        Literal["global", "aligned"] | None,
+        typer.Option(help="How far joint attention sees; default as it was trained."),
+    ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(help="Run held branches once; default where that changes nothing."),
+    ] = None,
+    refresh: Annotated[
+        int | None,
+        typer.Option(min=1, help="Run a held branch that hears again after so many moves."),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="joint, image-first, condition-first, coarse(R), curve(A), X,Y;X,Y;..."),
+    ] = None,
+    reconstruction_weight: Annotated[
+        list[str] | None,
+        typer.Option(help="Of guidance from known parts: WEIGHT, or BRANCH=WEIGHT; repeat."),
+    ] = None,
+    reconstruction_iterations: Annotated[
+        int | None, typer.Option(min=1, help="AdamW steps a move instead of a fixed weight.")
+    ] = None,
+    reconstruction_lr: Annotated[
+        float | None, typer.Option(help="Learning rate of AdamW; default 0.02.")
+    ] = None,
+    reconstruction_window: Annotated[
+        str, typer.Option(help="FROM:TO, times between which that guidance acts.")
+    ] = "1:0",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16, float16, or auto: what suits the device.")
+    ] = "auto",
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep parts on the CPU while they are not called.")
+    ] = False,
     lora: Annotated[list[str] | None, typer.Option(help="FILE:SCALE; repeat.")] = None,
 ) -> None:
     """Generate what is not given: depth to image, image to depth, both from text, or parts."""
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.checks import parse_seeds
-    from unicond.pictures.depth import DepthKind
     from unicond.pictures.files import check_output_folder
-    from unicond.pictures.fitting import Policy
-    from unicond.request import Given
 
     check_output_folder(out)
-    check_one_of(depth_kind, get_args(DepthKind), "--depth-kind")
-    check_one_of(fit, get_args(Policy), "--fit")
     files = dict(pairs(give or [], "--give"))
     files |= {b: str(p) for b, p in (("image", image), ("depth", depth)) if p is not None}
-    masks = dict(pairs(mask or [], "--mask"))
-    levels = dict(numbers(noise, "--noise"))
-    for flag, named in (("--mask", masks), ("--noise", levels)):
-        for branch in named.keys() - files.keys():
-            raise ValueError(f"{flag} {branch}=...: no picture of {branch!r} is given beside it")
-    kind, policy = cast(DepthKind, depth_kind), cast(Policy, fit)
-    conditions = {
-        b: Given(path, masks.get(b), levels.get(b), False, kind, policy, mask_invert)
-        for b, path in files.items()
-    }
+    conditions = given_pictures(
+        files,
+        dict(pairs(mask or [], "--mask")),
+        dict(numbers(noise, "--noise")),
+        guide or [],
+        Reading(depth_kind, fit, mask_invert, mask_threshold),
+    )
+    optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
+    window = parse_window(reconstruction_window)
     loras = dict(numbers(lora, "--lora", ":"))
-    model = load_model(base, adapter, device, dtype, loras)
+    model = load_model(base, adapter, device, dtype, loras, offload)
     seeds = parse_seeds(seed)
     with progress_bar("sampling") as callback:
         result = model(
@@ -92,10 +139,109 @@ def generate(
             guidance_scale=guidance,
             condition_guidance=condition_guidance,
             conditioning_scale=dict(numbers(conditioning_scale, "--conditioning-scale")),
+            held=held,
+            attention=attention,
+            cache=cache,
+            refresh=refresh,
+            plan=plan,
+            reconstruction_weight=parse_weights(reconstruction_weight),
+            reconstruction_optimizer=optimizer,
+            reconstruction_window=window,
             callback=callback,
             **conditions,  # pyright: ignore[reportArgumentType] (names are branches)
         )
     finish(result, out)
+
+
+class Reading(NamedTuple):
+    """How all given files are to be read."""
+
+    depth_kind: str
+    fit: str
+    mask_invert: bool
+    mask_threshold: float | None
+
+
+def given_pictures(
+    files: Mapping[str, str],
+    masks: Mapping[str, str],
+    levels: Mapping[str, float],
+    guides: Sequence[str],
+    reading: Reading,
+) -> "dict[str, Given]":
+    """What the options give.
+
+    Args:
+        files: {branch: file}.
+        masks: {branch: file}.
+        levels: {branch: noise}.
+        guides: branches that are only guided.
+        reading: how the files are read.
+
+    Returns:
+        {branch: how it is given}.
+
+    Raises:
+        ValueError: an option of a branch without a picture, or a value that is none of those
+            allowed.
+    """
+    from unicond.pictures.depth import DepthKind
+    from unicond.pictures.fitting import Policy
+    from unicond.request import Given
+
+    check_one_of(reading.depth_kind, get_args(DepthKind), "--depth-kind")
+    check_one_of(reading.fit, get_args(Policy), "--fit")
+    if reading.mask_threshold is not None and not masks:
+        raise ValueError("--mask-threshold: no --mask is given that it could make binary")
+    for flag, named in (("--mask", masks), ("--noise", levels), ("--guide", guides)):
+        for branch in named:
+            if branch not in files:
+                mark = branch if flag == "--guide" else f"{branch}=..."
+                raise ValueError(f"{flag} {mark}: no picture of {branch!r} is given beside it")
+    return {
+        b: Given(
+            path,
+            masks.get(b),
+            levels.get(b),
+            kind=cast(DepthKind, reading.depth_kind),
+            fit=cast(Policy, reading.fit),
+            invert=reading.mask_invert,
+            threshold=reading.mask_threshold if b in masks else None,
+            guide=b in guides,
+        )
+        for b, path in files.items()
+    }
+
+
+def parse_weights(values: list[str] | None) -> float | dict[str, float] | None:
+    """One WEIGHT for all, or BRANCH=WEIGHT for some."""
+    flag = "--reconstruction-weight"
+    if values and len(values) == 1 and "=" not in values[0]:
+        return number(values[0], flag)
+    return dict(numbers(values, flag)) if values else None
+
+
+def parse_optimizer(iterations: int | None, learning_rate: float | None) -> "AdamW | None":
+    """The optimiser of reconstruction guidance; None without iterations."""
+    from unicond.mechanisms.guidance.gradients import AdamW
+
+    if iterations is None and learning_rate is not None:
+        raise ValueError("--reconstruction-lr is AdamW's: give --reconstruction-iterations too")
+    if iterations is None:
+        return None
+    plain = AdamW(iterations=iterations)
+    return plain if learning_rate is None else replace(plain, learning_rate=learning_rate)
+
+
+def parse_window(text: str) -> "Window":
+    """FROM:TO, falling times in [0, 1]; TO 0 is the end."""
+    from unicond.sampling.window import Window
+
+    flag = "--reconstruction-window"
+    ends = [number(part, flag) for part in text.split(":")]
+    if len(ends) != 2 or not 1 >= ends[0] > ends[1] >= 0:
+        raise ValueError(f"{flag} {text!r} is not FROM:TO with 1 >= FROM > TO >= 0, as in 1:0.2")
+    return Window(ends[0], ends[1] or -1.0)
 
 
 def pairs(values: list[str], flag: str, mark: str = "=") -> list[tuple[str, str]]:
@@ -113,11 +259,16 @@ def numbers(values: list[str] | None, flag: str, mark: str = "=") -> list[tuple[
     """`NAME=NUMBER` options as pairs."""
     found: list[tuple[str, float]] = []
     for name, text in pairs(values or [], flag, mark):
-        try:
-            found.append((name, float(text)))
-        except ValueError:
-            raise ValueError(f"{flag}: {text!r} is not a number") from None
+        found.append((name, number(text, flag)))
     return found
+
+
+def number(text: str, flag: str) -> float:
+    """The number in an option's text."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{flag}: {text!r} is not a number") from None
 
 
 def check_one_of(text: str, allowed: tuple[str, ...], flag: str) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def info(
-    base: Annotated[str, typer.Option(help="'mini', a folder, or a hub id.")] = "mini",
+    base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
     adapter: Annotated[list[str] | None, typer.Option(help="Adapters; repeat.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of a picture in pixels.")] = None,
 ) -> None:
@@ -16,8 +16,9 @@ def info(
     from unicond.cli.running import load_model
     from unicond.costs import costs
 
-    model = load_model(base, adapter, None, "float32")
-    table = Table(title=f"{base} with {', '.join(model.adapters) or 'no adapter'}")
+    model = load_model(base, adapter, None, "auto")
+    adapters = ", ".join(model.adapters) or "no adapter"
+    table = Table(title=f"{base} ({model.backbone.family}) with {adapters}")
     for column in ("part", "parameters", "share of the network", "GMAC a call", "MB"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for row in costs(model, size):

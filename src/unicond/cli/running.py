@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unicond.output import Output
     from unicond.sampling.loop import Progress as Move
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
 def load_model(
@@ -24,15 +24,17 @@ def load_model(
     device: str | None,
     dtype: str,
     loras: dict[str, float] | None = None,
+    offload: bool = False,
 ) -> "Model":
     """The model of the common options; `mini` brings its depth adapter, other bases none.
 
     Args:
-        base: folder, hub id or embedded name.
+        base: folder, hub id, single file or embedded name.
         adapters: names, or `BRANCH=name`; None is the base's own.
         device: None takes CUDA where there is one.
-        dtype: one of `DTYPES`.
+        dtype: one of `DTYPES`; `"auto"` is what suits the device.
         loras: {file: scale}.
+        offload: keep parts on the CPU while they are not called.
 
     Returns:
         The model.
@@ -59,7 +61,7 @@ def load_model(
     found = renamed or [name for name in chosen if name != "none"]
     logging.disable_progress_bar()  # of each file's tensors
     with Console(stderr=True).status(f"loading {base}"):
-        return load(base, found, device, getattr(torch, dtype), loras)
+        return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
 
 
 @contextmanager

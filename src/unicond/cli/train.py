@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from unicond.conditions import NAMES
+
 if TYPE_CHECKING:
     from unicond.training.workshop import Workshop
 
@@ -29,7 +31,13 @@ Init = Annotated[
 Publish = Annotated[
     Path | None, typer.Option(help="Copy what ships into this folder when all is done.")
 ]
-Condition = Annotated[str, typer.Option(help="What the adapter's second branch shows.")]
+Condition = Annotated[str, typer.Option(help=f"What the second branch shows: {', '.join(NAMES)}.")]
+STAGES = {
+    "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
+    "text2image": "The base: text to pictures. Needs the autoencoder.",
+    "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
+}
+"""Stages that take the common options alone."""
 
 
 @contextmanager
@@ -84,42 +92,34 @@ def _shop(
     )
 
 
-@app.command()
-def vae(
-    preset: Preset = "mini",
-    out: Out = Path("runs/weights"),
-    runs: Runs = Path("runs"),
-    minutes: Minutes = None,
-    steps: Steps = None,
-    scenes: Scenes = None,
-    resume: Resume = True,
-    init: Init = None,
-) -> None:
-    """The autoencoder: pictures and annotation drawings to latents and back."""
-    from unicond.training import stages
+def _add_stage(stage: str, about: str) -> None:
+    """The command of one of `STAGES`."""
 
-    with _reported() as report:
-        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
-        stages.train_vae(shop)
+    def command(
+        preset: Preset = "mini",
+        out: Out = Path("runs/weights"),
+        runs: Runs = Path("runs"),
+        minutes: Minutes = None,
+        steps: Steps = None,
+        scenes: Scenes = None,
+        resume: Resume = True,
+        init: Init = None,
+    ) -> None:
+        from unicond.training import stages
+
+        train = {
+            "vae": stages.train_vae,
+            "text2image": stages.train_text2image,
+            "probes": stages.train_probes,
+        }[stage]
+        with _reported() as report:
+            train(_shop(report, preset, out, runs, minutes, steps, scenes, resume, init))
+
+    app.command(name=stage, help=about)(command)
 
 
-@app.command()
-def text2image(
-    preset: Preset = "mini",
-    out: Out = Path("runs/weights"),
-    runs: Runs = Path("runs"),
-    minutes: Minutes = None,
-    steps: Steps = None,
-    scenes: Scenes = None,
-    resume: Resume = True,
-    init: Init = None,
-) -> None:
-    """The base: text to pictures. Needs the autoencoder."""
-    from unicond.training import stages
-
-    with _reported() as report:
-        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
-        stages.train_text2image(shop)
+for _stage, _about in STAGES.items():
+    _add_stage(_stage, _about)
 
 
 @app.command()
@@ -140,25 +140,6 @@ def joint(
     with _reported() as report:
         shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
         stages.train_joint(shop, condition)
-
-
-@app.command()
-def probes(
-    preset: Preset = "mini",
-    out: Out = Path("runs/weights"),
-    runs: Runs = Path("runs"),
-    minutes: Minutes = None,
-    steps: Steps = None,
-    scenes: Scenes = None,
-    resume: Resume = True,
-    init: Init = None,
-) -> None:
-    """The judge: reads pictures back into their annotations. Needs the autoencoder."""
-    from unicond.training import stages
-
-    with _reported() as report:
-        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
-        stages.train_probes(shop)
 
 
 @app.command(name="all")

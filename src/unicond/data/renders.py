@@ -1,16 +1,17 @@
 """Rendered scenes on disk: what the trainers read instead of drawing each picture again.
 
 One folder for each recipe, named by its hash; in it one folder of `.npy` files for each shard of
-scenes, written aside and renamed, so that drawing can be interrupted and goes on where it was.
+scenes, written aside and renamed, so that drawing can be interrupted and goes on where it was. A
+map that an older shard lacks is drawn and put beside the others.
 Captions are not kept: they come from the scenes, in no time.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from unicond.data.folders import whole_folder
 from unicond.pictures.files import check_output_folder
-from unicond.world import World, render
+from unicond.pictures.metric_depth import draw_metric_depth
+from unicond.world import Rendering, World, render
 from unicond.world.annotate import soft_edges
 from unicond.world.drawings import draw_segmentation, draw_skeletons
 from unicond.world.scene import Scene
@@ -29,6 +31,29 @@ PICTURES = ("image", "depth", "normals", "edges", "skeleton", "segmentation")
 INDICES = ("classes", "colors", "parts", "instances")
 """Maps of numbers, uint8; instances are shifted by one, so that 0 is sky."""
 MAPS = (*PICTURES, *INDICES)
+"""What a new shard of scenes gets, whatever is asked for."""
+
+
+class Recipe(Protocol):
+    """Which pictures, in which folder."""
+
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+        ...
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The maps that a new shard gets."""
+        ...
+
+    def folder(self, cache: Path) -> Path:
+        """Where these renders lie."""
+        ...
+
+    def scenes(self, start: int, count: int) -> list[Scene]:
+        """The scenes that are drawn."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +74,14 @@ class RenderRecipe:
         if self.size % 8:
             raise ValueError(f"size {self.size} is not a multiple of 8")
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The maps that a new shard gets."""
+        return MAPS
+
     def folder(self, cache: Path) -> Path:
         """Where these renders lie."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return cache / f"renders-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return named_by_hash(cache, "renders", asdict(self))
 
     def scenes(self, start: int, count: int) -> list[Scene]:
         """The scenes that are drawn."""
@@ -69,25 +98,46 @@ def as_picture(values: Tensor) -> Tensor:
     return values.float() / 127.5 - 1
 
 
-def _maps(scenes: Sequence[Scene], size: int, device: torch.device | str) -> dict[str, Tensor]:
-    """Draw scenes: everything in `MAPS`."""
-    drawn = render(scenes, size, device=device)
-    return {
-        "image": as_bytes(drawn.image),
-        "depth": as_bytes(drawn.inverse_depth[:, :1]),
-        "normals": as_bytes(drawn.normals),
-        "edges": as_bytes(soft_edges(drawn)[:, :1]),
-        "skeleton": as_bytes(draw_skeletons(scenes, size, device)),
-        "segmentation": as_bytes(draw_segmentation(drawn)),
+def named_by_hash(cache: Path, head: str, recipe: Mapping[str, object]) -> Path:
+    """A folder in a cache whose name says what is in it."""
+    text = json.dumps(dict(recipe), sort_keys=True)
+    return cache / f"{head}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+Drawing = Callable[[Sequence[Scene], Rendering], Tensor]
+DRAWINGS: Mapping[str, Drawing] = {
+    "image": lambda _, drawn: drawn.image,
+    "depth": lambda _, drawn: drawn.inverse_depth[:, :1],
+    "normals": lambda _, drawn: drawn.normals,
+    "edges": lambda _, drawn: soft_edges(drawn)[:, :1],
+    "skeleton": lambda scenes, drawn: draw_skeletons(
+        scenes, (drawn.image.shape[-2], drawn.image.shape[-1]), drawn.image.device
+    ),
+    "segmentation": lambda _, drawn: draw_segmentation(drawn),
+    "metric_depth": lambda _, drawn: draw_metric_depth(drawn.depth, drawn.valid),
+}
+"""How each map that is a picture is made, (B, 1 or 3, H, W) in [-1, 1], of scenes as drawn."""
+
+
+def _maps(
+    scenes: Sequence[Scene], size: int, device: torch.device | str, names: Sequence[str]
+) -> dict[str, Tensor]:
+    """Draw scenes: some of `DRAWINGS` and `INDICES`, uint8."""
+    drawn = render(scenes, size, device=device, smooth="image" in names)
+    indices = {
         "classes": drawn.classes,
         "colors": drawn.colors,
         "parts": drawn.parts,
         "instances": (drawn.instances + 1).to(torch.uint8),
     }
+    return {
+        name: as_bytes(DRAWINGS[name](scenes, drawn)) if name in DRAWINGS else indices[name]
+        for name in names
+    }
 
 
 def draw(
-    recipe: RenderRecipe,
+    recipe: Recipe,
     cache: Path,
     count: int,
     names: Sequence[str] = MAPS,
@@ -100,7 +150,8 @@ def draw(
         recipe: which pictures.
         cache: folder of all caches.
         count: how many scenes are needed.
-        names: the maps that are needed, some of `MAPS`; a new shard gets all of them.
+        names: the maps that are needed, of `DRAWINGS` and `INDICES`; a new shard gets those that
+            its recipe keeps as well.
         device: where to draw.
         report: told how many are there, and how many are wanted.
 
@@ -109,7 +160,7 @@ def draw(
     """
     folder = recipe.folder(cache)
     check_output_folder(folder)
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+    (folder / "recipe.json").write_text(json.dumps(vars(recipe), indent=1))
     for shard in range(-(-count // SHARD)):
         _draw_shard(recipe, folder / f"{shard:05d}", shard, names, device)
         if report is not None:
@@ -118,27 +169,32 @@ def draw(
 
 
 def _draw_shard(
-    recipe: RenderRecipe,
+    recipe: Recipe,
     place: Path,
     shard: int,
     names: Sequence[str],
     device: torch.device | str,
 ) -> None:
     """Write one shard, or what it lacks."""
-    if all((place / f"{name}.npy").exists() for name in names):
+    wanted = names if place.exists() else dict.fromkeys((*recipe.kept, *names))
+    missing = [name for name in wanted if not (place / f"{name}.npy").exists()]
+    if not missing:
         return
-    missing = [name for name in MAPS if not (place / f"{name}.npy").exists()]
     scenes = recipe.scenes(shard * SHARD, SHARD)
     step = 64 if torch.device(device).type == "cpu" else SHARD
     parts = [
-        _maps(scenes[start : start + step], recipe.size, device) for start in range(0, SHARD, step)
+        _maps(scenes[start : start + step], recipe.size, device, missing)
+        for start in range(0, SHARD, step)
     ]
+    maps = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in missing}
+    if place.exists():
+        for name, values in maps.items():
+            np.save(place / f".{name}.npy", values)
+            (place / f".{name}.npy").rename(place / f"{name}.npy")
+        return
     with whole_folder(place) as aside:
-        if place.exists():  # an older shard with fewer maps: keep what it has
-            for path in place.glob("*.npy"):
-                os.link(path, aside / path.name)
-        for name in missing:
-            np.save(aside / f"{name}.npy", torch.cat([part[name] for part in parts]).cpu().numpy())
+        for name, values in maps.items():
+            np.save(aside / f"{name}.npy", values)
 
 
 def load(
@@ -148,7 +204,7 @@ def load(
 
     Args:
         folder: what `draw` returned.
-        names: some of `MAPS`.
+        names: of maps that were drawn.
         count: how many scenes.
         device: where the tensors go.
 

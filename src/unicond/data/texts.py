@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from unicond.data import renders
-from unicond.data.renders import RenderRecipe
+from unicond.data.renders import Recipe
 from unicond.world import describe
 
 
 def captions(
-    folder: Path, recipe: RenderRecipe, count: int, variants: int, styled: bool = True
+    folder: Path, recipe: Recipe, count: int, variants: int, styled: bool = True
 ) -> list[list[str]]:
     """Several wordings of the captions of the first `count` scenes.
 

@@ -5,18 +5,19 @@ the attention processors, feeds each row its own timestep and prompt, and reads 
 predictions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from unicond.denoisers.kept import Keeper, Kept
 from unicond.sampling.predictions import Prediction, Predictions, from_output
+from unicond.sampling.prompts import Prompt, Prompts, gather
 from unicond.sampling.rows import Pairs, Rows, Variant
 from unicond.sampling.state import State
-
-Prompts = Mapping[str, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Pairing:
         weight_x: `w_x` of formula (8).
         weight_y: `w_y` of formula (8).
         deaf: the branches that look at nothing: held ones, of adapters trained for it.
+        aligned: whether tokens look only around their own place in the other picture.
     """
 
     adapter: str
@@ -38,6 +40,51 @@ class Pairing:
     weight_x: float = 1.0
     weight_y: float = 1.0
     deaf: frozenset[str] = frozenset()
+    aligned: bool = False
+
+
+def keeper(
+    cache: bool | None, refresh: int | None, held: Collection[str], pairings: Sequence[Pairing]
+) -> Keeper:
+    """Which held branches run once.
+
+    Args:
+        cache: True insists that some do, False wants none, None takes what changes nothing.
+        refresh: keep those that hear, too, for so many calls.
+        held: the branches that do not move.
+        pairings: who looks at whom.
+
+    Returns:
+        What the denoiser keeps.
+
+    Raises:
+        ValueError: nothing is held, or what is held hears the others.
+    """
+
+    def hears(branch: str) -> bool:
+        return any(
+            branch not in pairing.deaf and weight != 0
+            for pairing in pairings
+            for side, weight in ((pairing.x, pairing.weight_x), (pairing.y, pairing.weight_y))
+            if side == branch
+        )
+
+    asked = "cache=True" if refresh is None else f"refresh={refresh}"
+    if refresh is not None and (refresh < 1 or cache is False):
+        raise ValueError(f"{asked} must be at least 1, and needs the cache")
+    if (cache or refresh is not None) and not held:
+        raise ValueError(f"{asked} keeps held branches, but nothing is held: every branch moves")
+    if cache is False:
+        return Keeper()
+    if refresh is not None:
+        return Keeper(frozenset(held), refresh)
+    kept = frozenset(branch for branch in held if not hears(branch))
+    if cache and not kept:
+        raise ValueError(
+            f"cache=True, but {', '.join(sorted(held))} hears the others and so changes with them; "
+            "use held='one_way', or refresh=k to run it again every k moves only"
+        )
+    return Keeper(kept)
 
 
 @dataclass(frozen=True)
@@ -46,15 +93,17 @@ class NetworkDenoiser:
 
     Args:
         network: a diffusers denoising network, float32 or half precision.
-        prompts: {prompt name: {branch: (B or 1, tokens, width)}}.
+        prompts: {prompt name: {branch: its prompt}}.
         pairings: which branches look at each other, and through which adapter.
         joint_scale: weight of all joint attention; at 0 it is absent.
+        keeper: the held branches whose rows run once, if any.
     """
 
     network: nn.Module
     prompts: Prompts
     pairings: Sequence[Pairing] = field(default=())
     joint_scale: float = 1.0
+    keeper: Keeper = field(default_factory=Keeper)
 
     def __call__(
         self, state: State, variants: Sequence[Variant] = (Variant(),)
@@ -72,66 +121,117 @@ class NetworkDenoiser:
             ValueError: a variant's prompt, or a branch's part of it, is not in the table.
         """
         distinct = tuple(dict.fromkeys(self._bare(variant) for variant in variants))
-        rows = self._rows(state, distinct)
-        output = self._forward(state, rows)
+        recalled = self.keeper.recall(state, distinct)
+        kept = recalled or self.keeper.begin(state, distinct)
+        rows = self._rows(state, distinct, kept, recalled is not None)
+        output = self._forward(state, rows, recalled)
         read = {
             variant: {
-                branch: self._read(output, state, rows, branch, i) for branch in rows.branches
+                branch: self._read(output, state, rows, branch, i)
+                if recalled is None or branch in rows.branches
+                else recalled.predictions[variant][branch]
+                for branch in state.latents
             }
             for i, variant in enumerate(distinct)
         }
+        if kept is not None and recalled is None:
+            kept.predictions = {
+                variant: {branch: found[branch].detached() for branch in kept.latents}
+                for variant, found in read.items()
+            }
         return [read[self._bare(variant)] for variant in variants]
 
     def _bare(self, variant: Variant) -> Variant:
         """The variant as the network knows it: guidance is the mechanisms' matter."""
         return Variant(variant.prompt, variant.joint and bool(self.pairings))
 
-    def _rows(self, state: State, variants: tuple[Variant, ...]) -> Rows:
-        branches = tuple(state.latents)
-        batch = len(next(iter(state.latents.values())))
-        rows = Rows(variants, branches, batch, joint_scale=self.joint_scale)
+    def _rows(
+        self, state: State, variants: tuple[Variant, ...], kept: Kept | None, recalls: bool
+    ) -> Rows:
+        """The layout of a call; one that recalls has no rows of the kept branches."""
+        branches = tuple(
+            branch
+            for branch in state.latents
+            if not (recalls and kept is not None and branch in kept.latents)
+        )
+        first = next(iter(state.latents.values()))
+        alike = {latents.shape[-2:] for latents in state.latents.values()}
+        rows = Rows(
+            variants,
+            branches,
+            len(first),
+            joint_scale=self.joint_scale,
+            size=(first.shape[-2], first.shape[-1]) if len(alike) == 1 else None,
+            memory=None if kept is None else kept.memory,
+            recalls=recalls,
+        )
         names = dict.fromkeys(pairing.adapter for pairing in self.pairings)
-        pairs = {name: self._pairs(rows, name) for name in names}
-        return Rows(variants, branches, batch, pairs, self.joint_scale)
+        held = frozenset[str]() if kept is None else frozenset(kept.latents)
+        pairs = {name: self._pairs(rows, name, held) for name in names}
+        return replace(rows, pairs={name: found for name, found in pairs.items() if found})
 
-    def _pairs(self, rows: Rows, adapter: str) -> Pairs:
+    def _pairs(self, rows: Rows, adapter: str, held: frozenset[str]) -> Pairs | None:
+        """The pairs of one adapter; a branch without rows has row -1."""
+        mine = [
+            pairing
+            for pairing in self.pairings
+            if pairing.adapter == adapter
+            and (pairing.x in rows.branches or pairing.y in rows.branches)
+        ]
+        sides: set[tuple[Literal["x", "y"] | None, bool]] = {
+            (_kept_side(pairing, held), pairing.aligned) for pairing in mine
+        }
+        if not mine:
+            return None
+        if len(sides) > 1:
+            raise ValueError(
+                f"the pairs of adapter {adapter!r} differ in what is kept or aligned; "
+                "give them names of their own"
+            )
         columns: list[tuple[int, int, float, float, bool, bool]] = []
-        mine = [pairing for pairing in self.pairings if pairing.adapter == adapter]
         for (i, variant), pairing in product(enumerate(rows.variants), mine):
             on = variant.joint and self.joint_scale != 0
             hears = (on and pairing.x not in pairing.deaf, on and pairing.y not in pairing.deaf)
-            x, y = rows.of(pairing.x, i), rows.of(pairing.y, i)
+            x, y = (_rows_of(rows, branch, i) for branch in (pairing.x, pairing.y))
             columns += [
-                (x.start + b, y.start + b, pairing.weight_x, pairing.weight_y, *hears)
-                for b in range(rows.batch)
+                (x[b], y[b], pairing.weight_x, pairing.weight_y, *hears) for b in range(rows.batch)
             ]
         x, y, weight_x, weight_y, hears_x, hears_y = (
             torch.tensor(column) for column in zip(*columns, strict=True)
         )
-        return Pairs(x, y, weight_x, weight_y, hears_x, hears_y)
+        ((kept, aligned),) = sides
+        return Pairs(x, y, weight_x, weight_y, hears_x, hears_y, aligned, kept)
 
-    def _forward(self, state: State, rows: Rows) -> Tensor:
+    def _forward(self, state: State, rows: Rows, recalled: Kept | None) -> Tensor:
         """(rows, C, H, W) float32: one call for all variants, branches and samples."""
         weight = next(self.network.parameters())
         order = list(product(rows.variants, rows.branches))
         latents = torch.cat([state.latents[branch] for _, branch in order]).to(weight.dtype)
         indices = [state.schedule.index(state.t[branch]) for _, branch in order]
         timesteps = torch.tensor(indices, device=latents.device).repeat_interleave(rows.batch)
-        prompts = torch.cat(
-            [self._prompt(v.prompt, b).expand(rows.batch, -1, -1) for v, b in order]
-        )
+        prompt = None if recalled is None else recalled.prompt
+        if prompt is None:
+            prompt = gather([self._prompt(v.prompt, b) for v, b in order], rows.batch)
+            prompt = replace(prompt, tokens=prompt.tokens.to(weight.dtype))
+        if recalled is not None:
+            recalled.prompt = (
+                prompt  # the very same words let the layers keep what they make of them
+            )
+        tokens = prompt.tokens
         try:
             with rows.active():
-                output: Tensor = self.network(latents, timesteps, prompts.to(weight.dtype)).sample
+                output: Tensor = self.network(
+                    latents, timesteps, tokens, **_added(prompt, weight.dtype)
+                ).sample
         except Exception as error:
             error.add_note(
                 f"in a network call of {len(rows)} rows at t={dict(state.t)}: latents "
-                f"{tuple(latents.shape)}, prompts {tuple(prompts.shape)}, {weight.dtype}"
+                f"{tuple(latents.shape)}, prompts {tuple(tokens.shape)}, {weight.dtype}"
             )
             raise
         return output.float()
 
-    def _prompt(self, name: str, branch: str) -> Tensor:
+    def _prompt(self, name: str, branch: str) -> Prompt:
         if branch not in self.prompts.get(name, {}):
             known = {prompt: sorted(branches) for prompt, branches in self.prompts.items()}
             raise ValueError(f"no prompt {name!r} for branch {branch!r}; there are {known}")
@@ -143,3 +243,26 @@ class NetworkDenoiser:
         kind = state.schedule.prediction_type
         latents = state.latents[branch].float()
         return from_output(output[rows.of(branch, variant)], latents, alpha, sigma, kind)
+
+
+def _rows_of(rows: Rows, branch: str, variant: int) -> Sequence[int]:
+    """The rows of a branch, or -1 for each sample of one that has none."""
+    if branch not in rows.branches:
+        return [-1] * rows.batch
+    found = rows.of(branch, variant)
+    return range(found.start, found.stop)
+
+
+def _kept_side(pairing: Pairing, held: frozenset[str]) -> Literal["x", "y"] | None:
+    if pairing.y in held:
+        return "y"
+    return "x" if pairing.x in held else None
+
+
+def _added(prompt: Prompt, dtype: torch.dtype) -> dict[str, dict[str, Tensor]]:
+    """The added conditions as diffusers' networks take them; nothing where there are none."""
+    if prompt.pooled is None or prompt.time_ids is None:
+        return {}
+    # time ids stay float32: half precision has no 1023
+    added = {"text_embeds": prompt.pooled.to(dtype), "time_ids": prompt.time_ids.float()}
+    return {"added_cond_kwargs": added}

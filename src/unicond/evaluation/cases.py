@@ -13,6 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unicond.conditions import CONDITIONS, Condition
+from unicond.data.partners import FITS, PARTNERS
+from unicond.data.renders import DRAWINGS
 from unicond.evaluation.metrics_objects import Named
 from unicond.evaluation.tables import write_atomically
 from unicond.world.captions import Caption, describe
@@ -22,6 +25,10 @@ from unicond.world.scene import Scene
 
 TABLE_WORLD, SETTINGS_WORLD, MEAN_WORLD = 10_000, 20_000, 30_000
 """World seeds; the user's `--seed` is added."""
+
+LOOKS = ("shirt", "trousers", "hair", "skin")
+"""Words of captions that say what a person looks like."""
+MOST_VARIANTS = 1000
 
 LEAST_VISIBLE = 40
 """Pixels at 128 x 128 that every entity of a scene must show (proportionally at other sizes)."""
@@ -40,10 +47,11 @@ class Cases:
         captions: the prompts.
         named: (colour, class) of each solid that the caption names, with repetition.
         people: how many people the caption names.
-        images: (B, 3, H, W) in [-1, 1].
-        condition: (B, 3, H, W) in [-1, 1], inverse depth as a picture.
-        depth: (B, 1, H, W) exact metres, 0 in the sky.
-        hit: (B, 1, H, W) bool, False in the sky.
+        scenes: what the images show.
+        drawn: the images with their exact maps.
+        condition: (B, 3, H, W) in [-1, 1], the condition's pictures.
+        partners: what the condition's pictures show, if they are no maps of the images: scenes
+            and their exact maps.
     """
 
     numbers: tuple[int, ...]
@@ -51,10 +59,25 @@ class Cases:
     captions: tuple[str, ...]
     named: tuple[tuple[Named, ...], ...]
     people: tuple[int, ...]
-    images: Tensor
+    scenes: tuple[Scene, ...]
+    drawn: Rendering
     condition: Tensor
-    depth: Tensor
-    hit: Tensor
+    partners: tuple[tuple[Scene, ...], Rendering] | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, H, W) in [-1, 1]."""
+        return self.drawn.image
+
+    @property
+    def depth(self) -> Tensor:
+        """(B, 1, H, W) exact metres, 0 in the sky."""
+        return self.drawn.depth
+
+    @property
+    def hit(self) -> Tensor:
+        """(B, 1, H, W) bool, False in the sky."""
+        return self.drawn.valid
 
 
 @dataclass(frozen=True)
@@ -66,12 +89,14 @@ class HeldOut:
         seed: the user's.
         size: side of the pictures in pixels.
         folder: where the indices of the scenes that were accepted are kept.
+        condition: what the images are paired with.
     """
 
     world: int
     seed: int
     size: int
     folder: Path
+    condition: Condition = CONDITIONS[0]
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 10_000:
@@ -87,30 +112,36 @@ class HeldOut:
         Returns:
             The cases.
         """
-        indices = self.indices(rows.stop)[rows.start :]
-        world = self._world()
-        scenes = [world[index] for index in indices]
-        drawn = render(scenes, self.size, device=device)
-        told = [describe(scene) for scene in scenes]
+        scenes, source = self._scenes(rows), self.condition.source
+        drawn = _drawn(scenes, self.size, device)
+        told = [prompt_of(self.condition, scene) for scene in scenes]
+        partners = None
+        if self.condition.aligned:
+            condition = DRAWINGS[source](scenes, drawn).expand(-1, 3, -1, -1).contiguous()
+        else:
+            others = tuple(PARTNERS[source][0](scene) for scene in scenes)
+            partners = (others, _drawn(others, self.size, device))
+            condition = partners[1].image
         return Cases(
             numbers=tuple(rows),
             seeds=tuple(self.seed * 1_000_000 + number for number in rows),
             captions=tuple(each.text for each in told),
             named=tuple(named_solids(each) for each in told),
             people=tuple(named_people(each) for each in told),
-            images=drawn.image.clone(),
-            condition=drawn.inverse_depth.clone(),
-            depth=drawn.depth.clone(),
-            hit=drawn.valid.clone(),
+            scenes=scenes,
+            drawn=drawn,
+            condition=condition,
+            partners=partners,
         )
 
     def captions(self, rows: range) -> tuple[str, ...]:
         """The captions of cases `rows.start` to `rows.stop - 1`, without drawing them."""
-        world = self._world()
-        return tuple(describe(world[n]).text for n in self.indices(rows.stop)[rows.start :])
+        return tuple(prompt_of(self.condition, scene).text for scene in self._scenes(rows))
 
     def indices(self, count: int) -> list[int]:
-        """World indices of the first `count` scenes in which every entity is clearly visible.
+        """World indices of the first `count` scenes that the condition asks for.
+
+        Every entity in them is clearly visible.
 
         Args:
             count: how many.
@@ -123,17 +154,54 @@ class HeldOut:
         looked_at, kept = int(state["looked_at"]), [int(index) for index in state["kept"]]
         if len(kept) >= count:
             return kept[:count]
-        world = self._world()
+        world, fits = self._world(), FITS[self.condition.scenes]
         while len(kept) < count:
-            scenes = world.scenes(looked_at, BLOCK)
-            clear = clearly_visible(scenes, render(scenes, self.size, smooth=False))
-            kept += [looked_at + n for n, good in enumerate(clear) if good]
+            numbers = [n for n in range(looked_at, looked_at + BLOCK) if fits(world[n])]
+            scenes = [world[n] for n in numbers]
+            if scenes:
+                clear = clearly_visible(scenes, render(scenes, self.size, smooth=False))
+                kept += [n for n, good in zip(numbers, clear, strict=True) if good]
             looked_at += BLOCK
         write_atomically(path, json.dumps({"looked_at": looked_at, "kept": kept}))
         return kept[:count]
 
     def _world(self) -> World:
         return World(self.world + self.seed, style="photo")
+
+    def _scenes(self, rows: range) -> tuple[Scene, ...]:
+        """What the cases show."""
+        world = self._world()
+        return tuple(world[index] for index in self.indices(rows.stop)[rows.start :])
+
+
+def _drawn(scenes: Sequence[Scene], size: int, device: torch.device | str) -> Rendering:
+    """A rendering of ordinary tensors, which gradients may meet."""
+    drawn = render(scenes, size, device=device)
+    return Rendering(**{name: value.clone() for name, value in vars(drawn).items()})
+
+
+def prompt_of(condition: Condition, scene: Scene) -> Caption:
+    """What is asked for beside a condition.
+
+    A prompt must not say what the condition is to be measured by: beside a picture of a person it
+    names no clothes, hair or skin, and beside another frame it is empty.
+
+    Args:
+        condition: what the image is paired with.
+        scene: of the image.
+
+    Returns:
+        A caption of the scene, or less.
+    """
+    if condition.source == "other_frame":
+        return Caption("", (), ())
+    if condition.source != "same_person":
+        return describe(scene)
+    variants = (describe(scene, variant) for variant in range(MOST_VARIANTS))
+    for told in variants:
+        if not any(word in told.text for word in LOOKS):
+            return told
+    raise RuntimeError(f"scene {scene.index} has no caption that leaves out its person's looks")
 
 
 @cache

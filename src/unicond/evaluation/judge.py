@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unicond.backbones.stable_diffusion import EMBEDDED
+from unicond.backbones.files import EMBEDDED
 from unicond.evaluation.probes import Probe
 from unicond.evaluation.subject import fingerprint
 
@@ -28,6 +28,13 @@ class Reading:
         colors: (B, H, W) int64, index into `vocabulary.COLOR_NAMES`.
         keypoints: (B, 18, h, w) in [0, 1], a heatmap a keypoint.
         features: (B, D), what Frechet distances are taken on.
+        offsets: (B, 2, h, w) from a pixel of a person to that person's middle, as shares of the
+            picture's width and height.
+        normals: (B, 3, H, W), of about unit length where there is a surface.
+        edges: (B, 1, H, W) in [0, 1].
+        parts: (B, H, W) int64, index into `vocabulary.PARTS`.
+        skins: (B, 4, H, W) logits over `vocabulary.SKINS`, meant where the part is skin.
+        ground: (B,) int64, index into `vocabulary.GROUNDS`.
     """
 
     inverse_depth: Tensor
@@ -35,6 +42,12 @@ class Reading:
     colors: Tensor
     keypoints: Tensor
     features: Tensor
+    offsets: Tensor
+    normals: Tensor
+    edges: Tensor
+    parts: Tensor
+    skins: Tensor
+    ground: Tensor
 
 
 class Judge(Protocol):
@@ -61,13 +74,20 @@ class ProbeJudge:
         """Read pictures (B, 3, H, W) in [-1, 1]; the reading lies where they do."""
         with torch.no_grad():
             maps = self.probe(pictures.to(self.device))
-        return Reading(
-            inverse_depth=((maps.depth + 1) / 2).to(pictures.device),
-            classes=maps.classes.argmax(1).to(pictures.device),
-            colors=maps.colors.argmax(1).to(pictures.device),
-            keypoints=maps.keypoints.sigmoid().to(pictures.device),
-            features=maps.features.to(pictures.device),
+        reading = Reading(
+            inverse_depth=(maps.depth + 1) / 2,
+            classes=maps.classes.argmax(1),
+            colors=maps.colors.argmax(1),
+            keypoints=maps.keypoints.sigmoid(),
+            features=maps.features,
+            offsets=maps.offsets,
+            normals=maps.normals,
+            edges=((maps.edges + 1) / 2).clamp(0, 1),
+            parts=maps.parts.argmax(1),
+            skins=maps.skins,
+            ground=maps.ground.argmax(1),
         )
+        return Reading(**{name: each.to(pictures.device) for name, each in vars(reading).items()})
 
     @property
     def fingerprint(self) -> str:

@@ -132,11 +132,33 @@ def score_depth(inverse_depth: Tensor, depth: Tensor, valid: Tensor) -> DepthSco
     Raises:
         ValueError: as `align_depth`.
     """
-    aligned = align_depth(inverse_depth, depth, valid)
+    return _score(align_depth(inverse_depth, depth, valid), depth, valid)
+
+
+def score_metres(metres: Tensor, depth: Tensor, valid: Tensor) -> DepthScores:
+    """AbsRel and delta1 of metric depth against a reference, as it is.
+
+    Args:
+        metres: (B, 1, H, W), positive.
+        depth: (B, 1, H, W) reference in metres, positive where valid.
+        valid: (B, 1, H, W) bool, at least two pixels a picture.
+
+    Returns:
+        One score a picture, each its mean over the valid pixels.
+
+    Raises:
+        ValueError: as `align_depth`.
+    """
+    _check(metres, depth, valid)
+    return _score(metres.double(), depth, valid)
+
+
+def _score(metres: Tensor, depth: Tensor, valid: Tensor) -> DepthScores:
+    """The scores of metres, which may be infinite."""
     reference = torch.where(valid, depth.double(), 1.0)
     count = valid.sum((1, 2, 3)).double()
-    error = (aligned - reference).abs() / reference
-    ratio = torch.maximum(aligned / reference, reference / aligned)
+    error = (metres - reference).abs() / reference
+    ratio = torch.maximum(metres / reference, reference / metres)
     return DepthScores(
         abs_rel=torch.where(valid, error, 0.0).sum((1, 2, 3)) / count,
         delta1=(valid & (ratio < 1.25)).sum((1, 2, 3)).double() / count,
@@ -155,12 +177,12 @@ def _check(inverse_depth: Tensor, depth: Tensor, valid: Tensor) -> None:
             f"picture, depth and mask must share one shape (B, 1, H, W); these are {shapes}"
         )
     if not inverse_depth.isfinite().all():
-        raise ValueError("the inverse-depth picture has values that are not finite")
+        raise ValueError("the picture of depth has values that are not finite")
     few = [row for row, n in enumerate(valid.sum((1, 2, 3)).tolist()) if n < 2]
     if few:
         raise ValueError(
             f"pictures {few} have fewer than two valid pixels, which no scale and shift can be "
-            "fitted to; leave them out or widen the range"
+            "fitted to and no mean be taken of; leave them out or widen the range"
         )
     if not (depth[valid] > 0).all():
         raise ValueError("a valid pixel has a depth of 0 or less; mask the sky out")

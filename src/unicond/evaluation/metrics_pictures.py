@@ -1,4 +1,4 @@
-"""Scores of whole pictures: Frechet distance, PSNR, edge error.
+"""Scores of pictures: Frechet distance, PSNR, edge error, error along the edge of a mask.
 
 Source: `formulas.md` 5. FID: Heusel et al. 2017, arXiv:1706.08500, here on the features of the
 world's own probe instead of Inception's, so that values compare only with each other.
@@ -134,6 +134,68 @@ def edge_error(edges: Tensor, references: Tensor) -> Tensor:
         raise ValueError(f"references {empty} have no edge: EMSE is not defined; leave them out")
     square = (edges.double() - references.double()).square().flatten(1)
     return torch.where(counted, square, 0.0).sum(1) / counted.sum(1)
+
+
+def boundary(masks: Tensor, width: float = 4.0) -> Tensor:
+    """The band along the edge of a mask: pixels within `width` of one on the other side.
+
+    Distances are Euclidean, between the centres of pixels, so that 1 is the two rows that touch.
+    The border of the picture is no edge.
+
+    Args:
+        masks: (B, 1, H, W), known from 0.5 on.
+        width: in pixels, at least 1.
+
+    Returns:
+        (B, 1, H, W) bool, both sides of the edge.
+
+    Raises:
+        ValueError: wrong shape, width below 1, or a mask that is all known or all free.
+    """
+    if masks.ndim != 4 or masks.shape[1] != 1 or not width >= 1:
+        raise ValueError(
+            f"masks must be (B, 1, H, W) and width at least 1, not {tuple(masks.shape)}, {width}"
+        )
+    known = (masks >= 0.5).float()
+    plain = [row for row, share in enumerate(known.flatten(1).mean(1).tolist()) if share in (0, 1)]
+    if plain:
+        raise ValueError(f"masks {plain} have no edge: they are all known, or all free")
+    reach = int(width)
+    axis = torch.arange(-reach, reach + 1, device=masks.device)
+    disc = (axis[:, None] ** 2 + axis**2 <= width**2).float()[None, None]
+    near_known, near_free = (
+        torch.nn.functional.conv2d(side, disc, padding=reach) > 0.5 for side in (known, 1 - known)
+    )
+    return near_known & near_free
+
+
+def boundary_error(
+    pictures: Tensor, references: Tensor, masks: Tensor, width: float = 4.0
+) -> Tensor:
+    """Mean absolute error over the pixels within `width` of the mask's edge, on both sides.
+
+    Where a part of a picture was known and the rest was made, this is where it shows.
+
+    Args:
+        pictures: (B, C, H, W).
+        references: (B, C, H, W), the whole true picture.
+        masks: (B or 1, 1, H, W), known from 0.5 on.
+        width: in pixels, at least 1.
+
+    Returns:
+        (B,) float64, in the pictures' unit: up to 2 for pictures in [-1, 1].
+
+    Raises:
+        ValueError: shapes differ, or as `boundary`.
+    """
+    _same_shape(pictures, references)
+    if masks.shape[-2:] != pictures.shape[-2:]:
+        raise ValueError(
+            f"masks {tuple(masks.shape)} are not of the pictures' size, {tuple(pictures.shape)}"
+        )
+    band = boundary(masks, width).expand(len(pictures), -1, -1, -1).double()
+    gap = (pictures.double() - references.double()).abs().mean(1, keepdim=True)
+    return (band * gap).flatten(1).sum(1) / band.flatten(1).sum(1)
 
 
 def _same_shape(pictures: Tensor, references: Tensor) -> None:

@@ -1,9 +1,9 @@
-"""A table as a plot: one panel a metric, one bar a row."""
+"""A table as a plot: one panel a metric, one bar a row, its interval on it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from unicond.evaluation.tables import LOWER_IS_BETTER, Table
+from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table
 
 INK, ACCENT = "#3b4252", "#5e81ac"
 
@@ -34,11 +34,14 @@ def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> P
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for panel, (metric, rows) in zip(panels, shown.items(), strict=True):
         names = [row.name.replace("_", " ") for row in rows]
-        bars = panel.barh(names, [row.metrics[metric] for row in rows], color=ACCENT, height=0.7)
+        values = [row.metrics[metric] for row in rows]
+        bars = panel.barh(names, values, color=ACCENT, height=0.7)
+        half = [_half(row, metric) for row in rows]
+        panel.errorbar(values, range(len(rows)), xerr=half, fmt="none", ecolor=INK, elinewidth=1)
         panel.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
         panel.invert_yaxis()
         panel.margins(x=0.18)
-        better = "less" if metric in LOWER_IS_BETTER else "more"
+        better = "more" if metric in MORE_IS_BETTER else "less"
         panel.set_title(f"{metric.replace('_', ' ')} ({better} is better)", fontsize=9, color=INK)
         panel.tick_params(labelsize=8, length=0, colors=INK)
         panel.xaxis.set_visible(False)
@@ -47,3 +50,9 @@ def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
+
+
+def _half(row: Row, metric: str) -> float:
+    """Half the width of a number's interval; 0 where it has none."""
+    low, high = row.intervals.get(metric, (0.0, 0.0))
+    return (high - low) / 2

@@ -13,8 +13,10 @@ from itertools import product
 from pathlib import Path
 
 from unicond.evaluation.cases import SETTINGS_WORLD, HeldOut
-from unicond.evaluation.depth import VERSION, Run, finite, metric, world_fingerprint
-from unicond.evaluation.depth_measures import DepthChunk, depth_scores, grey, image_scores
+from unicond.evaluation.chunk import Chunk, image_scores
+from unicond.evaluation.condition_table import VERSION, Run, world_fingerprint
+from unicond.evaluation.estimates import Estimates
+from unicond.evaluation.fidelity_depth import DepthFidelity
 from unicond.evaluation.judge import Judge
 from unicond.evaluation.runner import Measure, Samples, collect, settings_hash
 from unicond.evaluation.subject import Sampling, Subject
@@ -59,7 +61,7 @@ class Sweep:
     """
 
     grid: Grid
-    measure: Callable[[Sequence[Measure[DepthChunk]]], Mapping[str, Samples]]
+    measure: Callable[[Sequence[Measure[Chunk]]], Mapping[str, Samples]]
 
     def texts(self) -> list[Row]:
         """Text -> image over text guidance."""
@@ -102,12 +104,10 @@ class Sweep:
         rows = self._rows([_image(each) for each in tried])
         return rows, tried[best_row(rows, least_found)]
 
-    def _rows(self, tried: Sequence[Measure[DepthChunk]]) -> list[Row]:
-        shown = ("abs_rel", "delta1", "found", "seconds")
-        return [
-            Row(name, finite({m: metric(m, each) for m in shown}))
-            for name, each in self.measure(tried).items()
-        ]
+    def _rows(self, tried: Sequence[Measure[Chunk]]) -> list[Row]:
+        found = self.measure(tried)
+        estimates, shown = Estimates(found), ("abs_rel", "delta1", "found", "seconds")
+        return [estimates.row(name, name, shown) for name in found]
 
 
 def best_row(rows: Sequence[Row], least_found: float) -> int:
@@ -148,10 +148,10 @@ def sweep_settings(
     folder = run.out / f"settings-{settings_hash(settings | {'batch': str(run.batch)})}"
     held_out = HeldOut(SETTINGS_WORLD, run.seed, size, folder)
 
-    def prepare(rows: range) -> DepthChunk:
-        return DepthChunk(held_out.cases(rows), subject, judge, folder / "pictures")
+    def prepare(rows: range) -> Chunk:
+        return Chunk(held_out.cases(rows), subject, judge, folder / "pictures")
 
-    def measure(tried: Sequence[Measure[DepthChunk]]) -> Mapping[str, Samples]:
+    def measure(tried: Sequence[Measure[Chunk]]) -> Mapping[str, Samples]:
         return collect(tried, prepare, run.scenes, run.batch, folder / "parts", run.quiet)
 
     sweep = Sweep(grid or Grid(), measure)
@@ -170,28 +170,30 @@ def sweep_settings(
     return table, folder
 
 
-def _text(sampling: Sampling) -> Measure[DepthChunk]:
-    def run(chunk: DepthChunk) -> Samples:
+def _text(sampling: Sampling) -> Measure[Chunk]:
+    def run(chunk: Chunk) -> Samples:
         subject = chunk.subject.with_settings(generation=sampling)
-        return image_scores(chunk, subject.text_to_image(chunk.cases.captions, chunk.cases.seeds))
+        images = subject.text_to_image(chunk.cases.captions, chunk.cases.seeds)
+        return image_scores(chunk, DepthFidelity(), images)
 
     return Measure(f"text {sampling.label()}", run)
 
 
-def _image(sampling: Sampling) -> Measure[DepthChunk]:
-    def run(chunk: DepthChunk) -> Samples:
+def _image(sampling: Sampling) -> Measure[Chunk]:
+    def run(chunk: Chunk) -> Samples:
         cases, subject = chunk.cases, chunk.subject.with_settings(generation=sampling)
-        return image_scores(chunk, subject.to_image(cases.captions, cases.seeds, cases.condition))
+        images = subject.to_image(cases.captions, cases.seeds, cases.condition)
+        return image_scores(chunk, DepthFidelity(), images)
 
     return Measure(f"image {sampling.label()}", run)
 
 
-def _estimate(sampling: Sampling) -> Measure[DepthChunk]:
-    def run(chunk: DepthChunk) -> Samples:
+def _estimate(sampling: Sampling) -> Measure[Chunk]:
+    def run(chunk: Chunk) -> Samples:
         subject = chunk.subject.with_settings(estimation=sampling)
         drawn = subject.estimate(chunk.cases.images, chunk.cases.seeds)
         nothing_named: list[float | None] = [None] * len(drawn)
-        scores = depth_scores(chunk.against_exact(grey(drawn)))
-        return Samples(scores | {"named": nothing_named, "found": nothing_named})
+        scores = DepthFidelity().of_drawings(chunk, drawn)
+        return Samples({**scores, "named": nothing_named, "found": nothing_named})
 
     return Measure(f"estimate {sampling.label()}", run)

@@ -1,14 +1,35 @@
 """The model under test, in the tasks of the tables. The only place that calls `unicond.Model`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from unicond.adapters.config import Attention, JointConfig
 from unicond.model import Model, given
-from unicond.request import Given
+from unicond.request import Given, Held
+
+Way = Literal["two_way", "one_way", "aligned"]
+"""How a held branch and the other look at each other."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The arguments of `Model.__call__` that a way stands for; None is the model's own choice."""
+
+    held: Held | None = None
+    attention: Attention | None = None
+
+
+WAYS: Mapping[Way | None, Looks] = {
+    None: Looks(),
+    "two_way": Looks("two_way", "global"),
+    "one_way": Looks("one_way", "global"),
+    "aligned": Looks("one_way", "aligned"),
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +42,7 @@ class Sampling:
         guidance: of text, 1.0 is the conditional model alone.
         condition_guidance: of what is given, 0.0 is off.
         noise: share of noise on a picture that is given and held, 0 to 1.
+        eta: noise of the `"ddim"` solver, 0 to 1.
     """
 
     steps: int | None = None
@@ -28,6 +50,7 @@ class Sampling:
     guidance: float | None = None
     condition_guidance: float | None = None
     noise: float | None = None
+    eta: float | None = None
 
     def label(self) -> str:
         """The settings that are not defaults, as in "steps=10 guidance=2"."""
@@ -51,6 +74,11 @@ class Subject:
     generation: Sampling = field(default_factory=Sampling)
     estimation: Sampling = field(default_factory=Sampling)
 
+    @property
+    def config(self) -> JointConfig:
+        """What is known of the condition's adapter."""
+        return self.model.adapters[self.branch].adapter.config
+
     def with_settings(
         self, generation: Sampling | None = None, estimation: Sampling | None = None
     ) -> "Subject":
@@ -66,28 +94,36 @@ class Subject:
         return self._generate(prompts, seeds, ("image",), {})["image"]
 
     def to_image(
-        self, prompts: Sequence[str], seeds: Sequence[int], picture: Tensor, noise: float = 0.0
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        picture: Tensor,
+        noise: float = 0.0,
+        way: Way | None = None,
     ) -> Tensor:
         """(B, 3, H, W) images for condition pictures (B, 3, H, W), coarse up to time `noise`."""
         known = {self.branch: given(picture, noise=noise)}
-        return self._generate(prompts, seeds, ("image", self.branch), known)["image"]
+        return self._generate(prompts, seeds, ("image", self.branch), known, way)["image"]
 
     def joint(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Image and condition picture, both (B, 3, H, W), from text alone."""
         pictures = self._generate(prompts, seeds, ("image", self.branch), {})
         return pictures["image"], pictures[self.branch]
 
-    def estimate(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+    def estimate(self, images: Tensor, seeds: Sequence[int], way: Way | None = None) -> Tensor:
         """(B, 3, H, W) condition pictures of images, without a prompt."""
-        chosen = self.estimation
+        chosen, held = self.estimation, WAYS[way]
         image = images if chosen.noise is None else _noisy(images, chosen.noise)
         out = self.model(
             seed=list(seeds),
             branches=(self.branch,),
             num_inference_steps=chosen.steps,
             solver=chosen.solver,
+            eta=chosen.eta,
             guidance_scale=chosen.guidance,
             condition_guidance=chosen.condition_guidance,
+            held=held.held,
+            attention=held.attention,
             image=image,
         )
         return out.pictures[self.branch].float()
@@ -104,16 +140,20 @@ class Subject:
         seeds: Sequence[int],
         branches: Sequence[str],
         known: dict[str, Given],
+        way: Way | None = None,
     ) -> dict[str, Tensor]:
-        chosen = self.generation
+        chosen, held = self.generation, WAYS[way]
         out = self.model(
             list(prompts),
             seed=list(seeds),
             branches=branches,
             num_inference_steps=chosen.steps,
             solver=chosen.solver,
+            eta=chosen.eta,
             guidance_scale=chosen.guidance,
             condition_guidance=chosen.condition_guidance if known else None,
+            held=held.held,
+            attention=held.attention,
             **known,  # pyright: ignore[reportArgumentType]
         )
         return {branch: picture.float() for branch, picture in out.pictures.items()}
@@ -134,7 +174,7 @@ def fingerprints(model: Model) -> dict[str, str]:
     parts: dict[str, nn.Module] = {
         "network": backbone.network,
         "autoencoder": backbone.vae,
-        "text_encoder": backbone.text_encoder,
+        **dict(zip(backbone.TEXT_PARTS, backbone.text_encoders, strict=True)),
         **{f"adapter {name}": loaded.adapter for name, loaded in model.adapters.items()},
     }
     defaults = {"defaults": str(backbone.defaults), "base": backbone.name}

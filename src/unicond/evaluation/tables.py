@@ -10,7 +10,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,12 @@ import rich.box
 import rich.table
 import torch
 
-LOWER_IS_BETTER = frozenset({"abs_rel", "fid", "emse", "seconds"})
+SHARES = frozenset({"pck", "miou", "attributes", "colors", "classes", "ground", "delta1", "found"})
+"""Metrics that are shares of what is right: their error is 1 - share."""
+WIDTH = 80
+"""Columns of a terminal."""
+MORE_IS_BETTER = SHARES | {"keypoints", "psnr", "range_covered", "agreement"}
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,19 @@ class Row:
     Attributes:
         name: as in the JSON, e.g. "depth_to_image".
         metrics: {metric: its value}, in the order in which they are shown.
+        intervals: {metric: its 95 % interval over scenes}, where there is one.
     """
 
     name: str
     metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval] = field(default_factory=dict[str, Interval])
+
+    def to_json(self) -> dict[str, object]:
+        """The row as JSON's numbers and lists."""
+        data: dict[str, object] = {"row": self.name, "metrics": dict(self.metrics)}
+        if self.intervals:
+            data["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
+        return data
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ class Table:
             "command": self.command,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
-            "rows": [{"row": row.name, "metrics": dict(row.metrics)} for row in self.rows],
+            "rows": [row.to_json() for row in self.rows],
             "scenes": self.scenes,
             "settings": dict(self.settings),
             "machine": self.machine,
@@ -91,34 +105,59 @@ class Table:
         return json.dumps(data, indent=2)
 
     def to_csv(self) -> str:
-        """A line a row, a column a metric; empty where a row has no such metric."""
+        """A line a row, a column a metric, its interval beside it; empty where a row has none."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        names = self.metrics()
-        writer.writerow(["row", *names])
-        writer.writerows([row.name, *(row.metrics.get(n, "") for n in names)] for row in self.rows)
+        told = {name for row in self.rows for name in row.intervals}
+        columns = [
+            column
+            for name in self.metrics()
+            for column in (name, *((f"{name}_low", f"{name}_high") if name in told else ()))
+        ]
+        writer.writerow(["row", *columns])
+        for row in self.rows:
+            cells: dict[str, float] = dict(row.metrics)
+            for name, (low, high) in row.intervals.items():
+                cells |= {f"{name}_low": low, f"{name}_high": high}
+            writer.writerow([row.name, *(cells.get(column, "") for column in columns)])
         return text.getvalue()
 
     def to_rich(self, title: str = "") -> rich.table.Table:
-        """The table for a terminal of 80 columns: metrics of few rows stand below it."""
+        """The table for a terminal of 80 columns.
+
+        Below each number is half the width of its interval; metrics of few rows, and those for
+        which there is no room, stand below the table.
+        """
         shown = rich.table.Table(title=title or None, box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
         shown.add_column("row", overflow="fold", min_width=20)
         count = {name: sum(name in row.metrics for row in self.rows) for name in self.metrics()}
-        names = [name for name, rows in count.items() if rows > 2 or len(self.rows) < 3]
+        often = [name for name, rows in count.items() if rows > 2 or len(self.rows) < 3]
+        names = self._fitting(often, WIDTH - 22)
         for name in names:
             shown.add_column(name, justify="right", no_wrap=True)
         for row in self.rows:
-            cells = [_number(row.metrics[name]) if name in row.metrics else "" for name in names]
+            cells = [_cell(row, name) if name in row.metrics else "" for name in names]
             shown.add_row(row.name, *cells)
         few = [
-            f"{row.name}: {name} {_number(value)}"
+            f"{row.name}: {name} {_cell(row, name, ' ')}"
             for row in self.rows
-            for name, value in row.metrics.items()
+            for name in row.metrics
             if name not in names
         ]
         shown.caption = "\n".join(few) or None
         shown.caption_justify = "left"
         return shown
+
+    def _fitting(self, names: Sequence[str], width: int) -> list[str]:
+        """The first of some metrics, as many as have room beside each other."""
+        fitting: list[str] = []
+        for name in names:
+            cells = [_cell(row, name) for row in self.rows if name in row.metrics]
+            width -= 1 + max(len(line) for text in (name, *cells) for line in text.split("\n"))
+            if width < 0:
+                break
+            fitting.append(name)
+        return fitting
 
 
 def save_table(table: Table, folder: Path, json_file: Path | None = None) -> list[Path]:
@@ -165,3 +204,11 @@ def describe_machine(device: torch.device | str = "cpu") -> str:
 
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _cell(row: Row, name: str, between: str = "\n") -> str:
+    """A number, and half the width of its interval."""
+    if name not in row.intervals:
+        return _number(row.metrics[name])
+    low, high = row.intervals[name]
+    return f"{_number(row.metrics[name])}{between}±{(high - low) / 2:.3f}"

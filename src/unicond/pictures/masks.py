@@ -11,7 +11,12 @@ from unicond.pictures.fitting import Size, resized
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def read_mask(source: Source, size: Size | None = None, invert: bool = False) -> Tensor:
+def read_mask(
+    source: Source,
+    size: Size | None = None,
+    invert: bool = False,
+    threshold: float | None = None,
+) -> Tensor:
     """Read a mask.
 
     Args:
@@ -21,6 +26,8 @@ def read_mask(source: Source, size: Size | None = None, invert: bool = False) ->
         size: height and width of the picture that it belongs to, in the same proportions; a mask
             of another size is resized without new values.
         invert: white is what is free, as in other inpainting tools.
+        threshold: in (0, 1]: known (1) where the mask, inverted if asked, is at least this, else
+            free (0); None keeps soft values.
 
     Returns:
         (1, H, W) float32 in [0, 1], 1 is known.
@@ -38,6 +45,8 @@ def read_mask(source: Source, size: Size | None = None, invert: bool = False) ->
             f"the mask's values lie in [{grey.min():.4g}, {grey.max():.4g}]; give [0, 1]"
         )
     mask = torch.from_numpy(np.clip(1 - grey if invert else grey, 0, 1))[None]
+    if threshold is not None:
+        mask = (mask >= threshold).float()
     if size is not None:
         _check_proportions((mask.shape[-2], mask.shape[-1]), size)
         mask = resized(mask, size, "nearest")

@@ -34,6 +34,10 @@ class Prediction:
     eps: Tensor
     nudge: Tensor | None = None
 
+    def detached(self) -> "Prediction":
+        """The same, and no gradient leads through it."""
+        return Prediction(self.x0.detach(), self.eps.detach())
+
     @staticmethod
     def blend(terms: "list[tuple[float, Prediction]]") -> "Prediction":
         """`sum_i w_i p_i`, for x0 and eps alike.

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
@@ -43,6 +44,10 @@ class Pairs:
         hears_x: False where the image row looks at nothing (a held, one-way branch, or joint
             attention off).
         hears_y: the same for the condition row.
+        aligned: whether a token looks only around its own place in the other picture.
+        kept: the side, "x" or "y", that stays the same from call to call: what the others look at
+            is kept in `Rows.memory`, or taken from there, where that side has no rows (they are
+            -1).
     """
 
     x: Tensor
@@ -51,6 +56,12 @@ class Pairs:
     weight_y: Tensor
     hears_x: Tensor
     hears_y: Tensor
+    aligned: bool = False
+    kept: Literal["x", "y"] | None = None
+
+
+class Memory(dict[tuple[object, ...], object]):
+    """What attention layers keep from one call for the next ones, by (layer, ...)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,9 @@ class Rows:
         batch: samples a branch, innermost axis.
         pairs: {adapter name: its pairs in this batch}.
         joint_scale: weight of every joint attention output (`s` of formula (5)).
+        size: (height, width) of the latents, where all rows have one.
+        memory: what layers keep for later calls; None keeps nothing.
+        recalls: whether the memory is filled: the kept sides of pairs are read from it.
     """
 
     variants: tuple[Variant, ...]
@@ -70,6 +84,9 @@ class Rows:
     batch: int
     pairs: Mapping[str, Pairs] = field(default_factory=dict[str, Pairs])
     joint_scale: float = 1.0
+    size: tuple[int, int] | None = None
+    memory: Memory | None = None
+    recalls: bool = False
 
     def __len__(self) -> int:
         return len(self.variants) * len(self.branches) * self.batch

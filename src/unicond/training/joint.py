@@ -9,7 +9,7 @@ in `condition_held` and `image_held` one branch is fixed: half the draws hold it
 Source: UniCon, arXiv:2410.11439; the roles are this package's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,8 +17,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from unicond.adapters.attach import attached
-from unicond.adapters.config import JointConfig
+from unicond.adapters.config import Attention, JointConfig
 from unicond.adapters.joint import JointAdapter
+from unicond.conditions import Condition
 from unicond.sampling.rows import Pairs, Rows, Variant
 from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
@@ -36,13 +37,13 @@ class JointTrainingConfig:
 
     Args:
         rank: of the joint LoRAs.
-        y_rank: of the y-LoRA; 0 is none.
-        trigger: in front of the condition's prompt; {} becomes the condition's name.
+        y_rank: of the y-LoRA of aligned conditions; 0 is none.
         scenes: training scenes.
         variants: wordings of each caption.
         drop: p of the dropout rule.
         role_shares: of two_way, condition_held, image_held.
         clean_share: of the held branches that are exactly clean.
+        aligned_share: of the steps in which aligned pairs see only around their own place.
         gamma: of min-SNR.
         floor: the least weight of a loss, so that pure noise is learned too.
         loop: how it is optimised; a sample is a pair.
@@ -50,12 +51,12 @@ class JointTrainingConfig:
 
     rank: int = 16
     y_rank: int = 12
-    trigger: str = "{}_map, "
     scenes: int = 32768
     variants: int = 4
     drop: float = 0.1
     role_shares: tuple[float, float, float] = (0.4, 0.35, 0.25)
     clean_share: float = 0.5
+    aligned_share: float = 0.5
     gamma: float = 5.0
     floor: float = 0.1
     loop: LoopConfig = field(
@@ -67,28 +68,31 @@ class JointTrainingConfig:
     def __post_init__(self) -> None:
         if abs(sum(self.role_shares) - 1) > 1e-6 or min(self.role_shares) < 0:
             raise ValueError(f"role_shares must be three shares of 1, got {self.role_shares}")
-        if not (0 <= self.drop <= 1 / 3 and 0 <= self.clean_share <= 1):
-            raise ValueError(
-                f"drop must be in [0, 1/3] and clean_share in [0, 1], got {self.drop}, "
-                f"{self.clean_share}"
-            )
+        if not 0 <= self.drop <= 1 / 3:
+            raise ValueError(f"drop must be in [0, 1/3], got {self.drop}")
+        for name in ("clean_share", "aligned_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.gamma <= 0 or not 0 <= self.floor < 1 or self.variants < 1:
             raise ValueError("gamma must be positive, floor in [0, 1), variants at least 1")
 
-    def trigger_of(self, condition: str) -> str:
-        """The words in front of this condition's prompts."""
-        return self.trigger.format(condition)
+    @property
+    def attention(self) -> tuple[Attention, ...]:
+        """How far the tokens of aligned pairs learn to see; the last is what they use."""
+        far: tuple[Attention, ...] = ("global",) if self.aligned_share < 1 else ()
+        return (*far, "aligned") if self.aligned_share > 0 else far
 
-    def adapter(self, unet: UNet2DConditionModel, condition: str, base: str) -> JointAdapter:
+    def adapter(self, unet: UNet2DConditionModel, condition: Condition, base: str) -> JointAdapter:
         """An untrained adapter for a network."""
         config = JointConfig(
-            y=condition,
-            kind=condition,
+            y=condition.branch,
+            kind=condition.shows,
             rank=self.rank,
-            y_rank=self.y_rank,
-            post_joint="conv_fuse",
+            y_rank=self.y_rank if condition.aligned else 0,
+            post_joint="conv_fuse" if condition.aligned else "conv",
             roles=("two_way", "condition_held", "image_held"),
-            trigger=self.trigger_of(condition),
+            attention=self.attention if condition.aligned else ("global",),
+            trigger=condition.trigger,
             base=base,
         )
         generator = torch.Generator().manual_seed(self.loop.seed)
@@ -97,7 +101,7 @@ class JointTrainingConfig:
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random about a batch of pairs; all (B,).
+    """What is random about a batch of pairs; all (B,) but the last.
 
     Args:
         role: TWO_WAY, CONDITION_HELD or IMAGE_HELD.
@@ -107,6 +111,7 @@ class Draw:
         clean_y: the condition is exactly clean.
         drop_x: the image's prompt is dropped.
         drop_y: the condition's prompt is dropped.
+        aligned: tokens see only around their own place.
     """
 
     role: Tensor
@@ -116,6 +121,7 @@ class Draw:
     clean_y: Tensor
     drop_x: Tensor
     drop_y: Tensor
+    aligned: bool = False
 
 
 def draw(config: JointTrainingConfig, count: int, steps: int, generator: torch.Generator) -> Draw:
@@ -151,11 +157,12 @@ def draw(config: JointTrainingConfig, count: int, steps: int, generator: torch.G
         clean_y=clean_y,
         drop_x=u < 2 * p,
         drop_y=(u > p) & (u < 3 * p),
+        aligned=bool(torch.rand((), generator=generator, device=device) < config.aligned_share),
     )
 
 
-def rows_of(drawn: Draw) -> Rows:
-    """The rows `[images, conditions]` of a batch, and who hears whom."""
+def rows_of(drawn: Draw, size: tuple[int, int]) -> Rows:
+    """The rows `[images, conditions]` of a batch of latents of a size, and who hears whom."""
     count, device = len(drawn.role), drawn.role.device
     x = torch.arange(count, device=device)
     one = torch.ones(count, device=device)
@@ -166,8 +173,9 @@ def rows_of(drawn: Draw) -> Rows:
         weight_y=one,
         hears_x=drawn.role != IMAGE_HELD,
         hears_y=drawn.role != CONDITION_HELD,
+        aligned=drawn.aligned,
     )
-    return Rows((Variant(),), ("image", "condition"), count, {NAME: pairs})
+    return Rows((Variant(),), ("image", "condition"), count, {NAME: pairs}, size=size)
 
 
 @dataclass(frozen=True)
@@ -216,6 +224,8 @@ class JointTask:
     def losses(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) losses of random pairs: the sum of both branches' weighted errors."""
         drawn = draw(self.config, count, len(self.noising), generator)
+        if self.adapter.config.post_joint != "conv_fuse":
+            drawn = replace(drawn, aligned=False)
         total = len(self.train.image)
         rows = torch.randint(total, (count,), generator=generator, device=self.device)
         errors = self.errors(self.train, rows, drawn, generator)
@@ -245,8 +255,8 @@ class JointTask:
         clean = torch.cat([drawn.clean_x, drawn.clean_y])
         noisy, target = self.noising.noised(x0, index, noise, clean)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        adapters = {NAME: self.adapter}
-        with quick_norms(self.unet), attached(self.unet, adapters), rows_of(drawn).active():
+        adapters, size = {NAME: self.adapter}, (noisy.shape[-2], noisy.shape[-1])
+        with quick_norms(self.unet), attached(self.unet, adapters), rows_of(drawn, size).active():
             output = self.unet(noisy, index, hidden).sample
         one, other = squared_error(output, target).chunk(2)
         return one, other
@@ -270,6 +280,7 @@ class JointTask:
                 clean_y=~never if held_y else never,
                 drop_x=never,
                 drop_y=never,
+                aligned=self.adapter.config.attention[-1] == "aligned",
             )
             found = self.errors(self.held, rows, drawn, stream(0, 0, self.device))
             out[f"v_error_{name}"] = float(found[0 if held_y else 1].mean())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from unicond.conditions import Condition
 from unicond.evaluation.probes import ProbeConfig
 from unicond.training.autoencoder import AutoencoderConfig
 from unicond.training.budget import Budget
@@ -14,6 +15,20 @@ from unicond.training.text2image import TextToImageConfig
 CUDA_SPEED, GPU_BATCH = 30, 4
 """A GPU spends a CPU's minutes divided by the one, on batches larger by the other."""
 
+MINUTE_SHARES = {
+    "depth": 1.0,
+    "depth-metric": 0.25,
+    "softedge": 0.75,
+    "pose": 0.75,
+    "identity": 1.0,
+    "appearance": 0.75,
+    "segmentation": 0.5,
+    "normals": 0.5,
+}
+"""How long each condition is trained, depth = 1."""
+LOOSE_RANKS = 3
+"""Ranks of a loose adapter for each one of an aligned adapter."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -22,7 +37,7 @@ class Preset:
     Args:
         vae: the autoencoder's.
         text2image: the base's.
-        joint: of every joint adapter.
+        joint: of joint adapters; `joint_of` says what each condition changes.
         probes: the judge's.
         held_scenes: held-out scenes that scores are taken on.
     """
@@ -32,6 +47,26 @@ class Preset:
     joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
     probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
     held_scenes: int = 256
+
+    def joint_of(self, condition: Condition) -> JointTrainingConfig:
+        """The recipe of one condition's adapter.
+
+        Args:
+            condition: which.
+
+        Returns:
+            `joint` with the condition's share of its minutes; loose conditions, which have neither
+            y-LoRA nor a fused projection, spend that room on rank; what starts from another adapter
+            learns at half the rate.
+        """
+        loop = self.joint.loop
+        if loop.budget.minutes is not None:
+            minutes = MINUTE_SHARES[condition.name] * loop.budget.minutes
+            loop = replace(loop, budget=replace(loop.budget, minutes=minutes))
+        if condition.starts_from:
+            loop = replace(loop, lr=0.5 * loop.lr)
+        rank = self.joint.rank if condition.aligned else LOOSE_RANKS * self.joint.rank
+        return replace(self.joint, rank=rank, loop=loop)
 
 
 def mini() -> Preset:

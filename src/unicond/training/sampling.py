@@ -12,6 +12,7 @@ from unicond.denoisers.network import NetworkDenoiser
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.sampling import loop, plans
 from unicond.sampling.noise import Generators
+from unicond.sampling.prompts import Prompt
 from unicond.sampling.schedules import DiscreteSchedule
 from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import State
@@ -56,8 +57,8 @@ def draw(
     size = unet.config["sample_size"]
     like = torch.empty(count, unet.config["in_channels"], size, size, device=unet.device)
     table = {
-        "positive": {"image": embed(parts, prompts)},
-        "negative": {"image": embed(parts, [""])},
+        "positive": {"image": Prompt(embed(parts, prompts))},
+        "negative": {"image": Prompt(embed(parts, [""]))},
     }
     times = parts.schedule.times(steps)
     state = State({"image": noise.draw("image", like)}, {"image": 1.0}, parts.schedule, noise)

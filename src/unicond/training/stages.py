@@ -14,9 +14,12 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
+from unicond import conditions
 from unicond.adapters.hub import Card
+from unicond.conditions import Condition
 from unicond.data import renders
 from unicond.data.folders import fingerprint, whole_folder
+from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
 from unicond.pictures.files import check_output_folder
 from unicond.training import cards, supplies, tokenizer
@@ -24,7 +27,7 @@ from unicond.training.autoencoder import AutoencoderTask
 from unicond.training.captions import NORMAL_MAP, world_words
 from unicond.training.cards import TrainingCard
 from unicond.training.diffusion import Noising, mini_scheduler
-from unicond.training.joint import JointTask
+from unicond.training.joint import JointTask, JointTrainingConfig
 from unicond.training.loop import Task
 from unicond.training.probes import ProbeTask
 from unicond.training.supplies import HELD, TRAIN
@@ -41,7 +44,9 @@ def train_vae(shop: Workshop) -> Path:
     def build() -> tuple[Task, Save]:
         names = ("image", *config.drawings)
         train, held = (
-            renders.load(shop.drawn(seed, count, names), names, count, shop.device)
+            renders.load(
+                shop.drawn(RenderRecipe(seed=seed), count, names), names, count, shop.device
+            )
             for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
         )
         old = supplies.load_vae(shop.init, shop.device)[0] if shop.init else None
@@ -89,37 +94,38 @@ def train_text2image(shop: Workshop) -> Path:
     return run(shop, job, build)
 
 
-def train_joint(shop: Workshop, condition: str = "depth") -> Path:
-    """Train a joint adapter: `adapters/<condition>/`.
+def train_joint(shop: Workshop, name: str = "depth") -> Path:
+    """Train a joint adapter: `adapters/<name>/`.
 
     Args:
         shop: where.
-        condition: a map that is a picture, one of `renders.PICTURES`.
+        name: of a condition, one of `conditions.NAMES`.
 
     Returns:
         The folder of weights.
 
     Raises:
-        ValueError: the condition is none that the world draws, or the base is missing.
+        ValueError: there is no such condition, or the base or the adapter that it starts from is
+            missing.
     """
-    known = [name for name in renders.PICTURES if name != "image"]
-    if condition not in known:
-        raise ValueError(
-            f"condition {condition!r} is not drawn by the world; choose one of {known}"
-        )
-    config = shop.changed(shop.recipes.joint)
+    condition = conditions.named(name)
+    config = shop.changed(shop.recipes.joint_of(condition))
     base = shop.parent("mini", "text2image")
-    command = shop.command(f"joint --condition {condition}")
-    folder, parents = shop.weights / "adapters" / condition, {"mini": fingerprint(base)}
-    job = Job(
-        f"joint-{condition}", f"Joint {condition} adapter of mini", command, folder, config, parents
-    )
+    parents, start = {"mini": fingerprint(base)}, shop.init
+    if condition.starts_from and start is None:
+        first = condition.starts_from
+        start = shop.parent(f"adapters/{first}", f"joint --condition {first}")
+        parents[first] = fingerprint(start)
+    title, folder = f"Joint {name} adapter of mini", shop.weights / "adapters" / name
+    command = shop.command(f"joint --condition {name}")
+    job = Job(f"joint-{name}", title, command, folder, config, parents)
 
     def build() -> tuple[Task, Save]:
-        task = _joint_task(shop, job, base, condition)
+        task = _joint_task(shop, job, config, base, condition, start)
 
         def save(folder: Path, card: TrainingCard) -> None:
-            told = Card("the embedded world", card.command, card.scores, "apache-2.0")
+            data = f"The embedded world. {condition.note}"
+            told = Card(data, card.command, card.scores, "apache-2.0")
             task.adapter.save_pretrained(folder, told, torch.float16)
 
         return task, save
@@ -127,23 +133,28 @@ def train_joint(shop: Workshop, condition: str = "depth") -> Path:
     return run(shop, job, build)
 
 
-def _joint_task(shop: Workshop, job: Job, base: Path, condition: str) -> JointTask:
-    """An adapter's task, on the base's weights."""
-    config, device = shop.changed(shop.recipes.joint), shop.device
+def _joint_task(
+    shop: Workshop,
+    job: Job,
+    config: JointTrainingConfig,
+    base: Path,
+    condition: Condition,
+    start: Path | None,
+) -> JointTask:
+    """An adapter's task, on the base's weights; it starts from those in `start`."""
+    device = shop.device
     parts = supplies.load_parts(base).to(device)
     unet = parts["unet"]
     assert isinstance(unet, UNet2DConditionModel)
     vae = supplies.load_vae(base / "vae", device)
     words = CLIPTokenizer.from_pretrained(str(base / "tokenizer"))
     train, held = (
-        supplies.pairs(
-            shop, vae, words, seed, count, config.variants, condition, config.trigger_of(condition)
-        )
+        supplies.pairs(shop, vae, words, seed, count, config.variants, condition)
         for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
     )
     adapter = config.adapter(unet, condition, f"mini@{job.parents['mini']}").to(device)
-    if shop.init:
-        old = load_file(shop.init / "adapter_model.safetensors")
+    if start is not None:
+        old = load_file(start / "adapter_model.safetensors")
         adapter.load_state_dict({name: value.float() for name, value in old.items()})
     noising = Noising.of(mini_scheduler(), device)
     return JointTask(config, adapter, unet, parts["text_encoder"], noising, train, held)
@@ -173,10 +184,18 @@ def train_probes(shop: Workshop) -> Path:
     return run(shop, job, build)
 
 
-def train_all(shop: Workshop, conditions: tuple[str, ...] = ("depth",)) -> list[Path]:
-    """Everything that ships, in the order in which it depends on each other."""
+def train_all(shop: Workshop, names: tuple[str, ...] = conditions.NAMES) -> list[Path]:
+    """Everything that ships, in the order in which it depends on each other.
+
+    Args:
+        shop: where.
+        names: of the conditions whose adapters are trained.
+
+    Returns:
+        The folders of weights.
+    """
     made = [train_vae(shop), train_text2image(shop)]
-    made += [train_joint(shop, condition) for condition in conditions]
+    made += [train_joint(shop, name) for name in names]
     return [*made, train_probes(shop)]
 
 

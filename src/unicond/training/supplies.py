@@ -4,10 +4,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from unicond.conditions import Condition
 from unicond.data import latents, renders, texts
+from unicond.data.partners import PartnerRecipe, scene_rows
 from unicond.data.renders import RenderRecipe
 from unicond.training.captions import CaptionTable
 from unicond.training.joint import PairData
@@ -60,7 +62,7 @@ def pictured(
     Returns:
         `count` latents and captions, on the training device.
     """
-    folder = shop.drawn(seed, count, (name,))
+    folder = shop.drawn(RenderRecipe(seed=seed), count, (name,))
     found = latents.cached(*vae, folder, name, count, shop.device)
     said = texts.captions(folder, RenderRecipe(seed=seed), count, variants, styled=not prefix)
     return Pictured(found, CaptionTable.of(words, said, prefix, shop.device))
@@ -73,26 +75,82 @@ def pairs(
     seed: int,
     count: int,
     variants: int,
-    condition: str,
-    trigger: str,
+    condition: Condition,
 ) -> PairData:
-    """Pairs of latents with the captions of both branches; arguments as in `pictured`."""
-    folder = shop.drawn(seed, count, ("image", condition))
-    said = texts.captions(folder, RenderRecipe(seed=seed), count, variants)
-    image, other = (
-        latents.cached(*vae, folder, name, count, shop.device) for name in ("image", condition)
-    )
+    """Pairs of latents with the captions of both branches.
+
+    Args:
+        shop: where.
+        vae: the autoencoder and its identity.
+        words: the tokenizer.
+        seed: of the world.
+        count: scenes, of which those are taken that the condition asks for.
+        variants: wordings of each caption.
+        condition: what is paired with the image.
+
+    Returns:
+        The pairs, on the training device. Loose pairs are there both ways round, where both
+        pictures have one style.
+
+    Raises:
+        ValueError: no scene is of the kind that the condition asks for.
+    """
+    rows = scene_rows(condition.scenes, seed, count)
+    if not rows:
+        raise ValueError(
+            f"of the first {count} scenes of world {seed} none are {condition.scenes}, which "
+            f"{condition.name} is learned on; give more --scenes"
+        )
+    recipe = RenderRecipe(seed=seed)
+    names = ("image", condition.source) if condition.aligned else ("image",)
+    folder = shop.drawn(recipe, count, names)
+    every = texts.captions(folder, recipe, count, variants)
+    said = [every[row] for row in rows]
+    images = latents.cached(*vae, folder, "image", count, shop.device)[rows]
+    if not condition.aligned:
+        return _both_ways(shop, vae, words, recipe, rows, condition, images, said)
+    other = latents.cached(*vae, folder, condition.source, count, shop.device)[rows]
     plain, triggered = (
-        CaptionTable.of(words, said, prefix, shop.device) for prefix in ("", trigger)
+        CaptionTable.of(words, said, prefix, shop.device) for prefix in ("", "")
     )
-    return PairData(image, other, plain, triggered)
+    return PairData(images, other, plain, triggered)
+
+
+def _both_ways(
+    shop: Workshop,
+    vae: tuple[AutoencoderKL, str],
+    words: CLIPTokenizer,
+    recipe: RenderRecipe,
+    rows: list[int],
+    condition: Condition,
+    images: Tensor,
+    said: list[list[str]],
+) -> PairData:
+    """Loose pairs of scenes `rows`, whose latents and captions are given, and their partners."""
+    partners, count = PartnerRecipe(source=condition.source, seed=recipe.seed), len(rows)
+    folder = shop.drawn(partners, count, ("image",))
+    others = latents.cached(*vae, folder, "image", count, shop.device)
+    theirs = texts.captions(folder, partners, count, len(said[0]))
+    firsts, seconds = (recipe.scenes(row, 1)[0] for row in rows), partners.scenes(0, count)
+    styles = ((a.style, b.style) for a, b in zip(firsts, seconds, strict=True))
+    alike = [n for n, (first, second) in enumerate(styles) if first == second]
+    # one prompt serves both branches when one of them is held: half of the condition's wordings
+    # are the image's
+    mixed = [a + b for a, b in zip(theirs, said, strict=True)]
+    mixed += [said[n] + theirs[n] for n in alike]
+    return PairData(
+        torch.cat([images, others[alike]]),
+        torch.cat([others, images[alike]]),
+        CaptionTable.of(words, said + [theirs[n] for n in alike], "", shop.device),
+        CaptionTable.of(words, mixed, condition.trigger, shop.device),
+    )
 
 
 def annotated(
     shop: Workshop, vae: tuple[AutoencoderKL, str], seed: int, count: int, copies: int
 ) -> Annotated:
     """Renders with all their annotations; `copies` of them also through the autoencoder."""
-    folder = shop.drawn(seed, count, MAPS)
+    folder = shop.drawn(RenderRecipe(seed=seed), count, MAPS)
     maps = renders.load(folder, MAPS, count, shop.device)
     scenes = RenderRecipe(seed=seed).scenes(0, count)
     labels = Labels.of(scenes, maps["image"].shape[-1], shop.device)

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from unicond.backbones.stable_diffusion import Settings
+from unicond.backbones.base import Settings
 from unicond.data import latents
 from unicond.training import sampling, sheets
 from unicond.training.budget import Budget
@@ -79,7 +79,11 @@ class TextToImageConfig:
     drop: float = 0.1
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            batch_size=64, lr=8e-4, budget=Budget(minutes=240, flat=0.55)
+            batch_size=32,
+            lr=8e-4,
+            matrix_lr=1.5e-3,
+            budget=Budget(minutes=150, flat=0.4),
+            average=0.999,
         )
     )
 

@@ -9,6 +9,7 @@ import torch
 
 from unicond.data import renders
 from unicond.data.folders import whole_folder
+from unicond.data.renders import Recipe as Renders
 from unicond.data.renders import RenderRecipe
 from unicond.pictures.files import check_output_folder
 from unicond.training import cards, checkpoints, presets
@@ -102,13 +103,12 @@ class Workshop:
                     changes[name] = min(getattr(config, name), self.scenes)
         return replace(config, **changes)  # type: ignore[type-var]
 
-    def drawn(self, seed: int, count: int, names: Sequence[str]) -> Path:
-        """The folder of renders of a world; what is missing is drawn first."""
+    def drawn(self, recipe: Renders, count: int, names: Sequence[str]) -> Path:
+        """The folder of the renders of a recipe; what is missing is drawn first."""
 
         def told(done: int, wanted: int) -> None:
             self.report(0.0, f"scenes drawn: {done} of {wanted}")
 
-        recipe = RenderRecipe(seed=seed)
         return renders.draw(recipe, self.cache, count, names, self.device, told)
 
     def parent(self, name: str, stage: str) -> Path:

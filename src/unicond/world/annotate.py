@@ -97,9 +97,20 @@ def soft_edges(rendering: Rendering) -> Tensor:
     strength = edge_strength(rendering)
     tent = torch.tensor((0.25, 0.5, 0.25), device=strength.device)
     padded = functional.pad(strength, (1, 1, 1, 1), mode="replicate")
-    soft = functional.conv2d(padded, (tent[:, None] * tent)[None, None])
+    return quantised(functional.conv2d(padded, (tent[:, None] * tent)[None, None]) * 1.25)
+
+
+def quantised(strength: Tensor) -> Tensor:
+    """Edges of any origin as the picture that soft edges are, in `EDGE_LEVELS` values.
+
+    Args:
+        strength: (B, 1, H, W), 0 none to 1 full; what is beyond is clipped.
+
+    Returns:
+        (B, 3, H, W) in [-1, 1], three equal channels.
+    """
     steps = EDGE_LEVELS - 1
-    return ((soft * 1.25).clamp(0, 1) * steps).round().div(0.5 * steps).sub(1).repeat(1, 3, 1, 1)
+    return (strength.clamp(0, 1) * steps).round().div(0.5 * steps).sub(1).repeat(1, 3, 1, 1)
 
 
 @dataclass(frozen=True)

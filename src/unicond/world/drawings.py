@@ -59,6 +59,8 @@ COLORS_RGB = (
 STICK_SHARE, JOINT_SHARE = 0.009, 0.012
 """Radii of sticks and joints, as shares of the shorter side."""
 FACE = (0, 14, 15, 16, 17)
+_PIXELS = 2**22
+"""About so many pixels are drawn at a time, people times height times width."""
 
 
 def _drawn(scene: Scene, person: Person) -> list[bool]:
@@ -70,6 +72,12 @@ def _drawn(scene: Scene, person: Person) -> list[bool]:
     for k in FACE:
         shown[k] = dot(add(posed.points[KEYPOINTS[k]], head, -1.0), toward) > 0.0
     return shown
+
+
+def shown_points(scenes: Sequence[Scene]) -> Tensor:
+    """(P, 18) bool: which keypoints of everybody in some scenes a skeleton shows."""
+    marks = [_drawn(scene, person) for scene in scenes for person in scene.people]
+    return torch.tensor(marks, dtype=torch.bool).reshape(-1, len(KEYPOINTS))
 
 
 def _stroke(grid: Tensor, start: Tensor, end: Tensor, radius: float) -> Tensor:
@@ -96,32 +104,69 @@ def draw_skeletons(
         (B, 3, H, W) float32 in [-1, 1]; black where a scene has no people.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    canvas = torch.zeros(len(scenes), 3, height, width, device=device)
     found = project_people(scenes, (height, width))
-    if not len(found.scene):
-        return canvas - 1
-    marks = [_drawn(scene, person) for scene in scenes for person in scene.people]
-    shown = torch.tensor(marks, device=device) & (found.depth.to(device) > 0)
-    xy, row = found.xy.to(device), found.scene.to(device)
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5,
-        torch.arange(width, device=device) + 0.5,
-        indexing="ij",
-    )
-    grid, short = torch.stack([x, y], -1), min(height, width)
+    shown = shown_points(scenes) & (found.depth > 0)
+    xy, shown, row = found.xy.to(device), shown.to(device), found.scene.to(device)
+    return draw_people(xy, shown, row, len(scenes), (height, width))
+
+
+def draw_people(
+    xy: Tensor, shown: Tensor, row: Tensor, count: int, size: tuple[int, int]
+) -> Tensor:
+    """Skeletons of people whose keypoints are known, on black; later people cover earlier ones.
+
+    Args:
+        xy: (P, 18, 2) pixels of `vocabulary.KEYPOINTS`; (0.5, 0.5) is the middle of the first
+            pixel.
+        shown: (P, 18) bool; a limb is drawn where both of its ends are shown.
+        row: (P,) int64, the picture that each person is in.
+        count: B pictures.
+        size: height and width in pixels.
+
+    Returns:
+        (B, 3, H, W) float32 in [-1, 1].
+    """
+    height, width = size
+    canvas = torch.zeros(count, 3, height, width, device=xy.device)
+    for people in torch.arange(len(row)).split(max(1, _PIXELS // (height * width))):
+        layers = _layers(xy[people], shown[people], size)
+        for layer, number in zip(layers, row[people].tolist(), strict=True):
+            over = layer.amax(0, keepdim=True) > 0
+            canvas[number] = torch.where(over, layer, canvas[number])
+    return canvas * 2 - 1
+
+
+def _layers(xy: Tensor, shown: Tensor, size: tuple[int, int]) -> Tensor:
+    """Each of P people alone, (P, 3, H, W) in [0, 1]; points as in `draw_people`."""
+    (height, width), device = size, xy.device
+    short = min(size)
     stick, joint = max(0.6, STICK_SHARE * short), max(0.8, JOINT_SHARE * short)
-    layers = torch.zeros(len(row), 3, height, width, device=device)
+    layers = torch.zeros(len(xy), 3, height, width, device=device)
     strokes = [(a, b, stick, 0.6, n) for n, (a, b) in enumerate(LIMBS)]
     strokes += [(k, k, joint, 1.0, k) for k in range(len(KEYPOINTS))]
     for a, b, radius, bright, number in strokes:
-        both = (shown[:, a] & shown[:, b])[:, None, None]
-        cover = _stroke(grid, xy[:, a], xy[:, b], radius) * both
+        both = shown[:, a] & shown[:, b]
+        left, upper, right, lower = _window(xy[both][:, (a, b)], radius + 1, size)
+        y, x = torch.meshgrid(
+            torch.arange(upper, lower, device=device) + 0.5,
+            torch.arange(left, right, device=device) + 0.5,
+            indexing="ij",
+        )
+        cover = _stroke(torch.stack([x, y], -1), xy[:, a], xy[:, b], radius) * both[:, None, None]
         color = torch.tensor(COLORS_RGB[number], device=device) / 255 * bright
-        layers += cover[:, None] * (color[:, None, None] - layers)
-    for n, number in enumerate(row.tolist()):
-        over = layers[n].amax(0, keepdim=True) > 0
-        canvas[number] = torch.where(over, layers[n], canvas[number])
-    return canvas * 2 - 1
+        part = layers[:, :, upper:lower, left:right]
+        part += cover[:, None] * (color[:, None, None] - part)
+    return layers
+
+
+def _window(ends: Tensor, margin: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, upper, right, lower (exclusive) of the pixels within a margin of points (P, 2, 2)."""
+    if not len(ends):
+        return 0, 0, 0, 0
+    limit = torch.tensor([size[1], size[0]], device=ends.device)
+    low = (ends.amin((0, 1)) - margin).clamp_min(0).minimum(limit).long()
+    high = (ends.amax((0, 1)) + margin + 1).clamp_min(0).minimum(limit).long()
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def draw_segmentation(rendering: Rendering) -> Tensor:

@@ -1,0 +1,146 @@
+"""Where a base model's parts come from: a folder in diffusers' layout, on disk or on the Hub.
+
+Nothing is unpickled: weights must be safetensors.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+TextEncoder = CLIPTextModel | CLIPTextModelWithProjection
+Part = TypeVar("Part", bound=UNet2DConditionModel | AutoencoderKL | TextEncoder)
+
+EMBEDDED = Path(__file__).parents[1] / "weights"
+LAYOUT = "unet, vae, text_encoder, tokenizer, scheduler; XL also text_encoder_2, tokenizer_2"
+_WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_STEMS = ("diffusion_pytorch_model", "model")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A base in diffusers' layout.
+
+    Args:
+        name: what the caller named it by, for messages and records.
+        root: holds a folder a part.
+    """
+
+    name: str
+    root: Path
+
+    def module(self, kind: type[Part], part: str, dtype: torch.dtype) -> Part:
+        """One part with its weights.
+
+        Args:
+            kind: its class.
+            part: its folder.
+            dtype: of its parameters.
+
+        Returns:
+            The part, on the CPU.
+
+        Raises:
+            OSError: its files are missing, damaged, or only there as pickles.
+        """
+        variant = None if has_weights(self.root / part) else "fp16"
+        where = str(self.root)
+        if issubclass(kind, UNet2DConditionModel | AutoencoderKL):
+            return kind.from_pretrained(
+                where, subfolder=part, use_safetensors=True, variant=variant, torch_dtype=dtype
+            )
+        return kind.from_pretrained(
+            where, subfolder=part, use_safetensors=True, variant=variant, dtype=dtype
+        )
+
+    def tokenizer(self, part: str) -> CLIPTokenizer:
+        """The tokenizer in a part's folder."""
+        return CLIPTokenizer.from_pretrained(str(self.root), subfolder=part)
+
+    def json(self, file: str, optional: bool = False) -> Mapping[str, object]:
+        """The content of a JSON file; empty where an optional one is missing.
+
+        Args:
+            file: its path inside the folder.
+            optional: whether it may be missing.
+
+        Returns:
+            The content.
+
+        Raises:
+            ValueError: it is missing.
+        """
+        path = self.root / file
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        if optional:
+            return {}
+        raise ValueError(f"{self.name} has no {file}; a base is a folder in diffusers' layout")
+
+
+def has_weights(folder: Path, variant: str | None = None) -> bool:
+    """Whether a part's folder holds safetensors of a variant (None: the unnamed one)."""
+    middle = f".{variant}" if variant else ""
+    patterns = [f"{stem}{middle}{end}" for stem in _STEMS for end in ("", "-*-of-*")]
+    return any(any(folder.glob(f"{pattern}.safetensors")) for pattern in patterns)
+
+
+def locate(base: str | Path, half: bool = False, weights: bool = True) -> Path:
+    """The local folder of a base model; hub ids are downloaded (without pickles).
+
+    Args:
+        base: folder, hub id or embedded name.
+        half: of a hub id, prefer the weights in float16.
+        weights: of a hub id, download weights, not only configurations and tokenizers.
+
+    Returns:
+        The folder that holds `model_index.json`.
+
+    Raises:
+        ValueError: neither a folder, nor embedded, nor a hub id that can be reached.
+    """
+    embedded = sorted(path.parent.name for path in EMBEDDED.glob("*/model_index.json"))
+    if str(base) in embedded:
+        return EMBEDDED / str(base)
+    if Path(base).is_dir():
+        return Path(base)
+    if str(base).count("/") != 1 or str(base).startswith((".", "/", "~")):
+        raise ValueError(
+            f"there is no folder {str(base)!r}; a base is a folder, a hub id 'owner/name', a "
+            ".safetensors file, or one of the embedded models: "
+            f"{', '.join(embedded) or 'none here; make weights trains them'}"
+        )
+    return _download(str(base), half, weights)
+
+
+def _download(repo: str, half: bool, weights: bool) -> Path:
+    """A repository's configurations, and of its weights one variant only."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    configs = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
+    variants = (".fp16", "") if half else ("", ".fp16")
+    try:
+        for middle in variants if weights else ():
+            stems = [f"{stem}{middle}" for stem in _STEMS]
+            names = [f"{stem}{end}" for stem in stems for end in ("", "-*-of-*")]
+            files = [f"{part}/{name}.safetensors" for part in _WEIGHTS for name in names]
+            root = Path(huggingface_hub.snapshot_download(repo, allow_patterns=configs + files))
+            if has_weights(root / "unet", middle.removeprefix(".") or None):
+                return root
+        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=configs))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ValueError(
+            f"{repo} is neither a local folder nor a hub id that can be reached: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,169 @@
+"""Files wherever they lie: on their own, inside a tar, or in memory; and the pictures in them."""
+
+import io
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from unicond.pictures.decoding import FORMATS, MAX_SIDE
+from unicond.pictures.files import PictureError
+from unicond.pictures.reading import read_picture
+
+_TURNED = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+"""EXIF's tag for how a camera was held, and its values that exchange height and width."""
+_HEADER_BYTES = 2**18
+"""Cameras put previews of up to 64 kB in front of a picture's size."""
+
+
+class Blob(Protocol):
+    """A file's content."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        ...
+
+    def length(self) -> int:
+        """Bytes."""
+        ...
+
+    def read(self, start: int = 0, count: int | None = None) -> bytes:
+        """Some of its bytes, or all from `start` on."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileBlob:
+    """A file; the whole of it, or a part (a member of a tar).
+
+    Args:
+        path: of the file.
+        offset: where the part begins.
+        size: bytes of the part; None is the whole file.
+        member: what the part is called.
+    """
+
+    path: Path
+    offset: int = 0
+    size: int | None = None
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, and the member."""
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        return self.path.is_file()
+
+    def length(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size if self.size is None else self.size
+
+    def read(self, start: int = 0, count: int | None = None) -> bytes:
+        """Some of its bytes, or all from `start` on."""
+        left = max(0, self.length() - start)
+        with self.path.open("rb") as file:
+            file.seek(self.offset + start)
+            return file.read(left if count is None else min(count, left))
+
+
+@dataclass(frozen=True)
+class MemoryBlob:
+    """Bytes in memory.
+
+    Args:
+        name: what messages call it.
+        data: its content.
+    """
+
+    name: str
+    data: bytes
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        return True
+
+    def length(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    def read(self, start: int = 0, count: int | None = None) -> bytes:
+        """Some of its bytes, or all from `start` on."""
+        return self.data[start:] if count is None else self.data[start : start + count]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says of it before it is decoded.
+
+    Args:
+        height: as it will be read: turned as EXIF says, reduced to `MAX_SIDE`; one pixel of
+            rounding aside.
+        width: the same.
+        mode: Pillow's: "RGB", "L" (grey), "P" (palette), "RGBA", "I;16", ...
+    """
+
+    height: int
+    width: int
+    mode: str
+
+
+def header(blob: Blob) -> Header:
+    """Size and mode of a picture, without decoding it; a `PictureError` if it is none."""
+    with _opened(blob, _HEADER_BYTES) as image:
+        # Pillow decodes a whole PNG to find EXIF data behind its pixels: nobody writes it there
+        told = image.format != "PNG" or "exif" in image.info
+        turned = told and image.getexif().get(_ORIENTATION) in _TURNED
+        height, width = image.size if turned else image.size[::-1]
+        scale = min(1.0, MAX_SIDE / max(height, width))
+        return Header(max(1, round(height * scale)), max(1, round(width * scale)), image.mode)
+
+
+def picture(blob: Blob) -> Tensor:
+    """The picture, (3, H, W) float32 in [-1, 1], as `pictures.read_picture` reads it."""
+    if isinstance(blob, FileBlob) and blob.size is None:
+        return read_picture(blob.path)
+    with _opened(blob) as image:
+        try:
+            return read_picture(image)
+        except PictureError as error:
+            raise PictureError(str(error).replace("the PIL image", blob.name)) from error
+
+
+@contextmanager
+def _opened(blob: Blob, count: int | None = None) -> Generator[Image.Image]:
+    """The picture, not yet decoded; only the formats of `pictures` are tried."""
+    if not blob.exists():
+        raise PictureError(f"{blob.name} does not exist")
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    with _stream(blob, count) as file:
+        try:
+            image = Image.open(file, formats=formats)
+        except UnidentifiedImageError as error:
+            raise PictureError(
+                f"{blob.name} is not a picture: its content is none of {', '.join(FORMATS)}"
+            ) from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise PictureError(f"{blob.name} cannot be read: {error}") from error
+        with image:
+            yield image
+
+
+def _stream(blob: Blob, count: int | None) -> BinaryIO:
+    """A file to decode from; of what is no file of its own, only so many bytes are read."""
+    if isinstance(blob, FileBlob) and blob.size is None:
+        return blob.path.open("rb")
+    return io.BytesIO(blob.read(0, count))

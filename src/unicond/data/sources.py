@@ -1,0 +1,315 @@
+"""Pairs to train on: a picture, its condition, a caption, from wherever they lie.
+
+`open_pairs(where, condition)` takes a folder with `metadata.jsonl` (Hugging Face's imagefolder),
+tar files (webdataset), or the id of a dataset on the hub. What is opened is not yet read: missing
+and damaged files are found by `pair` in their turn, and by `unicond data check` before.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from unicond.data.blobs import Blob, header, picture
+from unicond.data.conditions import KINDS, ConditionKind, kind_of
+from unicond.data.rows import IMAGE, METADATA, Collection, HubDataset, ImageFolder, Row, Shards
+from unicond.pictures.files import PictureError
+from unicond.pictures.fitting import Size
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_ENDS = 2**16
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its condition.
+
+    Args:
+        key: what messages call it.
+        image: (3, H, W) float32 in [-1, 1].
+        condition: the same; of the same size where the kind is aligned.
+        captions: wordings; may be none.
+    """
+
+    key: str
+    image: Tensor
+    condition: Tensor
+    captions: tuple[str, ...]
+
+    @property
+    def caption(self) -> str:
+        """The first wording, or the empty prompt."""
+        return self.captions[0] if self.captions else ""
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the picture."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+
+class PairSource(Protocol):
+    """Pairs that can be read in any order."""
+
+    @property
+    def kind(self) -> ConditionKind:
+        """What the condition is."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def size(self, number: int) -> Size:
+        """Height and width of one picture, without decoding it."""
+        ...
+
+    def pair(self, number: int) -> Pair:
+        """One pair, decoded."""
+        ...
+
+    def fingerprint(self) -> str:
+        """What tells these pairs from others, or from themselves after a change."""
+        ...
+
+
+class Pairs:
+    """The pairs of a collection for one condition.
+
+    Args:
+        rows: where they lie.
+        kind: what the condition is.
+        column: what the collection calls it.
+    """
+
+    def __init__(self, rows: Collection, kind: ConditionKind, column: str) -> None:
+        self.rows, self.kind, self.column = rows, kind, column
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def size(self, number: int) -> Size:
+        """Height and width of one picture, without decoding it."""
+        row = self.rows.row(number)
+        found = header(file_of(row, IMAGE))
+        return found.height, found.width
+
+    def pair(self, number: int) -> Pair:
+        """One pair, decoded.
+
+        It is a `PictureError` if a file is missing or damaged, if the condition is no RGB picture,
+        or if an aligned pair is not of one size.
+        """
+        row = self.rows.row(number)
+        other = file_of(row, self.column)
+        check_mode(other)
+        pair = Pair(row.key, picture(file_of(row, IMAGE)), picture(other), row.captions)
+        if self.kind.aligned:
+            check_sizes(row.key, self.kind.name, pair.image, pair.condition)
+        return pair
+
+    def fingerprint(self) -> str:
+        """A hash of captions, names, and the lengths and both ends of all files; and the count.
+
+        Of each file 64 kB at both ends count: all of most conditions, and of a large photograph
+        what changes whenever it is saved anew.
+        """
+        return f"{len(self)}-{self._digest}"
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256(f"{self.kind.name} {self.column}".encode())
+        for number in range(len(self)):
+            row = self.rows.row(number)
+            digest.update(repr((row.key, row.captions)).encode())
+            for column in (IMAGE, self.column):
+                blob = row.pictures.get(column)
+                digest.update(b"missing" if blob is None or not blob.exists() else _ends(blob))
+        return digest.hexdigest()[:16]
+
+
+def open_pairs(
+    where: str | Path, condition: str, column: str | None = None, split: str = "train"
+) -> Pairs:
+    """Open a dataset of pairs.
+
+    Args:
+        where: as in `open_rows`.
+        condition: its kind, one of `conditions.KINDS` or a name of one's own.
+        column: what the dataset calls the condition; by default what `unicond annotate` writes, or
+            else the kind's own name.
+        split: of a dataset on the hub.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        ValueError: nothing is there, it is damaged, or it has no such column.
+    """
+    rows, kind = open_rows(where, split), kind_of(condition)
+    return Pairs(rows, kind, column_of(rows, kind, column))
+
+
+def open_rows(where: str | Path, split: str = "train") -> Collection:
+    """Find out what a dataset is, and open it.
+
+    Args:
+        where: a folder with `metadata.jsonl`; a tar file, a folder of tars, or a name with numbers
+            in braces (`shard-{000..012}.tar`); a folder or hub id that `datasets` reads.
+        split: of what `datasets` reads.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        ValueError: nothing is there, or it is damaged.
+    """
+    path = Path(where).expanduser()
+    if (path / METADATA).is_file():
+        return ImageFolder(path)
+    tars = _tars(path)
+    if tars:
+        return Shards(tars)
+    if path.is_dir():
+        below = sorted(found.parent for found in path.glob(f"*/{METADATA}"))
+        if below:
+            raise ValueError(f"{path} has no {METADATA}, but {below[0]} has: give that folder")
+        if not any(path.rglob("*.parquet")) and not _saved(path):
+            raise ValueError(
+                f"{path} holds no dataset: neither {METADATA} (unicond annotate writes it), nor "
+                ".tar shards, nor .parquet files"
+            )
+    elif not _HUB_ID.fullmatch(str(where)):
+        raise ValueError(f"the dataset {where} does not exist: give a folder, tars, or a hub id")
+    return HubDataset(str(where), _hub(str(where), split))
+
+
+def column_of(rows: Collection, kind: ConditionKind, column: str | None = None) -> str:
+    """What a collection calls a condition.
+
+    Args:
+        rows: the collection.
+        kind: of the condition.
+        column: as told by the user; None looks for it.
+
+    Returns:
+        The column.
+
+    Raises:
+        ValueError: it has no such column.
+    """
+    for name in (kind.column, kind.name) if column is None else (column,):
+        if name in rows.columns:
+            return name
+    others = [name for name in rows.columns if name != IMAGE]
+    raise ValueError(
+        f"{rows.where} has no pictures of {column or kind.name}; it has "
+        f"{', '.join(others) or 'none but the images'}; `unicond annotate` makes "
+        f"{', '.join(name for name in KINDS if KINDS[name].aligned)}"
+    )
+
+
+def file_of(row: Row, column: str) -> Blob:
+    """A picture of a row; it is a `PictureError` if the row does not name it."""
+    if column not in row.pictures:
+        raise PictureError(f"{row.key} has no {column}; annotate it, or remove its row")
+    return row.pictures[column]
+
+
+def check_mode(blob: Blob) -> None:
+    """Raise a `PictureError` unless a condition's file is an RGB picture of 8 bits."""
+    mode = header(blob).mode
+    if mode != "RGB":
+        raise PictureError(
+            f"{blob.name} is of mode {mode}, not RGB: what its values mean is not known; save it "
+            "as RGB with 8 bits a channel"
+        )
+
+
+def check_sizes(key: str, condition: str, image: Tensor, other: Tensor) -> None:
+    """Raise a `PictureError` unless an aligned pair has one size."""
+    sizes = [tuple(tensor.shape[-2:]) for tensor in (image, other)]
+    if sizes[0] != sizes[1]:
+        (h, w), (other_h, other_w) = sizes
+        raise PictureError(
+            f"{key}: the picture is {w} x {h}, its {condition} {other_w} x {other_h}; an aligned "
+            "pair has one size: annotate it again"
+        )
+
+
+def check_unchanged(source: PairSource, recorded: str) -> None:
+    """Raise unless pairs are those that a run began with.
+
+    Args:
+        source: the pairs now.
+        recorded: their `fingerprint` then.
+
+    Raises:
+        ValueError: they have changed.
+    """
+    now = source.fingerprint()
+    if now != recorded:
+        counts = [int(text.split("-")[0]) for text in (recorded, now)]
+        what = (
+            f"it had {counts[0]} pairs and has {counts[1]}"
+            if counts[0] != counts[1]
+            else f"it still has {counts[0]} pairs, but files, captions or their order differ"
+        )
+        raise ValueError(
+            f"the dataset has changed since this run began ({what}); put it back, or start a new "
+            "run: nothing was written"
+        )
+
+
+def _ends(blob: Blob) -> bytes:
+    """Length, beginning and end of a file."""
+    length = blob.length()
+    tail = max(_ENDS, length - _ENDS)
+    return f"{length}".encode() + blob.read(0, _ENDS) + blob.read(tail)
+
+
+def _tars(path: Path) -> list[Path]:
+    """The shards that a path means, or none."""
+    if path.is_dir():
+        return sorted(path.glob("*.tar"))
+    match = _BRACES.search(path.name)
+    if match is None:
+        return [path] if path.suffix == ".tar" and path.is_file() else []
+    first, last = match[1], match[2]
+    numbers = [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
+    found = [path.with_name(_BRACES.sub(number, path.name, count=1)) for number in numbers]
+    if missing := [shard for shard in found if not shard.is_file()]:
+        raise ValueError(f"{len(missing)} of {len(found)} shards are missing, first {missing[0]}")
+    return found
+
+
+def _saved(path: Path) -> bool:
+    """Whether a folder was written by `Dataset.save_to_disk`."""
+    return any((path / name).exists() for name in ("dataset_info.json", "dataset_dict.json"))
+
+
+def _hub(where: str, split: str) -> "Dataset":
+    try:
+        from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+    except ImportError as error:
+        raise ValueError(
+            f"{where} is read by the library datasets, which is not installed: "
+            "pip install 'unicond[data]'"
+        ) from error
+    try:
+        saved = _saved(Path(where))
+        found = load_from_disk(where) if saved else load_dataset(where, split=split)
+        if isinstance(found, DatasetDict):
+            found = found[split]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{where} is no folder with metadata.jsonl or tars, and the library datasets cannot "
+            f"load its split {split!r}: {error}"
+        ) from error
+    assert isinstance(found, Dataset)
+    return found

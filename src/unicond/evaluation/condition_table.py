@@ -1,0 +1,273 @@
+"""`unicond evaluate CONDITION`: one model of image and condition, in every direction, as a table.
+
+Rows (depth calls the first two `depth_to_image` and `image_to_depth`):
+
+    condition_to_image      the condition given, in the way that the model itself takes
+    image_to_condition      the image given, likewise
+      ..._two_way           the held branch looks back
+      ..._one_way           it looks at nothing, so that it runs once
+      ..._aligned           one-way, and tokens look around their own place
+    joint                   both from text
+    text_only               the floor of the first row
+    probe_reconstruction    its ceiling: the judge on the autoencoder's reconstructions
+    probe_real              the judge, a specialist, on the real images
+    drawing_reconstruction  exact drawings through the autoencoder, read back
+
+`range_covered` is how much of the gap between floor and ceiling the condition closes;
+`error_ratio` the error of image -> condition over the sum of the last two rows' errors;
+`ratio_to_two_way` the error of a way over that of `..._two_way` on the same scenes and noises;
+`agreement` the error of shuffled pairs over that of joint ones. Where the metric is a share, its
+error is 1 - share.
+"""
+
+import hashlib
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unicond.adapters.config import JointConfig
+from unicond.conditions import Condition
+from unicond.evaluation import sheet
+from unicond.evaluation.cases import TABLE_WORLD, HeldOut
+from unicond.evaluation.chunk import Chunk
+from unicond.evaluation.depth_measures import COARSE, mean_depth
+from unicond.evaluation.estimates import SHUFFLED, Estimates
+from unicond.evaluation.judge import Judge
+from unicond.evaluation.measures import FIDELITIES, measures, own_way, ways
+from unicond.evaluation.report import save_plot
+from unicond.evaluation.runner import Measure, collect, settings_hash
+from unicond.evaluation.subject import Sampling, Subject
+from unicond.evaluation.tables import Table, describe_machine, save_table
+from unicond.world.generate import World
+from unicond.world.render import render
+
+VERSION = "2"
+"""Raised when a measure changes its meaning, so that old partial results are not read."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Named settings of sampling.
+
+    Attributes:
+        generation: wherever the image is generated.
+        estimation: wherever the image is given.
+    """
+
+    generation: Sampling
+    estimation: Sampling
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "default": Setting(Sampling(), Sampling()),
+    "paper": Setting(
+        Sampling(steps=50, solver="ddim", eta=1.0, guidance=7.5, condition_guidance=0.0),
+        Sampling(steps=20, solver="euler_ancestral", guidance=1.0, noise=0.1),
+    ),
+}
+"""The model's own, and those of UniCon's tables (arXiv:2410.11439, appendix D.2)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a table is made.
+
+    Attributes:
+        scenes: how many held-out scenes.
+        seed: of scenes and noise, 0 to 9999.
+        batch: scenes at a time.
+        out: folder of all runs; each has its own inside, named by a hash of its settings.
+        command: shown in the table.
+        settings: {name: value}: what was loaded, as fingerprints.
+        quiet: show no progress.
+    """
+
+    scenes: int
+    seed: int
+    batch: int
+    out: Path
+    command: str
+    settings: Mapping[str, str]
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """A row to be made: its name, the measure that it shows, and which numbers."""
+
+    name: str
+    measure: str
+    metrics: tuple[str, ...]
+
+
+def evaluate(subject: Subject, judge: Judge, run: Run, condition: Condition) -> tuple[Table, Path]:
+    """Measure a condition's table, or go on with one that was interrupted.
+
+    Args:
+        subject: model and settings.
+        judge: reads pictures.
+        run: how much, where.
+        condition: of the subject's branch.
+
+    Returns:
+        The table, and the folder with its files: `table.json`, `table.csv`, `plot.png`, sheets.
+    """
+    subject = _fit_for(condition, subject)
+    size, config = subject.model.backbone.sample_size, subject.config
+    settings = {
+        **run.settings,
+        "table": f"{condition.name} {VERSION}",
+        "seed": str(run.seed),
+        "world": world_fingerprint(size),
+        "generation": subject.generation.label(),
+        "estimation": subject.estimation.label(),
+    }
+    hashed = settings_hash(settings | {"batch": str(run.batch)})
+    folder = run.out / f"{condition.name}-{hashed}"
+    held_out = HeldOut(TABLE_WORLD, run.seed, size, folder, condition)
+
+    def prepare(rows: range) -> Chunk:
+        return Chunk(held_out.cases(rows), subject, judge, folder / "pictures")
+
+    every = all_measures(condition, config)
+    found = collect(every, prepare, run.scenes, run.batch, folder / "parts", run.quiet)
+    estimates = Estimates(found, FIDELITIES[condition.name].metrics[0])
+    plans = row_plans(condition, config)
+    table = Table(
+        command=run.command,
+        seed=run.seed,
+        seconds=math.fsum(each.seconds for each in found.values()),
+        scenes=run.scenes,
+        rows=tuple(estimates.row(plan.name, plan.measure, plan.metrics) for plan in plans),
+        settings=settings,
+        machine=describe_machine(subject.model.backbone.device),
+    )
+    captions = held_out.captions(range(min(run.scenes, sheet.KEPT)))
+    _write(table, folder, captions, condition, config)
+    return table, folder
+
+
+def all_measures(condition: Condition, config: JointConfig) -> list[Measure[Chunk]]:
+    """Everything that a condition's table needs."""
+    if condition.name != "depth":
+        return measures(condition, config)
+    return [*measures(condition, config, COARSE), Measure("mean_depth", mean_depth)]
+
+
+def row_plans(condition: Condition, config: JointConfig) -> list[RowPlan]:
+    """The rows of a condition's table.
+
+    Args:
+        condition: what is paired with the image.
+        config: of its adapter.
+
+    Returns:
+        The rows, in the order shown.
+    """
+    main = FIDELITIES[condition.name].metrics
+    depth = condition.name == "depth"
+    to_image, to_condition = (
+        ("depth_to_image", "image_to_depth")
+        if depth
+        else ("condition_to_image", "image_to_condition")
+    )
+    sight, ratio = ("found", "keypoints"), ("error_ratio",) if condition.aligned else ()
+    psnrs = ("psnr", f"psnr_{condition.branch}")
+    plans = [
+        RowPlan(
+            to_image,
+            f"to_image_{own_way(config, 'condition_held')}",
+            (*main, "range_covered", "fid", *sight, "seconds"),
+        ),
+        *_way_plans(to_image, "to_image", condition, config, (*main, "range_covered", "fid")),
+        RowPlan("probe_reconstruction", "probe_reconstruction", (*main, "fid", *sight, *psnrs)),
+        RowPlan("text_only", "text_only", (*main, "fid", *(() if depth else sight))),
+        RowPlan(
+            to_condition,
+            f"to_condition_{own_way(config, 'image_held')}",
+            (*main, *ratio, "seconds"),
+        ),
+        *_way_plans(to_condition, "to_condition", condition, config, (*main, *ratio)),
+        RowPlan("probe_real", "probe_real", (*main, *sight)),
+        RowPlan(
+            "joint",
+            "joint",
+            (*main, main[0] + SHUFFLED, "agreement", "fid", *sight, "seconds"),
+        ),
+    ]
+    if condition.aligned:
+        plans.append(RowPlan("drawing_reconstruction", "drawing_reconstruction", main))
+    if depth:
+        plans += [
+            RowPlan("text", "text_only", (*sight, "seconds")),
+            RowPlan("mean_depth", "mean_depth", main),
+            *(RowPlan(f"coarse_{r:g}", f"coarse_{r:g}", (*main, "fid", "found")) for r in COARSE),
+        ]
+    return plans
+
+
+def _way_plans(
+    name: str,
+    measure: str,
+    condition: Condition,
+    config: JointConfig,
+    metrics: tuple[str, ...],
+) -> list[RowPlan]:
+    """One row for each way in which the held branch is measured."""
+    return [
+        RowPlan(
+            f"{name}_{way}",
+            f"{measure}_{way}",
+            (*metrics, *(() if way == "two_way" else ("ratio_to_two_way",)), "seconds"),
+        )
+        for way in ways(condition, config)
+    ]
+
+
+def _fit_for(condition: Condition, subject: Subject) -> Subject:
+    """A base's few estimation steps read a map off; to draw another picture takes as many as any.
+
+    Only where the caller chose nothing.
+    """
+    if condition.aligned or subject.estimation != Sampling():
+        return subject
+    base = subject.model.backbone.defaults
+    drawing = Sampling(
+        steps=base.num_inference_steps, condition_guidance=base.condition_guidance, noise=0.0
+    )
+    return subject.with_settings(estimation=drawing)
+
+
+def _write(
+    table: Table,
+    folder: Path,
+    captions: Sequence[str],
+    condition: Condition,
+    config: JointConfig,
+) -> None:
+    save_table(table, folder)
+    wanted = (*FIDELITIES[condition.name].metrics, "range_covered", "fid", "found")
+    shown = [metric for metric in wanted if metric in table.metrics()]
+    title = f"{condition.name}, {table.scenes} held-out scenes"
+    save_plot(table, folder / "plot.png", shown, title)
+    image, drawing = own_way(config, "condition_held"), own_way(config, "image_held")
+    for name, kinds in (
+        ("sheet.png", ("condition", f"to_image_{image}")),
+        ("sheet_text.png", ("text_only",)),
+        ("sheet_joint.png", ("joint_image", "joint_condition")),
+        ("sheet_estimation.png", ("real", f"to_condition_{drawing}", "condition")),
+    ):
+        sheet.draw_sheet(folder / "pictures", kinds, captions).save(folder / name)
+
+
+def world_fingerprint(size: int) -> str:
+    """Twelve hex digits of how the world draws its first scenes, in 8 bits."""
+    images = render(World(TABLE_WORLD, style="photo").scenes(0, 4), size).image
+    return hashlib.sha256(((images + 1) * 127.5).round().byte().numpy().tobytes()).hexdigest()[:12]
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as one would type it."""
+    return "unicond " + shlex.join(arguments)

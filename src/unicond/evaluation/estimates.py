@@ -1,0 +1,115 @@
+"""From samples to the numbers of a table, each with its interval over scenes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from unicond.evaluation.intervals import jackknife
+from unicond.evaluation.metrics_pictures import fid
+from unicond.evaluation.runner import Samples
+from unicond.evaluation.tables import SHARES, Row
+
+FID_GROUPS = 20
+"""A Frechet distance takes a while: its interval leaves out so many groups of scenes in turn."""
+SHUFFLED = "_shuffled"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """All numbers of a table.
+
+    `found` is objects found over objects named, over all scenes together; `fid` the Frechet
+    distance to the real images. The other derived numbers are explained in `condition_table`.
+
+    Attributes:
+        found: {measure: its samples}.
+        main: the metric that counts.
+        pair: measures whose errors are added for `error_ratio`.
+    """
+
+    found: Mapping[str, Samples]
+    main: str = "abs_rel"
+    pair: tuple[str, ...] = ("probe_real", "drawing_reconstruction")
+
+    def row(self, name: str, measure: str, metrics: Sequence[str]) -> Row:
+        """A row of the table: only those metrics that apply; JSON knows no NaN."""
+        count = scenes_of(self.found[measure])
+        values = {metric: self.value(metric, measure, range(count)) for metric in metrics}
+        values = {metric: value for metric, value in values.items() if math.isfinite(value)}
+        intervals = {}
+        for metric in values:
+            if metric == "seconds":
+                continue
+
+            def estimate(rows: Sequence[int], metric: str = metric) -> float:
+                return self.value(metric, measure, rows)
+
+            ends = jackknife(estimate, count, FID_GROUPS if metric == "fid" else 50)
+            if ends is not None:
+                intervals[metric] = ends
+        return Row(name, values, intervals)
+
+    def value(self, metric: str, measure: str, rows: Sequence[int]) -> float:
+        """One metric of one measure over some scenes; NaN where it applies to none."""
+        samples = self.found[measure]
+        if metric == "seconds":
+            return samples.seconds / scenes_of(samples)
+        if metric == "fid":
+            return self._fid(samples, rows)
+        if metric == "found":
+            named, hits = (_known(samples, name, rows) for name in ("named", "found"))
+            return math.fsum(hits) / math.fsum(named) if named else math.nan
+        if metric == "range_covered":
+            floor, best, own = (
+                self._mean(name, rows) for name in ("text_only", "probe_reconstruction", measure)
+            )
+            return _ratio(floor - own, floor - best)
+        if metric == "error_ratio":
+            total = math.fsum(self._error(name, rows) for name in self.pair)
+            return _ratio(self._error(measure, rows), total)
+        if metric == "ratio_to_two_way":
+            other = f"{measure.removesuffix('_one_way').removesuffix('_aligned')}_two_way"
+            return _ratio(self._error(measure, rows), self._error(other, rows))
+        if metric == "agreement":
+            shuffled = self._error(measure, rows, SHUFFLED)
+            return _ratio(shuffled, self._error(measure, rows))
+        return mean(samples, metric, rows)
+
+    def _mean(self, measure: str, rows: Sequence[int]) -> float:
+        return mean(self.found[measure], self.main, rows)
+
+    def _error(self, measure: str, rows: Sequence[int], ending: str = "") -> float:
+        """The main metric as an error: of a share, what is missing."""
+        value = mean(self.found[measure], self.main + ending, rows)
+        return 1 - value if self.main in SHARES else value
+
+    def _fid(self, samples: Samples, rows: Sequence[int]) -> float:
+        """Frechet distance to the real images; NaN for one picture, which has no covariance."""
+        if len(rows) < 2:
+            return math.nan
+        pair = (samples, self.found["probe_real"])
+        return fid(*(torch.tensor([each.vectors["features"][n] for n in rows]) for each in pair))
+
+
+def mean(samples: Samples, metric: str, rows: Sequence[int]) -> float:
+    """The mean of a metric over those of some scenes to which it applies; NaN for none."""
+    known = _known(samples, metric, rows)
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def scenes_of(samples: Samples) -> int:
+    """How many scenes were measured."""
+    return len(next(iter(samples.values.values())))
+
+
+def _known(samples: Samples, metric: str, rows: Sequence[int]) -> list[float]:
+    if metric not in samples.values:
+        raise ValueError(f"no metric {metric!r}; there are {', '.join(samples.values)}")
+    values = samples.values[metric]
+    return [value for n in rows if (value := values[n]) is not None]
+
+
+def _ratio(upper: float, lower: float) -> float:
+    return upper / lower if lower else math.nan

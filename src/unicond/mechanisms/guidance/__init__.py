@@ -1,0 +1,1 @@
+"""Guidance: move the state along a gradient."""

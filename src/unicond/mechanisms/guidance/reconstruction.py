@@ -1,0 +1,194 @@
+"""Reconstruction guidance: what the model predicts of the known part pulls at all that is free.
+
+    E = sum over targets b of w_b / (2 r_b^2) || m_b (known_b - x0_b(latents)) ||^2       (a sample)
+    latents' = latents - lambda (1 - m) grad_latents E                                 (formula (7))
+
+The gradient runs through the network, joint attention included, to every branch that moves: a
+partial depth map steers the image. m is 1 where a branch is known; there the part itself is put
+back by `Replacement`, and only the rest is moved. A target that is not put back (`replaced=False`)
+moves its branch wholly: guidance on the condition's output ("depth guidance"), which samples both
+branches from text and steers the predicted condition to a given one.
+
+x0 is the bare prediction under the prompt, without text guidance: a row that the step's own network
+call holds already. `r^2 = sigma^2 / (alpha^2 + sigma^2)` is the variance of what is known about its
+prediction, under a unit prior. A fixed weight follows the score,
+
+    g = -(1 - m) grad E,    x0 += sigma^2 / alpha g,    eps -= sigma g
+
+so that weight 1 means the same for every schedule, solver and number of steps, and is exact where
+the prior is a unit Gaussian. For a DDIM step that is (7), with `lambda = alpha_s sigma^2 / alpha -
+sigma_s sigma`. An optimiser finds a displacement of the latents instead, by some iterations of
+AdamW on E; after the step it is added, `sigma_s / sigma` of it: it is a change of the noise, of
+which nothing is left at the clean end.
+
+Source: UniCon, arXiv:2410.11439, section 3.3 ("sampling with guidance") and its appendix (AdamW);
+Ho et al. 2022, arXiv:2204.03458, section 3.1; the variance: Song et al. 2023 (PiGDM), openreview
+9_gsMA8MRKQ. Readout of an output by an optimiser: Luo et al. 2024, arXiv:2312.02150.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.mechanisms.guidance.gradients import (
+    AdamW,
+    along_the_score,
+    follow,
+    masked,
+    nudged,
+    optimised,
+)
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.rows import Variant
+from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
+from unicond.sampling.window import ALWAYS, Window
+
+_BARE = Variant(guided=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Target:
+    """What is known of one branch.
+
+    Args:
+        branch: its name.
+        known: (B or 1, C, H, W) clean latents.
+        mask: (B or 1, 1, H, W) in [0, 1], 1 is known; None is everywhere.
+        weight: w_b, usually 0.3 to 3; 0.0 is off.
+        replaced: whether a `Replacement` puts the known part back: then that part is not moved.
+        until: it is known up to this time only: it acts in moves to `s >= until`.
+
+    Raises:
+        ValueError: a negative weight.
+    """
+
+    branch: str
+    known: Tensor
+    mask: Tensor | None = None
+    weight: float = 1.0
+    replaced: bool = True
+    until: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(
+                f"the weight of {self.branch!r} is {self.weight}; it must be 0 (off) or positive"
+            )
+
+    @property
+    def loose(self) -> Tensor | None:
+        """1 where the branch is moved, 0 where its known part is put back; None is everywhere."""
+        return 1 - self.mask if self.replaced and self.mask is not None else None
+
+    def energy(self, x0: Tensor, alpha: float, sigma: float) -> Tensor:
+        """`w / (2 r^2) || m (known - x0) ||^2`.
+
+        Args:
+            x0: (B, C, H, W), predicted clean latents.
+            alpha: signal scale of the latents that it was predicted from.
+            sigma: their noise scale, not 0.
+
+        Returns:
+            (B,).
+        """
+        gap = self.known.to(x0) - x0
+        if self.mask is not None:
+            gap = self.mask.to(x0).clone() * gap  # tensors of inference mode cannot be saved
+        precision = (alpha**2 + sigma**2) / sigma**2
+        return 0.5 * self.weight * precision * gap.square().flatten(1).sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction(Mechanism):
+    """Guidance towards known parts of any branches; goes outside of all that blends predictions.
+
+    One network call a move, with gradients while the window is active; with an optimiser
+    `iterations` calls. No random draw. Give all targets to one mechanism: they share a graph.
+
+    Args:
+        targets: what is known; at most one a branch.
+        optimizer: in the place of a fixed step; None is the step of the module's formula.
+        window: when it acts.
+
+    Raises:
+        ValueError: no target, or two of one branch.
+    """
+
+    targets: Sequence[Target]
+    optimizer: AdamW | None = None
+    window: Window = ALWAYS
+
+    def __post_init__(self) -> None:
+        names = [target.branch for target in self.targets]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"targets {names}: reconstruction guidance needs what is known, one target a branch"
+            )
+
+    @override
+    def begin(self, state: State) -> State:
+        """Only a check: every target names a branch of the run and has its shape."""
+        for target in self.targets:
+            latents = state.latents.get(target.branch)
+            if latents is None:
+                raise ValueError(
+                    f"guidance is asked towards {target.branch!r}, but the branches of this run "
+                    f"are {', '.join(state.latents)}"
+                )
+            if target.known.shape[1:] != latents.shape[1:]:
+                raise ValueError(
+                    f"what is known of {target.branch!r} has shape {tuple(target.known.shape)}, "
+                    f"its latents {tuple(latents.shape)}"
+                )
+        return state
+
+    @override
+    def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
+        """Predict with a graph from the latents that move, and follow the energy's gradient."""
+        if not self.window.active(move) or not any(target.weight for target in self.targets):
+            return denoiser
+
+        def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            return self._guided(denoiser, state, move, variants)
+
+        return guided
+
+    def _guided(
+        self, denoiser: Denoiser, state: State, move: Move, variants: Sequence[Variant]
+    ) -> list[Predictions]:
+        known = [one for one in self.targets if move.s[one.branch] >= one.until]
+        acting = [one for one in known if one.weight > 0 and state.t[one.branch] > 0]
+        free = [branch for branch in move.moving() if self._movable(state, branch)]
+        # a solver's second call, at the end of the move, finds no displacement of its beginning
+        late = self.optimizer is not None and dict(state.t) != dict(move.t)
+        if not acting or not free or late or not any(variant.guided for variant in variants):
+            return denoiser(state, variants)
+
+        def energy(predictions: Predictions) -> Tensor:
+            terms = [
+                one.energy(predictions[one.branch].x0, *state.scales(one.branch)) for one in acting
+            ]
+            return torch.stack(terms).sum(0)
+
+        def again(latents: Latents) -> Latents:
+            there = state.at({**state.latents, **latents}, state.t)
+            return follow(denoiser, there, free, energy, [_BARE])[1]
+
+        found, gradients = follow(denoiser, state, free, energy, [*variants, _BARE])
+        loose = {one.branch: one.loose for one in known}
+        if self.optimizer is None:
+            pulls = {b: masked(gradient, loose.get(b)) for b, gradient in gradients.items()}
+            changed = [along_the_score(one, state, pulls) for one in found]
+        else:
+            shifts = optimised(self.optimizer, state.latents, gradients, loose, again)
+            changed = [nudged(one, state, move, shifts) for one in found]
+        rows = zip(variants, found[:-1], changed[:-1], strict=True)
+        return [new if variant.guided else old for variant, old, new in rows]
+
+    def _movable(self, state: State, branch: str) -> bool:
+        """A clean branch stays; from pure noise x0 says nothing of the latents (1 / alpha)."""
+        alpha, sigma = state.scales(branch)
+        return sigma > 0 and (alpha > 0 or self.optimizer is not None)
