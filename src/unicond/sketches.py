@@ -112,7 +112,7 @@ def spelled(edges: Tensor, word: str) -> Tensor:
 
 
 def _grid(size: int) -> tuple[Tensor, Tensor]:
-    """x and y of pixel centres, (size, size), as shares."""
+    """Pixel centres in x and y, (size, size), as shares."""
     place = (torch.arange(size) + 0.5) / size
     return place[None].expand(size, -1), place[:, None].expand(-1, size)
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from unicond.annotators import folder as folders
 from unicond.annotators.edges import SoftEdges
-from unicond.annotators.folder import annotate_folder, target
+from unicond.annotators.folder import annotate_folder
+from unicond.annotators.ledger import JOURNAL, target
 from unicond.data.conditions import KINDS
 from unicond.data.sources import open_pairs
 from unicond.pictures import PictureError, read_picture
@@ -144,11 +145,11 @@ def test_captions_of_a_stopped_run_are_kept(folder, monkeypatch):
     monkeypatch.setattr(folders, "load_annotator", lambda *_: talking)
     with pytest.raises(KeyboardInterrupt):
         annotate_folder(folder, ["caption"], {"caption": "x"}, batch_size=1)
-    with (folder / folders.JOURNAL).open("a") as file:
+    with (folder / JOURNAL).open("a") as file:
         file.write('{"file_name": "face.p')  # the machine stopped here
     outcome = annotate_folder(folder, ["caption"], {"caption": "x"}, batch_size=8)
     assert (outcome.made, outcome.there) == (3, 2)
-    assert not (folder / folders.JOURNAL).exists()
+    assert not (folder / JOURNAL).exists()
     texts = [line["text"] for line in lines_of(folder)]
     assert len(texts) == 5
     assert {"call 1", "call 2"} < set(texts)
@@ -217,12 +218,28 @@ def test_a_full_disk_is_no_broken_picture(folder, counting, monkeypatch):
     assert not (folder / "metadata.jsonl").exists()
 
 
+def test_a_model_that_cannot_be_loaded_leaves_the_folder_free(folder, counting):
+    with pytest.raises(ValueError, match="no model for soft edges"):
+        annotate_folder(folder, ["softedge"], {"softedge": "/nowhere/at/all"})
+    assert not (folder / "annotations.json").exists()
+    assert annotate_folder(folder, ["softedge"]).made == 5
+    before = files_of(folder)
+    with pytest.raises(ValueError, match="no model for soft edges"):
+        annotate_folder(folder, ["softedge"], {"softedge": "/nowhere/at/all"}, overwrite=True)
+    assert files_of(folder) == before
+
+
+def in_the_way(folder):
+    (folder / "edges").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "edges" / "mine.png")
+
+
 @pytest.mark.parametrize(
     ("prepare", "kinds", "message"),
     [
         (lambda _: None, ["colour"], "'colour' cannot be made"),
         (lambda _: None, [], "nothing to make"),
-        (lambda folder: (folder / "edges").mkdir(), ["softedge"], "edges is in the way"),
+        (in_the_way, ["softedge"], "edges is in the way"),
         (
             lambda folder: (folder / "cat.png.png").write_bytes(b"x"),
             ["softedge"],

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from unicond.cli import app
 from unicond.data.checks import check, conditions_in
-from unicond.data.sources import open_pairs, open_rows
+from unicond.data.opening import open_rows
+from unicond.data.sources import open_pairs
 from unicond.pictures import PictureError
 from unicond.world import World
 from unicond.world.export import ExportConfig, export

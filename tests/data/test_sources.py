@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from unicond.data.blobs import FileBlob, MemoryBlob, header, picture
-from unicond.data.sources import check_unchanged, open_pairs, open_rows
+from unicond.data.opening import open_rows
+from unicond.data.sources import check_unchanged, open_pairs
 from unicond.pictures import PictureError, read_picture
 from unicond.world import World, describe, render
 from unicond.world.annotate import soft_edges

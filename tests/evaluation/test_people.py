@@ -6,7 +6,7 @@ import pytest
 import torch
 from truth import reading_of
 
-from unicond.evaluation.fidelity_people import pck_values, people_of
+from unicond.evaluation.fidelity_people import pck_values, people_of, share_alike
 from unicond.evaluation.people import (
     People,
     exact_attributes,
@@ -109,3 +109,8 @@ def test_skeleton_drawings_are_read_back(scenes):
     scores = pck_values(read_skeletons(soft), exact)
     assert sum(scores) / len(scores) > 0.75
     assert [len(people) for people in read_skeletons(torch.full((1, 3, 64, 64), -1.0))] == [0]
+
+
+def test_what_neither_picture_shows_is_not_alike():
+    ours, theirs = torch.tensor([[1, -1, 2, 3]]), torch.tensor([[1, -1, 0, 3]])
+    assert share_alike(ours, theirs) == [0.5]

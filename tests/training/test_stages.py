@@ -1,12 +1,13 @@
 """All trainers in their order, with the tiny preset: folders, cards, what is up to date."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from unicond import conditions
@@ -78,10 +79,17 @@ def test_cards_tell_how_it_was_made(made):
     assert parents == [{"mini"}, {"mini", "depth"}]
 
 
-def test_metric_depth_starts_from_depth(made):
-    first, second = (load_file(made[n] / "adapter_model.safetensors") for n in (2, 3))
-    name = next(key for key in first if key.endswith("to_q.A"))
-    assert 0 < float((first[name] - second[name]).abs().max()) < 0.02  # two steps of lr 5e-4
+def test_metric_depth_starts_from_depth(shop, made, tmp_path):
+    weights = tmp_path / "w"
+    for part in ("mini", "adapters/depth"):
+        shutil.copytree(shop.weights / part, weights / part)
+    file = weights / "adapters" / "depth" / "adapter_model.safetensors"
+    marked = {name: torch.full_like(value, 0.25) for name, value in load_file(file).items()}
+    save_file(marked, file)
+    folder = stages.train_joint(replace(shop, weights=weights, runs=tmp_path), "depth-metric")
+    found = load_file(folder / "adapter_model.safetensors")
+    gaps = [float((value.float() - 0.25).abs().max()) for value in found.values()]
+    assert 0 < max(gaps) < 0.01  # two steps of lr 5e-4
 
 
 def test_what_is_up_to_date_is_skipped(shop, made):
@@ -137,6 +145,21 @@ def test_what_ships_is_published_whole(shop, made, tmp_path):
         assert ours == {path.relative_to(target / name) for path in (target / name).rglob("*")}
     assert Probe.from_pretrained(target / "probes")
     assert (target / "mini" / "unet" / "config.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_base_is_fine_tuned_to_one_style(shop, made, tmp_path):
+    place = replace(shop, weights=tmp_path / "w", runs=tmp_path / "r", init=made[1], scenes=64)
+    toon = stages.train_text2image(place, "toon")
+    assert toon == tmp_path / "w" / "mini-toon"
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    assert (toon / vae).read_bytes() == (made[1] / vae).read_bytes()
+    unet = "unet/diffusion_pytorch_model.safetensors"
+    assert (toon / unet).read_bytes() != (made[1] / unet).read_bytes()
+    assert json.loads((toon / "card.json").read_text())["recipe"]["style"] == "toon"
+    with pytest.raises(ValueError, match="fine-tuned from a base; name it: --init mini"):
+        stages.train_text2image(replace(place, init=None), "toon")
+    with pytest.raises(ValueError, match="style 'cubist' is not one of photo, toon"):
+        stages.train_text2image(place, "cubist")
 
 
 def test_missing_parents_name_the_command(tmp_path):

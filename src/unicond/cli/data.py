@@ -27,7 +27,7 @@ def check(
     """Read every pair; list missing, unreadable, mismatched ones. Exit code 1 if there are any."""
     from unicond.data.checks import check as find
     from unicond.data.checks import conditions_in
-    from unicond.data.sources import open_rows
+    from unicond.data.opening import open_rows
 
     rows = open_rows(folder, split)
     names = [name.strip() for name in condition.split(",") if name.strip()] or conditions_in(rows)

@@ -26,15 +26,16 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Train for so many steps 
 Scenes = Annotated[int | None, typer.Option(min=8, help="Number of training scenes.")]
 Resume = Annotated[bool, typer.Option(help="Go on from the run's checkpoint, if there is one.")]
 Init = Annotated[
-    Path | None, typer.Option(exists=True, help="Start from these weights of the same kind.")
+    Path | None,
+    typer.Option(help="Start from these weights of the same kind: a folder, or 'mini'."),
 ]
+Style = Annotated[str, typer.Option(help="Fine-tune the base in --init to this style alone.")]
 Publish = Annotated[
     Path | None, typer.Option(help="Copy what ships into this folder when all is done.")
 ]
 Condition = Annotated[str, typer.Option(help=f"What the second branch shows: {', '.join(NAMES)}.")]
 STAGES = {
     "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
-    "text2image": "The base: text to pictures. Needs the autoencoder.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
 }
 """Stages that take the common options alone."""
@@ -78,6 +79,8 @@ def _shop(
 
     if minutes is not None and steps is not None:
         raise ValueError("give --minutes or --steps, not both")
+    if init is not None:
+        init = _found(init)
     return Workshop(
         preset=preset,
         weights=out,
@@ -90,6 +93,16 @@ def _shop(
         init=init,
         report=report,
     )
+
+
+def _found(init: Path) -> Path:
+    """A folder of weights: on disk, or among those that ship."""
+    from unicond.backbones.files import EMBEDDED
+
+    for folder in (init, EMBEDDED / init):
+        if folder.is_dir():
+            return folder
+    raise ValueError(f"--init {init} is no folder, and no weights of that name ship")
 
 
 def _add_stage(stage: str, about: str) -> None:
@@ -109,7 +122,6 @@ def _add_stage(stage: str, about: str) -> None:
 
         train = {
             "vae": stages.train_vae,
-            "text2image": stages.train_text2image,
             "probes": stages.train_probes,
         }[stage]
         with _reported() as report:
@@ -120,6 +132,26 @@ def _add_stage(stage: str, about: str) -> None:
 
 for _stage, _about in STAGES.items():
     _add_stage(_stage, _about)
+
+
+@app.command()
+def text2image(
+    style: Style = "",
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    init: Init = None,
+) -> None:
+    """The base: text to pictures. Needs the autoencoder."""
+    from unicond.training import stages
+
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        stages.train_text2image(shop, style)
 
 
 @app.command()

@@ -6,26 +6,21 @@ and damaged files are found by `pair` in their turn, and by `unicond data check`
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from unicond.data.blobs import Blob, header, picture
 from unicond.data.conditions import KINDS, ConditionKind, kind_of
-from unicond.data.rows import IMAGE, METADATA, Collection, HubDataset, ImageFolder, Row, Shards
+from unicond.data.opening import open_rows
+from unicond.data.rows import IMAGE, Collection, Row
 from unicond.pictures.files import PictureError
 from unicond.pictures.fitting import Size
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 _ENDS = 2**16
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -155,40 +150,6 @@ def open_pairs(
     return Pairs(rows, kind, column_of(rows, kind, column))
 
 
-def open_rows(where: str | Path, split: str = "train") -> Collection:
-    """Find out what a dataset is, and open it.
-
-    Args:
-        where: a folder with `metadata.jsonl`; a tar file, a folder of tars, or a name with numbers
-            in braces (`shard-{000..012}.tar`); a folder or hub id that `datasets` reads.
-        split: of what `datasets` reads.
-
-    Returns:
-        Its rows.
-
-    Raises:
-        ValueError: nothing is there, or it is damaged.
-    """
-    path = Path(where).expanduser()
-    if (path / METADATA).is_file():
-        return ImageFolder(path)
-    tars = _tars(path)
-    if tars:
-        return Shards(tars)
-    if path.is_dir():
-        below = sorted(found.parent for found in path.glob(f"*/{METADATA}"))
-        if below:
-            raise ValueError(f"{path} has no {METADATA}, but {below[0]} has: give that folder")
-        if not any(path.rglob("*.parquet")) and not _saved(path):
-            raise ValueError(
-                f"{path} holds no dataset: neither {METADATA} (unicond annotate writes it), nor "
-                ".tar shards, nor .parquet files"
-            )
-    elif not _HUB_ID.fullmatch(str(where)):
-        raise ValueError(f"the dataset {where} does not exist: give a folder, tars, or a hub id")
-    return HubDataset(str(where), _hub(str(where), split))
-
-
 def column_of(rows: Collection, kind: ConditionKind, column: str | None = None) -> str:
     """What a collection calls a condition.
 
@@ -271,45 +232,3 @@ def _ends(blob: Blob) -> bytes:
     length = blob.length()
     tail = max(_ENDS, length - _ENDS)
     return f"{length}".encode() + blob.read(0, _ENDS) + blob.read(tail)
-
-
-def _tars(path: Path) -> list[Path]:
-    """The shards that a path means, or none."""
-    if path.is_dir():
-        return sorted(path.glob("*.tar"))
-    match = _BRACES.search(path.name)
-    if match is None:
-        return [path] if path.suffix == ".tar" and path.is_file() else []
-    first, last = match[1], match[2]
-    numbers = [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
-    found = [path.with_name(_BRACES.sub(number, path.name, count=1)) for number in numbers]
-    if missing := [shard for shard in found if not shard.is_file()]:
-        raise ValueError(f"{len(missing)} of {len(found)} shards are missing, first {missing[0]}")
-    return found
-
-
-def _saved(path: Path) -> bool:
-    """Whether a folder was written by `Dataset.save_to_disk`."""
-    return any((path / name).exists() for name in ("dataset_info.json", "dataset_dict.json"))
-
-
-def _hub(where: str, split: str) -> "Dataset":
-    try:
-        from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-    except ImportError as error:
-        raise ValueError(
-            f"{where} is read by the library datasets, which is not installed: "
-            "pip install 'unicond[data]'"
-        ) from error
-    try:
-        saved = _saved(Path(where))
-        found = load_from_disk(where) if saved else load_dataset(where, split=split)
-        if isinstance(found, DatasetDict):
-            found = found[split]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{where} is no folder with metadata.jsonl or tars, and the library datasets cannot "
-            f"load its split {split!r}: {error}"
-        ) from error
-    assert isinstance(found, Dataset)
-    return found

@@ -103,7 +103,7 @@ class IdentityFidelity:
         other = chunk.judge(drawings)
         ours, theirs = read_attributes(reading), read_attributes(other)
         return {
-            "attributes": _share(ours, theirs),
+            "attributes": share_alike(ours, theirs),
             "same_pose": pck_values(people_of(reading), people_of(other)),
             "same_ground": (reading.ground == other.ground).double().tolist(),
         }
@@ -114,12 +114,12 @@ def _kept(reading: Reading, scenes: tuple[Scene, ...], size: int) -> Values:
     exact = torch.tensor([exact_attributes(scene.people[0].identity) for scene in scenes])
     grounds = torch.tensor([GROUNDS.index(scene.place.ground) for scene in scenes])
     return {
-        "attributes": _share(read_attributes(reading), exact.to(reading.ground.device)),
+        "attributes": share_alike(read_attributes(reading), exact.to(reading.ground.device)),
         "same_pose": pck_values(people_of(reading), exact_people(scenes, size)),
         "same_ground": (reading.ground.cpu() == grounds).double().tolist(),
     }
 
 
-def _share(ours: Tensor, theirs: Tensor) -> list[float | None]:
+def share_alike(ours: Tensor, theirs: Tensor) -> list[float | None]:
     """Share of the attributes (B, 4) that are equal; one that neither shows is not."""
     return ((ours == theirs) & (theirs >= 0)).double().mean(1).tolist()

@@ -1,12 +1,14 @@
 """Checkpoints that are whole or not there: safetensors and JSON, written aside and renamed.
 
 A checkpoint holds the trained parameters, their running average, the optimisers' moments, and in
-`state.json` the step, the seconds of training and the optimisers' plain numbers. Random draws
-need no state: every step's generator is seeded by the run's seed and the step.
+`state.json` the step, the seconds of training, the optimisers' plain numbers and the scale of
+float16's gradients. Random draws need no state: every step's generator is seeded by the run's seed
+and the step.
 """
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+import shutil
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unicond.data.folders import whole_folder
@@ -32,32 +35,85 @@ class Position:
     seconds: float = 0.0
 
 
+class SaveError(ValueError):
+    """Weights could not be written; what was there before is there still."""
+
+
 def save(
     folder: Path,
     module: nn.Module,
     average: Mapping[str, Tensor],
     optimizers: Sequence[Optimizer],
     position: Position,
+    scaler: GradScaler | None = None,
 ) -> None:
-    """Write everything that `load` needs to go on as if nothing had happened."""
+    """Write everything that `load` needs to go on as if nothing had happened.
+
+    Args:
+        folder: of the checkpoint.
+        module: what is trained.
+        average: its running average.
+        optimizers: with their moments.
+        position: how far the run is.
+        scaler: of the loss.
+
+    Raises:
+        SaveError: it cannot be written (a full disk); an older checkpoint stays.
+    """
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
     numbers: dict[str, dict[str, float]] = {}
     for place, optimizer in enumerate(optimizers):
         for row, moments in optimizer.state_dict()["state"].items():
-            for key, value in moments.items():
+            for key, value in _flat(moments):
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{place}.{row}.{key}"] = value
                 else:
                     numbers.setdefault(f"{place}.{row}", {})[key] = value
-    with whole_folder(folder) as aside:
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(plain, aside / TENSORS)
-        (aside / STATE).write_text(json.dumps(asdict(position) | {"optimizer": numbers}))
+    state = asdict(position) | {"optimizer": numbers}
+    state |= {"scaler": scaler.state_dict()} if scaler is not None else {}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    try:
+        with whole_folder(folder) as aside:
+            save_file(plain, aside / TENSORS)
+            (aside / STATE).write_text(json.dumps(state))
+    except (OSError, SafetensorError) as error:
+        raise SaveError(_unsaved(folder, error)) from error
+
+
+def _unsaved(folder: Path, error: Exception) -> str:
+    """What is left when a checkpoint cannot be written."""
+    there = "no checkpoint was there before"
+    if (folder / STATE).exists():
+        there = f"the checkpoint of step {position(folder).step} is there still"
+    return (
+        f"cannot write the checkpoint {folder} ({str(error).splitlines()[0]}); {there}. Make room, "
+        "and run the same command to go on"
+    )
+
+
+def recover(folder: Path) -> None:
+    """Clear away what a killed run has left beside its checkpoint.
+
+    One that was killed between putting the old checkpoint aside and the new one in its place gets
+    the old one back.
+
+    Args:
+        folder: of the checkpoint; no run may be using it.
+    """
+    old = sorted(folder.parent.glob(f".{folder.name}.*.old"), key=lambda path: path.stat().st_mtime)
+    if old and not folder.exists():
+        old.pop().rename(folder)
+    for left in [*old, *folder.parent.glob(f".{folder.name}.*.part")]:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def load(
-    folder: Path, module: nn.Module, average: Mapping[str, Tensor], optimizers: Sequence[Optimizer]
+    folder: Path,
+    module: nn.Module,
+    average: Mapping[str, Tensor],
+    optimizers: Sequence[Optimizer],
+    scaler: GradScaler | None = None,
 ) -> Position:
     """Put a checkpoint back, in place.
 
@@ -66,6 +122,7 @@ def load(
         module: gets its parameters and buffers.
         average: gets the running average.
         optimizers: get their moments.
+        scaler: gets its scale.
 
     Returns:
         How far the run is.
@@ -82,6 +139,8 @@ def load(
         numbers = cast("dict[str, dict[str, float]]", state["optimizer"])
         for place, optimizer in enumerate(optimizers):
             _restore(optimizer, _under(tensors, f"optimizer.{place}"), _under(numbers, str(place)))
+        if scaler is not None and state.get("scaler"):
+            scaler.load_state_dict(cast("dict[str, object]", state["scaler"]))
         return Position(int(cast(int, state["step"])), float(cast(float, state["seconds"])))
     except (SafetensorError, KeyError, RuntimeError, ValueError, OSError) as error:
         raise ValueError(
@@ -100,14 +159,33 @@ def _restore(
     optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, dict[str, float]]
 ) -> None:
     """Give an optimiser its moments back: tensors named `row.key`, numbers by row."""
-    moments: dict[int, dict[str, Tensor | float]] = {}
+    moments: dict[int, dict[str, object]] = {}
     for name, value in tensors.items():
         row, key = name.split(".", 1)
-        moments.setdefault(int(row), {})[key] = value
+        _put(moments.setdefault(int(row), {}), key, value)
     for row, found in numbers.items():
-        moments.setdefault(int(row), {}).update(found)
+        for key, value in found.items():
+            _put(moments.setdefault(int(row), {}), key, value)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _flat(moments: Mapping[str, object]) -> Iterator[tuple[str, Tensor | float]]:
+    """Moments by name; those that lie in a mapping of their own (bitsandbytes') by `its/name`."""
+    for key, value in moments.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}/{name}", inner) for name, inner in _flat(value))
+        else:
+            yield key, cast("Tensor | float", value)
+
+
+def _put(moments: dict[str, object], key: str, value: object) -> None:
+    """The reverse of `_flat`, for one value."""
+    head, mark, rest = key.partition("/")
+    if mark:
+        _put(cast("dict[str, object]", moments.setdefault(head, {})), rest, value)
+    else:
+        moments[key] = value
 
 
 def _under(values: Mapping[str, Value], head: str) -> dict[str, Value]:

@@ -1,34 +1,34 @@
 """The one training loop: whatever is trained here is a `Task` that this page runs.
 
 A task knows its modules, its losses for a step, its held-out scores, its sample pictures and how
-it is saved. The loop knows the rest: device and precision (accelerate), the budget, the learning
-rate, the running average, checkpoints, reports. Every random draw of a step comes from a
+it is saved. The loop knows the rest: device, processes and precision (accelerate), the budget, the
+learning rate, the running average, checkpoints, reports. Every random draw of a step comes from a
 generator seeded by (seed, step): a resumed run draws what an uninterrupted one would.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from unicond.pictures.files import check_output_folder
-from unicond.training import checkpoints
+from unicond.training import checkpoints, processes
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
+from unicond.training.journal import Journal, Report, tensorboard_folder
 from unicond.training.norm import quick_norms
 from unicond.training.optimizers import groups, optimizers
+from unicond.training.processes import Part
+from unicond.training.stopping import Stop, stops_between_steps
 
-Report = Callable[[float, str], None]
-"""Called with the share of the budget that is spent and one line of text."""
+Precision = Literal["bf16", "fp16", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class LoopConfig:
     """How a task is optimised.
 
     Args:
-        batch_size: samples a step.
+        batch_size: samples a step, in all turns and processes together.
         lr: peak learning rate of AdamW.
         matrix_lr: peak learning rate of Muon for weight matrices; None leaves them to AdamW.
         budget: how long.
@@ -44,7 +44,7 @@ class LoopConfig:
         beta2: AdamW's second moment.
         max_grad_norm: the gradient is clipped to this norm.
         average: decay of the running average.
-        precision: "bf16" autocasts, "no" is float32.
+        precision: "bf16" and "fp16" autocast, "no" is float32; "fp16" scales the loss, too.
         seed: of all random draws.
         pause_minutes: how often the run is checkpointed, scored and drawn.
         report_steps: how often a line is logged.
@@ -58,7 +58,7 @@ class LoopConfig:
     beta2: float = 0.99
     max_grad_norm: float = 1.0
     average: float = 0.998
-    precision: Literal["bf16", "no"] = "bf16"
+    precision: Precision = "bf16"
     seed: int = 0
     pause_minutes: float = 4.0
     report_steps: int = 50
@@ -78,6 +78,30 @@ class LoopConfig:
         if self.pause_minutes <= 0 or self.report_steps < 1 or self.weight_decay < 0:
             raise ValueError(
                 "pause_minutes and report_steps must be positive, weight_decay not < 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """How a run uses the machine; what is learned differs by rounding at most.
+
+    Args:
+        accumulate: a step's samples are taken in so many turns.
+        eight_bit: AdamW's moments take 8 bits each.
+        pause_steps: pause after so many steps, and not after minutes.
+        track: numbers and pictures go to tensorboard, too, if it is installed.
+    """
+
+    accumulate: int = 1
+    eight_bit: bool = False
+    pause_steps: int | None = None
+    track: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or (self.pause_steps is not None and self.pause_steps < 1):
+            raise ValueError(
+                f"accumulate and pause_steps must be positive, got {self.accumulate}, "
+                f"{self.pause_steps}"
             )
 
 
@@ -101,16 +125,27 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class DividedTask(Task, Protocol):
+    """A task whose batches several processes can share."""
+
+    def losses_of(self, part: Part, generator: torch.Generator) -> Tensor:
+        """Losses of a part of the batch that `generator` gives, whichever the part."""
+        ...
+
+
 @dataclass
 class Run:
     """A task in training: the mutable state that the loop carries."""
 
     task: Task
     config: LoopConfig
+    setup: Setup
     folder: Path
     accelerator: Accelerator
     optimizers: list[torch.optim.Optimizer]
     average: Average
+    scaler: GradScaler
     position: Position = field(default_factory=Position)
 
     @property
@@ -119,21 +154,23 @@ class Run:
         return self.folder / "checkpoint"
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoints.save(
-            self.checkpoint,
-            self.task.trained(),
-            self.average.values,
-            self.optimizers,
-            self.position,
-        )
+        """Write the checkpoint; the main process does."""
+        if self.accelerator.is_main_process:
+            checkpoints.save(
+                self.checkpoint,
+                self.task.trained(),
+                self.average.values,
+                self.optimizers,
+                self.position,
+                self.scaler,
+            )
+        self.accelerator.wait_for_everyone()
 
-
-def accelerator(precision: str) -> Accelerator:
-    """A single-process accelerator; an earlier one of another precision is forgotten."""
-    AcceleratorState._reset_state(reset_partial_state=False)
-    device_less = not torch.cuda.is_available()
-    return Accelerator(mixed_precision=precision, cpu=device_less)
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision's number format, where the network says nothing else."""
+        if self.config.precision == "fp16":
+            return torch.autocast(self.accelerator.device.type, torch.float16)
+        return self.accelerator.autocast()
 
 
 def fit(
@@ -142,6 +179,7 @@ def fit(
     folder: Path,
     resume: bool = True,
     report: Report | None = None,
+    setup: Setup | None = None,
 ) -> dict[str, float]:
     """Train a task until its budget is spent.
 
@@ -151,99 +189,169 @@ def fit(
         folder: of the run: checkpoint, log, sample pictures. Made if missing.
         resume: go on from the checkpoint in `folder`, if there is one.
         report: told the share that is spent and a line of text.
+        setup: how the machine is used.
 
     Returns:
-        The held-out scores at the end; the task's modules then hold the averaged weights.
+        The held-out scores at the end (in the main process); the task's modules then hold the
+        averaged weights.
 
     Raises:
-        ValueError: the folder cannot be written, or its checkpoint is of something else.
+        ValueError: the folder cannot be written, or its checkpoint is of something else, or the
+            batch cannot be divided.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the checkpoint is written.
     """
-    run = _begun(task, config, folder, resume)
-    log, module = _logger(folder, report), task.trained()
-    with _stops_between_steps() as stop, quick_norms(module):
-        try:
-            _train(run, log, stop)
-        except KeyboardInterrupt:
-            run.save()
-            log(0.0, f"stopped at step {run.position.step}; run the same command to go on")
-            raise
-    run.save()
-    module.load_state_dict(run.average.values)
-    module.eval()
-    with torch.no_grad():
-        scores = task.scores()
-        task.show(folder)
-    log(1.0, f"done: step {run.position.step} {_text(scores)}")
-    return scores
+    run = _begun(task, config, setup or Setup(), folder, resume, report)
+    module = task.trained()
+    journal = Journal(folder, run.accelerator, report, run.position.step)
+    try:
+        with stops_between_steps() as stop, quick_norms(module):
+            _train(run, journal, stop)
+        run.save()
+        module.load_state_dict(run.average.values)
+        return _validated(run, journal, 1.0, "done: ")
+    finally:
+        journal.close()
 
 
-def _begun(task: Task, config: LoopConfig, folder: Path, resume: bool) -> Run:
+def _begun(
+    task: Task, config: LoopConfig, setup: Setup, folder: Path, resume: bool, report: Report | None
+) -> Run:
     """A run at its start, or where its checkpoint is."""
     check_output_folder(folder)
+    track = tensorboard_folder(folder, setup.track, report)
+    helper = processes.accelerator(config.precision, track)
+    _check_division(task, config, setup, helper.num_processes)
     module = task.trained()
-    found = optimizers(module, config.lr, config.matrix_lr, config.beta2, config.weight_decay)
+    found = optimizers(
+        module, config.lr, config.matrix_lr, config.beta2, config.weight_decay, setup.eight_bit
+    )
+    scaler = GradScaler(helper.device.type, enabled=config.precision == "fp16")
     average = Average(module, config.average)
-    run = Run(task, config, folder, accelerator(config.precision), found, average)
+    run = Run(task, config, setup, folder, helper, found, average, scaler)
+    if helper.is_main_process:
+        checkpoints.recover(run.checkpoint)
+    helper.wait_for_everyone()
     if resume and run.checkpoint.exists():
-        run.position = checkpoints.load(run.checkpoint, module, average.values, found)
+        run.position = checkpoints.load(run.checkpoint, module, average.values, found, scaler)
+    processes.same_start(helper, module)
     return run
 
 
-def _train(run: Run, log: Report, stop: "Stop") -> None:
+def _check_division(task: Task, config: LoopConfig, setup: Setup, count: int) -> None:
+    """Refuse a batch that turns and processes cannot share evenly, or a task that cannot be."""
+    if config.batch_size % (setup.accumulate * count):
+        raise ValueError(
+            f"a batch of {config.batch_size} cannot be divided into {setup.accumulate} turns of "
+            f"{count} processes each; give a multiple of {setup.accumulate * count}"
+        )
+    if count > 1 and not isinstance(task, DividedTask):
+        raise ValueError(f"this is trained in one process, but {count} were started")
+
+
+def _train(run: Run, journal: Journal, stop: Stop) -> None:
     """Steps until the budget is spent, with a pause now and then."""
     config, start = run.config, run.position
     begun, seen = time.monotonic(), run.position
-    last_pause = run.position.seconds
+    last_pause = run.position
     total = torch.zeros((), device=run.accelerator.device)
     while (share := config.budget.share(run.position.step, run.position.seconds)) < 1:
         total += _step(run)
-        run.position = Position(run.position.step + 1, start.seconds + time.monotonic() - begun)
-        if (run.position.step) % config.report_steps == 0:
-            steps = run.position.step - seen.step
-            mean = float(total) / steps  # the only wait for the device
-            rate = steps * config.batch_size / (run.position.seconds - seen.seconds)
-            log(share, f"step {run.position.step} loss {mean:.4f} {rate:.1f}/s {100 * share:.1f} %")
+        seconds = start.seconds + time.monotonic() - begun
+        seconds, stopped = processes.agreed(run.accelerator, seconds, stop.asked)
+        run.position = Position(run.position.step + 1, seconds)
+        if run.position.step % config.report_steps == 0:
+            _report(run, journal, share, total, seen)
             total.zero_()
             seen = run.position
-        if stop.asked:
+        if stopped:
+            run.save()
+            journal.line(
+                0.0, f"stopped at step {run.position.step}; run the same command to go on"
+            )
             raise KeyboardInterrupt("asked to stop")
-        if run.position.seconds - last_pause > 60 * config.pause_minutes:
+        if _is_due(run, last_pause):
             paused = time.monotonic()
-            _pause(run, log, share)
+            _pause(run, journal, share)
             begun += time.monotonic() - paused
-            last_pause = run.position.seconds
+            last_pause = run.position
 
 
 def _step(run: Run) -> Tensor:
-    """One optimiser step; returns the mean loss, still on the device."""
+    """One optimiser step; returns the mean loss of this process, still on the device."""
     config, helper, module = run.config, run.accelerator, run.task.trained()
     rate = config.budget.rate(run.position.step, run.position.seconds)
     for group in groups(run.optimizers):
         group["lr"] = rate * group["peak"]
     module.train()
-    generator = stream(config.seed, run.position.step, helper.device)
-    with helper.autocast():
-        losses = run.task.losses(config.batch_size, generator)
-    loss = losses.mean()
-    helper.backward(loss)
-    helper.clip_grad_norm_(module.parameters(), config.max_grad_norm)
+    turns, total = run.setup.accumulate, torch.zeros((), device=helper.device)
+    for turn in range(turns):
+        with run.autocast():
+            losses = _losses(run, run.position.step * turns + turn)
+        loss = losses.mean() / turns
+        run.scaler.scale(loss).backward()
+        total += loss.detach()
+    processes.average_gradients(helper, module)
     for optimizer in run.optimizers:
-        optimizer.step()
+        run.scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(module.parameters(), config.max_grad_norm)
+    for optimizer in run.optimizers:
+        run.scaler.step(optimizer)
+    run.scaler.update()
     module.zero_grad(set_to_none=True)
     run.average.update(module, run.position.step)
-    return loss.detach()
+    return total
 
 
-def _pause(run: Run, log: Report, share: float) -> None:
+def _losses(run: Run, number: int) -> Tensor:
+    """Losses of this process's part of one batch; batches are numbered over the whole run."""
+    helper, count = run.accelerator, run.config.batch_size // run.setup.accumulate
+    generator = stream(run.config.seed, number, helper.device)
+    if isinstance(run.task, DividedTask):
+        part = Part(number, count, helper.process_index, helper.num_processes)
+        return run.task.losses_of(part, generator)
+    return run.task.losses(count, generator)
+
+
+def _report(run: Run, journal: Journal, share: float, total: Tensor, seen: Position) -> None:
+    """One line on the steps since the last one."""
+    config, step = run.config, run.position.step
+    steps = step - seen.step
+    mean = processes.reduced(run.accelerator, total, "mean")
+    loss = float(mean) / steps  # the only wait for the device
+    rate = steps * config.batch_size / (run.position.seconds - seen.seconds)
+    lr = groups(run.optimizers)[0]["lr"]
+    journal.line(share, f"step {step} loss {loss:.4f} {rate:.1f}/s {100 * share:.1f} %")
+    journal.numbers(step, "training", {"loss": loss, "samples_per_second": rate, "lr": lr})
+
+
+def _is_due(run: Run, last: Position) -> bool:
+    """Whether it is time for a pause."""
+    if run.setup.pause_steps is not None:
+        return run.position.step % run.setup.pause_steps == 0
+    return run.position.seconds - last.seconds > 60 * run.config.pause_minutes
+
+
+def _pause(run: Run, journal: Journal, share: float) -> None:
     """Checkpoint, score and draw the averaged weights."""
     run.save()
-    module = run.task.trained()
-    with run.average.applied(module), torch.no_grad():
-        module.eval()
+    with run.average.applied(run.task.trained()):
+        _validated(run, journal, share, "")
+
+
+@torch.no_grad()
+def _validated(run: Run, journal: Journal, share: float, word: str) -> dict[str, float]:
+    """Scores and pictures of the present weights; the main process makes them."""
+    run.task.trained().eval()
+    scores: dict[str, float] = {}
+    if run.accelerator.is_main_process:
         scores = run.task.scores()
         run.task.show(run.folder)
-    log(share, f"step {run.position.step} {_text(scores)}")
+        text = " ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        journal.line(share, f"{word}step {run.position.step} {text}")
+        journal.numbers(run.position.step, "held_out", scores)
+        journal.pictures(run.position.step)
+    run.accelerator.wait_for_everyone()
+    return scores
 
 
 def stream(seed: int, step: int, device: torch.device | str) -> torch.Generator:
@@ -258,47 +366,3 @@ def seeded(seed: int) -> Generator[None]:
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def _text(scores: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in scores.items())
-
-
-def _logger(folder: Path, report: Report | None) -> Report:
-    """Log lines go to `log.txt` and to `report`."""
-
-    def log(share: float, line: str) -> None:
-        with (folder / "log.txt").open("a") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        if report is not None:
-            report(share, line)
-
-    return log
-
-
-@dataclass
-class Stop:
-    """Whether Ctrl-C or SIGTERM has asked the run to stop after the step that is running."""
-
-    asked: bool = False
-
-
-@contextmanager
-def _stops_between_steps() -> Generator[Stop]:
-    """The first Ctrl-C or SIGTERM lets the step finish; a second Ctrl-C ends at once."""
-    stop = Stop()
-
-    def ask(number: int, frame: object) -> None:
-        del number, frame
-        stop.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's matter
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

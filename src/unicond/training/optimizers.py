@@ -10,6 +10,7 @@ al., arXiv:2502.16982.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, cast, overload
 
 import torch
@@ -68,7 +69,12 @@ def as_matrix(weight: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def optimizers(
-    module: nn.Module, lr: float, matrix_lr: float | None, beta2: float, weight_decay: float
+    module: nn.Module,
+    lr: float,
+    matrix_lr: float | None,
+    beta2: float,
+    weight_decay: float,
+    eight_bit: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a module's parameters that require a gradient.
 
@@ -78,25 +84,47 @@ def optimizers(
         matrix_lr: Muon's, for `matrices`; None gives them to AdamW too.
         beta2: AdamW's second moment.
         weight_decay: of both.
+        eight_bit: AdamW keeps its moments in 8 bits.
 
     Returns:
         AdamW, and Muon if it has something to do; each group's `peak` is its learning rate.
+
+    Raises:
+        ValueError: 8 bits are asked for, and bitsandbytes is not installed.
     """
     inner = [] if matrix_lr is None else matrices(module)
     apart = {id(weight) for weight in inner}
     rest = [part for part in module.parameters() if part.requires_grad and id(part) not in apart]
     found: list[torch.optim.Optimizer] = []
     if rest:
-        found.append(
-            torch.optim.AdamW(
-                rest, lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=True
+        if eight_bit:
+            found.append(eight_bit_adamw()(rest, lr, (0.9, beta2), weight_decay=weight_decay))
+        else:
+            found.append(
+                torch.optim.AdamW(
+                    rest, lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=True
+                )
             )
-        )
     if inner and matrix_lr is not None:
         found.append(Muon(inner, matrix_lr, weight_decay))
     for group in groups(found):
         group["peak"] = group["lr"]
     return found
+
+
+def eight_bit_adamw() -> Callable[..., torch.optim.Optimizer]:
+    """AdamW whose moments take 8 bits each (in blocks of 256; small weights keep float32).
+
+    Source: Dettmers et al., "8-bit Optimizers via Block-wise Quantization", arXiv:2110.02861.
+    """
+    try:
+        optim = import_module("bitsandbytes").optim
+    except ImportError as error:
+        raise ValueError(
+            "an optimiser of 8 bits needs bitsandbytes, which is not installed: "
+            "pip install 'unicond[eight-bit]', or leave --eight-bit out"
+        ) from error
+    return optim.AdamW8bit
 
 
 def groups(found: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
@@ -115,5 +143,5 @@ def matrices(module: nn.Module) -> list[nn.Parameter]:
         if isinstance(part, nn.Linear | nn.Conv2d) and part.weight.requires_grad:
             outputs, inputs = part.weight.shape[:2]
             if min(outputs, inputs) >= SMALLEST_SIDE:
-                found[id(part.weight)] = part.weight
+                found[id(part.weight)] = cast(nn.Parameter, part.weight)
     return list(found.values())

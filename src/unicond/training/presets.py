@@ -26,6 +26,8 @@ MINUTE_SHARES = {
     "normals": 0.5,
 }
 """How long each condition is trained, depth = 1."""
+STYLE_SHARE = 0.1
+"""How long the base is fine-tuned to one style, its own training = 1."""
 LOOSE_RANKS = 3
 """Ranks of a loose adapter for each one of an aligned adapter."""
 
@@ -47,6 +49,25 @@ class Preset:
     joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
     probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
     held_scenes: int = 256
+
+    def text2image_of(self, style: str) -> TextToImageConfig:
+        """The recipe of the base, or of what fine-tunes it to one style.
+
+        Args:
+            style: one of the world's, or "" for the base itself.
+
+        Returns:
+            `text2image`; a style takes `STYLE_SHARE` of its minutes at a quarter of its rates.
+        """
+        if not style:
+            return self.text2image
+        loop = self.text2image.loop
+        matrix_lr = None if loop.matrix_lr is None else loop.matrix_lr / 4
+        loop = replace(loop, lr=loop.lr / 4, matrix_lr=matrix_lr)
+        if loop.budget.minutes is not None:
+            minutes = STYLE_SHARE * loop.budget.minutes
+            loop = replace(loop, budget=replace(loop.budget, minutes=minutes))
+        return replace(self.text2image, style=style, loop=loop)
 
     def joint_of(self, condition: Condition) -> JointTrainingConfig:
         """The recipe of one condition's adapter.

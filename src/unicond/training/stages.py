@@ -61,21 +61,41 @@ def train_vae(shop: Workshop) -> Path:
     return run(shop, job, build)
 
 
-def train_text2image(shop: Workshop) -> Path:
-    """Train the base: `mini/`, a diffusers pipeline."""
-    config = shop.changed(shop.recipes.text2image)
-    parent = shop.parent("vae", "vae")
-    command = shop.command("text2image")
-    title = "Text-to-image model of the embedded world"
+def train_text2image(shop: Workshop, style: str = "") -> Path:
+    """Train the base, `mini/`, a diffusers pipeline; or fine-tune it to a style, `mini-<style>/`.
+
+    Args:
+        shop: where; a style starts from the base in `shop.init`.
+        style: one of the world's.
+
+    Returns:
+        The folder of weights.
+
+    Raises:
+        ValueError: there is no such style, no base to start from, or no autoencoder.
+    """
+    config = shop.changed(shop.recipes.text2image_of(style))
+    if style and shop.init is None:
+        raise ValueError(f"style {style!r} is fine-tuned from a base; name it: --init mini")
+    parent = shop.init / "vae" if style and shop.init else shop.parent("vae", "vae")
+    tail, title = (f"-{style}", f", fine-tuned to {style}") if style else ("", "")
+    command = shop.command("text2image" + (f" --style {style}" if style else ""))
+    title = f"Text-to-image model of the embedded world{title}"
     parents = {"vae": fingerprint(parent)}
-    job = Job("text2image", title, command, shop.weights / "mini", config, parents)
+    folder = shop.weights / f"mini{tail}"
+    job = Job(f"text2image{tail}", title, command, folder, config, parents)
 
     def build() -> tuple[Task, Save]:
         vae = supplies.load_vae(parent, shop.device)
-        words = tokenizer.build(world_words(), shop.runs / job.name / "tokenizer")
+        if shop.init:
+            words = CLIPTokenizer.from_pretrained(str(shop.init / "tokenizer"))
+        else:
+            words = tokenizer.build(world_words(), shop.runs / job.name / "tokenizer")
         many, few = config.scenes, config.normal_scenes
         train, normals, held = (
-            supplies.pictured(shop, vae, words, seed, count, config.variants, name, prefix)
+            supplies.pictured(
+                shop, vae, words, seed, count, config.variants, name, prefix, config.style
+            )
             for seed, count, name, prefix in (
                 (TRAIN, many, "image", ""),
                 (TRAIN, few, "normals", NORMAL_MAP),

@@ -46,6 +46,7 @@ def pictured(
     variants: int,
     name: str = "image",
     prefix: str = "",
+    style: str = "",
 ) -> Pictured:
     """Latents of one kind of picture with captions.
 
@@ -58,14 +59,25 @@ def pictured(
         variants: wordings of each caption.
         name: of the map.
         prefix: in front of the captions, which then say no style.
+        style: the only one of pictures without a prefix, or "".
 
     Returns:
-        `count` latents and captions, on the training device.
+        Latents and captions of `count` scenes, or of those in the style, on the training device.
+
+    Raises:
+        ValueError: none of the scenes is in the style.
     """
     folder = shop.drawn(RenderRecipe(seed=seed), count, (name,))
     found = latents.cached(*vae, folder, name, count, shop.device)
     said = texts.captions(folder, RenderRecipe(seed=seed), count, variants, styled=not prefix)
-    return Pictured(found, CaptionTable.of(words, said, prefix, shop.device))
+    everything = Pictured(found, CaptionTable.of(words, said, prefix, shop.device))
+    if prefix or not style:
+        return everything
+    scenes = RenderRecipe(seed=seed).scenes(0, count)
+    rows = [row for row, scene in enumerate(scenes) if scene.style == style]
+    if not rows:
+        raise ValueError(f"none of {count} scenes is in the style {style!r}; ask for more --scenes")
+    return everything.only(torch.tensor(rows, device=shop.device))
 
 
 def pairs(
@@ -111,7 +123,7 @@ def pairs(
         return _both_ways(shop, vae, words, recipe, rows, condition, images, said)
     other = latents.cached(*vae, folder, condition.source, count, shop.device)[rows]
     plain, triggered = (
-        CaptionTable.of(words, said, prefix, shop.device) for prefix in ("", "")
+        CaptionTable.of(words, said, prefix, shop.device) for prefix in ("", condition.trigger)
     )
     return PairData(images, other, plain, triggered)
 

@@ -5,7 +5,7 @@ The text encoder is trained along. The result is a diffusers pipeline folder.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,7 @@ from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, mini_scheduler, squared_error
 from unicond.training.loop import LoopConfig, stream
+from unicond.world.vocabulary import STYLES
 
 SHEET_PROMPTS = (
     "a red ball left of a blue box",
@@ -64,6 +65,7 @@ class TextToImageConfig:
         normal_share: share of pictures of normals among the samples.
         variants: wordings of each caption.
         drop: share of prompts replaced by the empty one.
+        style: the only style that is learned, "" is all of them.
         loop: how it is optimised.
     """
 
@@ -77,6 +79,7 @@ class TextToImageConfig:
     normal_share: float = 0.1
     variants: int = 4
     drop: float = 0.1
+    style: str = ""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             batch_size=32,
@@ -99,6 +102,8 @@ class TextToImageConfig:
             )
         if not 0 < self.normal_scenes <= self.scenes or self.variants < 1:
             raise ValueError("normal_scenes must be 1 to scenes, and variants at least 1")
+        if self.style and self.style not in STYLES:
+            raise ValueError(f"style {self.style!r} is not one of {', '.join(STYLES)}")
 
     def unet(self, latent_channels: int) -> UNet2DConditionModel:
         """An untrained network with cross-attention at each level."""
@@ -143,6 +148,10 @@ class Pictured:
 
     latents: Tensor
     captions: CaptionTable
+
+    def only(self, rows: Tensor) -> "Pictured":
+        """Some of them."""
+        return Pictured(self.latents[rows], replace(self.captions, table=self.captions.table[rows]))
 
 
 class TextToImageTask:

@@ -1,0 +1,168 @@
+"""What is on disk of an annotated folder: its pictures, their rows, and who made what."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from torch import Tensor
+
+from unicond.annotators.base import CAPTION
+from unicond.data.conditions import kind_of
+from unicond.data.rows import FILE_NAME, METADATA, TEXTS, captions_of, read_metadata
+from unicond.pictures.decoding import EXTENSIONS
+from unicond.pictures.files import whole_file
+from unicond.pictures.reading import to_pil
+
+CLAIMS, JOURNAL = "annotations.json", ".captions.jsonl"
+
+
+def target(kind: str, name: str) -> str:
+    """Where a picture's condition lies, relative to the folder.
+
+    >>> target("depth", "a/b.jpg"), target("depth", "c.png")
+    ('inverse_depth/a/b.jpg.png', 'inverse_depth/c.png')
+    """
+    ending = "" if name.lower().endswith(".png") else ".png"
+    return f"{kind_of(kind).column}/{name}{ending}"
+
+
+class Ledger:
+    """What is on disk.
+
+    Args:
+        folder: of the pictures.
+        names: {kind: name of the annotator} that are made.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
+        self.folder, self.names, self.kinds = folder, names, tuple(names)
+        path = folder / METADATA
+        self.lines = {
+            str(line[FILE_NAME]): line for line in (read_metadata(path) if path.exists() else [])
+        }
+        self.claims: dict[str, str] = {}
+        if (folder / CLAIMS).exists():
+            self.claims = json.loads((folder / CLAIMS).read_text())
+        self.captions = dict(_journal(folder / JOURNAL))
+
+    def check(self, overwrite: bool) -> None:
+        """Raise where another annotator made what is there, or a folder is in the way."""
+        for kind, name in self.names.items():
+            before = self.claims.get(kind, name)
+            if before != name and not overwrite:
+                raise ValueError(
+                    f"{self.folder} holds annotations by {before}, and {name} is asked for: give "
+                    f"the same model, or overwrite them"
+                )
+            place = self.folder / kind_of(kind).column
+            if kind == CAPTION or kind in self.claims or place.name in self._taken():
+                continue
+            if any(path.is_file() for path in place.rglob("*")):
+                raise ValueError(f"{place} is in the way: {kind} would be written there; rename it")
+
+    def _taken(self) -> set[str]:
+        """Folders of conditions: claimed, or named in the metadata."""
+        taken = {kind_of(kind).column for kind in self.claims if kind != CAPTION}
+        for line in self.lines.values():
+            for key, value in line.items():
+                if key.endswith(f"_{FILE_NAME}") and isinstance(value, str) and "/" in value:
+                    taken.add(value.split("/")[0])
+        return taken
+
+    def pictures(self) -> list[str]:
+        """Names of all pictures: those of the metadata in its order, then the others sorted."""
+        taken = self._taken()
+        found: list[str] = []
+        for path in sorted(self.folder.rglob("*")):
+            inside = path.relative_to(self.folder)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if path.suffix.lower() in EXTENSIONS and path.is_file() and not hidden:
+                name = inside.as_posix()
+                if name not in self.lines and (
+                    len(inside.parts) == 1 or inside.parts[0] not in taken
+                ):
+                    found.append(name)
+        names = [*self.lines, *found]
+        for kind in self.kinds:
+            first: dict[str, str] = {}
+            for name in names:
+                if (other := first.setdefault(target(kind, name), name)) != name:
+                    raise ValueError(f"{other} and {name} need other names: {target(kind, name)}")
+        return names
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Remove what is there of the kinds, so that a run which is then stopped can go on."""
+        columns = {f"{kind_of(kind).column}_{FILE_NAME}" for kind in self.kinds if kind != CAPTION}
+        columns |= {"captions", *TEXTS} if CAPTION in self.kinds else set()
+        places = [self._place(kind, name) for kind in self.kinds for name in names]
+        for line in self.lines.values():
+            for column in columns & line.keys():
+                del line[column]
+        if self.lines:
+            self._write()
+        for place in places:
+            (self.folder / place).unlink(missing_ok=True)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        self.captions.clear()
+        for kind in self.kinds:
+            self.claims.pop(kind, None)
+
+    def lacking(self, name: str) -> list[str]:
+        """The kinds that a picture lacks."""
+        line = self.lines.get(name, {})
+        missing: list[str] = []
+        for kind in self.kinds:
+            if kind == CAPTION:
+                there = bool(captions_of(line)) or name in self.captions
+            else:
+                there = (self.folder / self._place(kind, name)).is_file()
+            if not there:
+                missing.append(kind)
+        return missing
+
+    def _place(self, kind: str, name: str) -> str:
+        """Where the metadata says that a condition is, or else where it will be."""
+        told = self.lines.get(name, {}).get(f"{kind_of(kind).column}_{FILE_NAME}")
+        return told if isinstance(told, str) else target(kind, name)
+
+    def keep(self, name: str, kind: str, made: Tensor | str) -> None:
+        """Write one annotation, and who made it before the first."""
+        if self.claims.get(kind) != self.names[kind]:
+            self.claims[kind] = self.names[kind]
+            with whole_file(self.folder / CLAIMS) as file:
+                file.write(json.dumps(self.claims, indent=1, sort_keys=True).encode())
+        if isinstance(made, str):
+            self.captions[name] = made
+            with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({FILE_NAME: name, "text": made}) + "\n")
+            return
+        with whole_file(self.folder / self._place(kind, name)) as file:
+            to_pil(made).save(file, "PNG")
+
+    def finish(self, names: Sequence[str]) -> None:
+        """Write the metadata: old lines, and those of new pictures of which everything was made."""
+        for name in names:
+            line: dict[str, object] = self.lines.get(name, {FILE_NAME: name})
+            for kind in self.kinds:
+                if kind != CAPTION:
+                    line[f"{kind_of(kind).column}_{FILE_NAME}"] = self._place(kind, name)
+            if CAPTION in self.kinds and name in self.captions:
+                line["text"] = self.captions[name]
+            self.lines[name] = line
+        self._write()
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        with whole_file(self.folder / METADATA) as file:
+            for line in self.lines.values():
+                file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+
+
+def _journal(path: Path) -> Iterator[tuple[str, str]]:
+    """Captions of an unfinished run; its last line may be cut off."""
+    if path.exists():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                line = json.loads(text)
+                yield line[FILE_NAME], line["text"]
