@@ -40,6 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH) torch
 	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH) --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps rtmlib  # the opencv it asks for needs a desktop
 	touch $@
 
 clean:

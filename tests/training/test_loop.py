@@ -229,7 +229,7 @@ def test_checkpoints_are_whole_or_not_there(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoints, "save_file", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(checkpoints.SaveError, match=r"\(disk full\); the checkpoint of step 1 is"):
         checkpoints.save(tmp_path / "c", net, {}, [optimizer], Position(2, 3.0))
     assert (tmp_path / "c" / checkpoints.STATE).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -221,7 +221,7 @@ class NetworkDenoiser:
         try:
             with rows.active():
                 output: Tensor = self.network(
-                    latents, timesteps, tokens, **_added(prompt, weight.dtype)
+                    latents, timesteps, tokens, **added(prompt, weight.dtype)
                 ).sample
         except Exception as error:
             error.add_note(
@@ -259,7 +259,7 @@ def _kept_side(pairing: Pairing, held: frozenset[str]) -> Literal["x", "y"] | No
     return "x" if pairing.x in held else None
 
 
-def _added(prompt: Prompt, dtype: torch.dtype) -> dict[str, dict[str, Tensor]]:
+def added(prompt: Prompt, dtype: torch.dtype) -> dict[str, dict[str, Tensor]]:
     """The added conditions as diffusers' networks take them; nothing where there are none."""
     if prompt.pooled is None or prompt.time_ids is None:
         return {}

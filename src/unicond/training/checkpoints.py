@@ -46,6 +46,7 @@ def save(
     optimizers: Sequence[Optimizer],
     position: Position,
     scaler: GradScaler | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> None:
     """Write everything that `load` needs to go on as if nothing had happened.
 
@@ -56,6 +57,7 @@ def save(
         optimizers: with their moments.
         position: how far the run is.
         scaler: of the loss.
+        about: whatever the run must be told by when it goes on; plain data.
 
     Raises:
         SaveError: it cannot be written (a full disk); an older checkpoint stays.
@@ -70,7 +72,7 @@ def save(
                     tensors[f"optimizer.{place}.{row}.{key}"] = value
                 else:
                     numbers.setdefault(f"{place}.{row}", {})[key] = value
-    state = asdict(position) | {"optimizer": numbers}
+    state = asdict(position) | {"optimizer": numbers, "about": dict(about or {})}
     state |= {"scaler": scaler.state_dict()} if scaler is not None else {}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
@@ -153,6 +155,15 @@ def position(folder: Path) -> Position:
     """How far a checkpoint is."""
     state = json.loads((folder / STATE).read_text())
     return Position(int(state["step"]), float(state["seconds"]))
+
+
+def about(folder: Path) -> Mapping[str, object]:
+    """What was told of the run when its checkpoint was written; empty where there is none."""
+    try:
+        state = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, object]", state.get("about", {}))
 
 
 def _restore(

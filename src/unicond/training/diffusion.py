@@ -4,7 +4,8 @@
     plain v-loss: w = 1;   min-SNR: w = max(min(SNR, gamma) / (SNR + 1), floor)
 
 With zero terminal SNR plain min-SNR would weigh pure noise by 0, and a model never learns to
-start: hence the floor.
+start: hence the floor. The same weight of x0's error is `min(SNR, gamma) / SNR` on eps, where pure
+noise already weighs 1, and `min(SNR, gamma)` on x0; they need no floor.
 
 Source: Salimans and Ho 2022, arXiv:2202.00512 (v); Hang et al. 2023, arXiv:2303.09556 (min-SNR);
 Lin et al. 2023, arXiv:2305.08891 (zero terminal SNR).
@@ -17,7 +18,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from unicond.sampling import predictions
-from unicond.sampling.schedules import DiscreteSchedule, from_config
+from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule, from_config
 
 
 def mini_scheduler() -> DDIMScheduler:
@@ -53,7 +54,11 @@ class Noising:
     @staticmethod
     def of(scheduler: DDIMScheduler, device: torch.device | str) -> "Noising":
         """The tables of a diffusers scheduler."""
-        schedule = from_config(dict(scheduler.config))
+        return Noising.on(from_config(dict(scheduler.config)), device)
+
+    @staticmethod
+    def on(schedule: DiscreteSchedule | FlowSchedule, device: torch.device | str) -> "Noising":
+        """The tables of a schedule; it is a ValueError if it is of flow matching."""
         if not isinstance(schedule, DiscreteSchedule):
             raise ValueError("the trainers need a variance-preserving schedule of discrete steps")
         powers = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64)
@@ -85,8 +90,13 @@ class Noising:
         return alpha * x0 + sigma * noise, predictions.target(x0, noise, alpha, sigma, kind)
 
     def min_snr(self, index: Tensor, gamma: float, floor: float) -> Tensor:
-        """(B,) weights of the squared error of v (see the module)."""
+        """(B,) weights of the squared error of what the network tells (see the module)."""
         power = self.alpha[index].square()
+        kind = self.schedule.prediction_type
+        if kind == "eps":
+            return (gamma * (1 - power) / power).clamp_max(1.0)
+        if kind == "x0":
+            return (power / (1 - power)).clamp_max(gamma)
         return (torch.minimum(power, gamma * (1 - power))).clamp_min(floor)
 
 

@@ -4,7 +4,8 @@ Formula (6): `L = E w(t_x) |v_x - v_hat_x|^2 + w(t_y) |v_y - v_hat_y|^2`, `t_x, 
 min-SNR weights, prompts dropped by one draw u for each pair: x's if `u < 2p`, y's if `p < u < 3p`.
 Each pair plays one of three roles: in `two_way` both branches are noisy and look at each other;
 in `condition_held` and `image_held` one branch is fixed: half the draws hold it exactly clean
-(fed index 0), the rest at a uniform time; it hears nothing, and its loss is left out.
+(fed index 0), the rest at a uniform time; it hears nothing, and its loss is left out. Where the
+base tells eps or x0, the errors are theirs.
 
 Source: UniCon, arXiv:2410.11439; the roles are this package's.
 """
@@ -31,28 +32,48 @@ TWO_WAY, CONDITION_HELD, IMAGE_HELD = range(3)
 NAME = "joint"
 
 
+class Shown(Protocol):
+    """What an adapter's configuration says of its condition."""
+
+    @property
+    def branch(self) -> str:
+        """The name of its branch."""
+        ...
+
+    @property
+    def shows(self) -> str:
+        """What its pictures show."""
+        ...
+
+    @property
+    def aligned(self) -> bool:
+        """Whether it shows the image's own view, pixel by pixel."""
+        ...
+
+    @property
+    def trigger(self) -> str:
+        """What is put in front of the prompts of its branch."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class JointTrainingConfig:
-    """An adapter and how it is trained.
+class JointRecipe:
+    """An adapter and how it is trained, whatever the pairs.
 
     Args:
         rank: of the joint LoRAs.
         y_rank: of the y-LoRA of aligned conditions; 0 is none.
-        scenes: training scenes.
-        variants: wordings of each caption.
         drop: p of the dropout rule.
         role_shares: of two_way, condition_held, image_held.
         clean_share: of the held branches that are exactly clean.
         aligned_share: of the steps in which aligned pairs see only around their own place.
         gamma: of min-SNR.
-        floor: the least weight of a loss, so that pure noise is learned too.
+        floor: the least weight of a loss of v, so that pure noise is learned too.
         loop: how it is optimised; a sample is a pair.
     """
 
     rank: int = 16
     y_rank: int = 12
-    scenes: int = 32768
-    variants: int = 4
     drop: float = 0.1
     role_shares: tuple[float, float, float] = (0.4, 0.35, 0.25)
     clean_share: float = 0.5
@@ -73,8 +94,10 @@ class JointTrainingConfig:
         for name in ("clean_share", "aligned_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.gamma <= 0 or not 0 <= self.floor < 1 or self.variants < 1:
-            raise ValueError("gamma must be positive, floor in [0, 1), variants at least 1")
+        if self.gamma <= 0 or not 0 <= self.floor < 1:
+            raise ValueError(
+                f"gamma must be positive, floor in [0, 1), got {self.gamma}, {self.floor}"
+            )
 
     @property
     def attention(self) -> tuple[Attention, ...]:
@@ -82,7 +105,7 @@ class JointTrainingConfig:
         far: tuple[Attention, ...] = ("global",) if self.aligned_share < 1 else ()
         return (*far, "aligned") if self.aligned_share > 0 else far
 
-    def adapter(self, unet: UNet2DConditionModel, condition: Condition, base: str) -> JointAdapter:
+    def adapter(self, unet: UNet2DConditionModel, condition: Shown, base: str) -> JointAdapter:
         """An untrained adapter for a network."""
         config = JointConfig(
             y=condition.branch,
@@ -97,6 +120,24 @@ class JointTrainingConfig:
         )
         generator = torch.Generator().manual_seed(self.loop.seed)
         return JointAdapter.for_network(unet, config, generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointTrainingConfig(JointRecipe):
+    """An adapter that is trained on the embedded world.
+
+    Args:
+        scenes: training scenes.
+        variants: wordings of each caption.
+    """
+
+    scenes: int = 32768
+    variants: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variants < 1:
+            raise ValueError(f"variants must be at least 1, got {self.variants}")
 
 
 @dataclass(frozen=True)

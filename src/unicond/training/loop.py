@@ -7,7 +7,7 @@ generator seeded by (seed, step): a resumed run draws what an uninterrupted one 
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +146,7 @@ class Run:
     optimizers: list[torch.optim.Optimizer]
     average: Average
     scaler: GradScaler
+    about: Mapping[str, object]
     position: Position = field(default_factory=Position)
 
     @property
@@ -163,6 +164,7 @@ class Run:
                 self.optimizers,
                 self.position,
                 self.scaler,
+                self.about,
             )
         self.accelerator.wait_for_everyone()
 
@@ -180,6 +182,7 @@ def fit(
     resume: bool = True,
     report: Report | None = None,
     setup: Setup | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> dict[str, float]:
     """Train a task until its budget is spent.
 
@@ -190,6 +193,7 @@ def fit(
         resume: go on from the checkpoint in `folder`, if there is one.
         report: told the share that is spent and a line of text.
         setup: how the machine is used.
+        about: kept in the checkpoint, where `checkpoints.about` finds it before a run goes on.
 
     Returns:
         The held-out scores at the end (in the main process); the task's modules then hold the
@@ -200,8 +204,13 @@ def fit(
             batch cannot be divided.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the checkpoint is written.
     """
-    run = _begun(task, config, setup or Setup(), folder, resume, report)
+    run = _begun(task, config, setup or Setup(), folder, report, about or {})
     module = task.trained()
+    if resume and run.checkpoint.exists():
+        run.position = checkpoints.load(
+            run.checkpoint, module, run.average.values, run.optimizers, run.scaler
+        )
+    processes.same_start(run.accelerator, module)
     journal = Journal(folder, run.accelerator, report, run.position.step)
     try:
         with stops_between_steps() as stop, quick_norms(module):
@@ -214,9 +223,14 @@ def fit(
 
 
 def _begun(
-    task: Task, config: LoopConfig, setup: Setup, folder: Path, resume: bool, report: Report | None
+    task: Task,
+    config: LoopConfig,
+    setup: Setup,
+    folder: Path,
+    report: Report | None,
+    about: Mapping[str, object],
 ) -> Run:
-    """A run at its start, or where its checkpoint is."""
+    """A run at its start, in a folder where what an earlier one has left is in order."""
     check_output_folder(folder)
     track = tensorboard_folder(folder, setup.track, report)
     helper = processes.accelerator(config.precision, track)
@@ -227,13 +241,10 @@ def _begun(
     )
     scaler = GradScaler(helper.device.type, enabled=config.precision == "fp16")
     average = Average(module, config.average)
-    run = Run(task, config, setup, folder, helper, found, average, scaler)
+    run = Run(task, config, setup, folder, helper, found, average, scaler, about)
     if helper.is_main_process:
         checkpoints.recover(run.checkpoint)
     helper.wait_for_everyone()
-    if resume and run.checkpoint.exists():
-        run.position = checkpoints.load(run.checkpoint, module, average.values, found, scaler)
-    processes.same_start(helper, module)
     return run
 
 
