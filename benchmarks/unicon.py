@@ -221,13 +221,12 @@ def peak_gib(size: str, name: str) -> float:
     return float(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
 
-def _print_peak(bench: Bench, name: str) -> None:
-    bench.way(name)()
-    if bench.device.type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 2**30)
-        return
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process has had, in GiB; on a GPU, of its allocator."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status").read_text()
-    print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 @torch.no_grad()
@@ -245,7 +244,8 @@ def main() -> None:
         SIZES[options.size], device, torch.float16 if device.type == "cuda" else torch.bfloat16
     )
     if options.peak:
-        _print_peak(bench, options.peak)
+        bench.way(options.peak)()
+        print(peak_memory(device))
         return
     wanted = tuple(options.only or (*WAYS, *CALLS))
     ways, calls = [w for w in WAYS if w in wanted], [c for c in CALLS if c in wanted]

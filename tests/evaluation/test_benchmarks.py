@@ -1,5 +1,6 @@
 """The benchmark runs from the command line, and its ratios are ratios."""
 
+import json
 import os
 import re
 import subprocess
@@ -26,3 +27,29 @@ def test_benchmarks_print_ratios(tiny_base):
     found = re.findall(r"^(.+ / .+?) +(\d+\.\d+)  \(", done.stdout, re.MULTILINE)
     assert len(found) == 4
     assert all(0.2 < float(value) < 10 for _, value in found)
+
+
+@pytest.mark.slow
+def test_what_is_kept_costs_less_than_what_is_recomputed(tmp_path):
+    """On a tiny network: operations are exact, times only plausible."""
+    ways = ["plain", "two_way", "one_way", "one_way_aligned", "call20"]
+    line = [sys.executable, "-m", "benchmarks.unicon", "--size", "tiny", "--rounds", "1"]
+    subprocess.run(
+        [*line, "--json", str(tmp_path / "table.json"), "--only", *ways],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    rows = {
+        row["row"]: row["metrics"]
+        for row in json.loads((tmp_path / "table.json").read_text())["rows"]
+    }
+    assert list(rows) == ways
+    counted = [
+        rows[way]["macs_ratio"] for way in ("plain", "one_way_aligned", "one_way", "two_way")
+    ]
+    assert counted[0] == 1.0
+    assert counted == sorted(counted)
+    assert rows["one_way_aligned"]["macs_ratio"] < rows["call20"]["macs_ratio"]
+    assert all(0.2 < row["ratio"] < 20 for row in rows.values())
+    assert all(row["peak_gib"] > 0 for name, row in rows.items() if name != "call20")
