@@ -267,3 +267,11 @@ def test_a_known_part_of_a_noise_level_is_let_go_below_it(tiny, picture):
     clean = tiny.backbone.encode(picture[None])
     half = clean.shape[-1] // 2
     assert not torch.allclose(out.latents["image"][..., :half], clean[..., :half], atol=1e-3)
+
+
+def test_maps_are_estimated_and_other_pictures_drawn(tiny):
+    """A map is read off an image in the base's few steps; another picture takes as many as any."""
+    image = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
+    assert tiny(image=image, branches=["depth"]).record.num_inference_steps == 2
+    assert tiny(image=image, branches=["id"]).record.num_inference_steps == 3
+    assert tiny(image=image, branches=["depth", "id"]).record.num_inference_steps == 3

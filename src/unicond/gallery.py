@@ -129,13 +129,9 @@ def _given(sitting: Sitting) -> list[Line]:
 
 
 def _estimated(sitting: Sitting) -> list[Line]:
-    """Image -> condition; another picture takes as many steps as any."""
-    base = sitting.model.backbone.defaults
-    steps = None if sitting.condition.aligned else base.num_inference_steps
+    """Image -> condition."""
     images = sitting.cases.images
-    out = sitting.model(
-        image=images, branches=[sitting.branch], seed=SEED, num_inference_steps=steps
-    )
+    out = sitting.model(image=images, branches=[sitting.branch], seed=SEED)
     title = f"-> {sitting.condition.name}"
     return [
         Line("the image is given", list(images)),

@@ -173,7 +173,7 @@ class Model:
         names = self._branches(branches, conditions)
         conditions = walks.on_plan(plan, conditions, names)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
-        task = self._task(conditions)
+        task = self._task(conditions, names)
         if task.estimates and conditions["image"].noise is None:
             quiet = replace(conditions["image"], noise=task.noise, hold=task.noise > 0)
             conditions["image"] = quiet
@@ -216,15 +216,23 @@ class Model:
         )
         return self._run(record, inputs, mechanisms, callback)
 
-    def _task(self, conditions: Mapping[str, Given]) -> "Task":
-        """The base's measured settings for what is asked: estimation where the image is fixed."""
+    def _task(self, conditions: Mapping[str, Given], names: Collection[str]) -> "Task":
+        """The base's measured settings for what is asked: estimation reads maps off a fixed image.
+
+        Another picture of the same things is no map: it is drawn, in as many steps as any.
+        """
         base = self.backbone.defaults
-        if "image" in conditions and conditions["image"].fixed:
+        made = [b for b in names if b not in conditions or not conditions[b].fixed]
+        maps = all(b in self.adapters and self._shows_the_same_view(b) for b in made)
+        if "image" in conditions and conditions["image"].fixed and maps:
             return Task(
                 True, base.estimation_steps, base.estimation_guidance, 0.0, base.estimation_noise
             )
         follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
         return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
+
+    def _shows_the_same_view(self, branch: str) -> bool:
+        return self.adapters[branch].adapter.config.post_joint == "conv_fuse"
 
     def _branches(
         self, branches: Sequence[str] | None, conditions: Collection[str]
@@ -336,7 +344,7 @@ class Model:
     def _aligned(self, branch: str, attention: Attention | None) -> bool:
         """Whether an adapter's tokens look around their own place only."""
         config = self.adapters[branch].adapter.config
-        if attention == "aligned" and config.post_joint != "conv_fuse":
+        if attention == "aligned" and not self._shows_the_same_view(branch):
             raise ValueError(
                 f"attention='aligned' needs pairs of the same place, but {branch!r} is only "
                 "loosely related to the image; drop attention, or leave this adapter out"

@@ -8,7 +8,7 @@ from golden_unicon import pairs_of, rows_of
 
 from unicond.adapters.attach import attached
 from unicond.adapters.joint import JointAdapter, JointConfig
-from unicond.adapters.routes import build_route
+from unicond.adapters.routes import add, build_route
 
 TWO_WAY = (0, 1, 1.0, 1.0, True, True)
 
@@ -204,3 +204,20 @@ def test_a_second_attachment_and_foreign_processors_are_refused(unet, adapters):
 def test_a_network_without_self_attention_is_refused():
     with pytest.raises(ValueError, match="Linear has no diffusers `Attention` named attn1"):
         JointAdapter.for_network(torch.nn.Linear(2, 2), JointConfig())
+
+
+@pytest.mark.parametrize("rows", [[slice(0, 2), torch.tensor([3, 5])], [slice(0, 2), slice(1, 3)]])
+def test_terms_with_gradients_are_added_to_a_frozen_layers_output(rows):
+    """The output is a view without a gradient, which torch once took for a leaf."""
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(4, 4).requires_grad_(False)
+    values = layer(torch.randn(6, 5, 4, generator=generator))
+    plain = values.clone()
+    terms = [torch.randn(2, 5, 4, generator=generator).requires_grad_() for _ in rows]
+    for index, term in zip(rows, terms, strict=True):
+        add(values, index, term, 0.5)
+        plain[index] += 0.5 * term.detach()
+    assert torch.equal(values.detach(), plain)
+    values.sum().backward()
+    for term in terms:
+        assert torch.equal(term.grad, torch.full_like(term, 0.5))

@@ -20,7 +20,9 @@ ROWS = {
 def step(unet, adapters):
     """`step(context)`: the output's bytes kept, and all gradients, of one call with adapters."""
     generator = torch.Generator().manual_seed(0)
-    sample, prompts = (torch.randn(size, generator=generator) for size in ((5, 4, 8, 8), (5, 11, 32)))
+    sample, prompts = (
+        torch.randn(size, generator=generator) for size in ((5, 4, 8, 8), (5, 11, 32))
+    )
     times = torch.tensor([801, 21, 333, 500, 650])
 
     def run(enter, thread=False):
@@ -32,9 +34,9 @@ def step(unet, adapters):
 
         for adapter in adapters.values():
             adapter.zero_grad()
-        with enter(), attached(unet, adapters), rows_of(5, **ROWS).active():
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-                output = unet(sample, times, prompts).sample
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
+        with enter(), attached(unet, adapters), rows_of(5, **ROWS).active(), hooks:
+            output = unet(sample, times, prompts).sample
         loss = output.square().mean()
         if thread:  # as a GPU's backward pass, which knows no context of this thread
             worker = threading.Thread(target=loss.backward)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unicond.sampling.predictions import from_output
+from unicond.sampling.schedules import from_config
 from unicond.training.diffusion import Noising, mini_scheduler, squared_error
 
 
@@ -48,3 +49,20 @@ def test_min_snr_is_the_papers_but_for_its_floor(noising):
     assert torch.allclose(found, paper, atol=1e-6)
     assert float(noising.min_snr(index, 5.0, 0.1)[-1]) == pytest.approx(0.1)
     assert float(found[-1]) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_weights_of_every_kind_weigh_x0s_error_alike(kind):
+    """With errors `e` of x0: eps is off by `e alpha / sigma`, v by `e / sigma`."""
+    config = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear"}
+    config |= {"beta_start": 0.00085, "beta_end": 0.012, "prediction_type": kind}
+    noising = Noising.on(from_config(config), "cpu")
+    alpha, sigma = noising.alpha.double(), noising.sigma.double()
+    error = {"epsilon": alpha / sigma, "v_prediction": 1 / sigma, "sample": 1.0}[kind]
+    found = noising.min_snr(torch.arange(1000), 5.0, 0.0).double() * error**2
+    assert torch.allclose(found, (alpha / sigma).square().clamp_max(5), rtol=1e-4)
+
+
+def test_flow_matching_is_refused():
+    with pytest.raises(ValueError, match="variance-preserving"):
+        Noising.on(from_config({"_class_name": "FlowMatchEulerDiscreteScheduler"}), "cpu")

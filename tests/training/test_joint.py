@@ -1,32 +1,36 @@
 """The joint adapter's training: roles, times, dropped prompts, and what its loss leaves out."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from unicond.adapters.joint import JointAdapter
 from unicond.conditions import named
-from unicond.training import joint
+from unicond.sampling.prompts import Prompt
+from unicond.sampling.schedules import from_config
+from unicond.training import roles
 from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, mini_scheduler
-from unicond.training.joint import (
-    CONDITION_HELD,
-    IMAGE_HELD,
-    TWO_WAY,
-    JointTask,
-    JointTrainingConfig,
-    PairData,
-)
+from unicond.training.joint import JointTask, JointTrainingConfig
 from unicond.training.loop import seeded
+from unicond.training.pairs import Batch, LatentPairs, PairData, noise_of
+from unicond.training.processes import Part
+from unicond.training.roles import CONDITION_HELD, IMAGE_HELD, TWO_WAY
 from unicond.training.text2image import TextToImageConfig
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
 CONFIG = JointTrainingConfig(rank=2, y_rank=2, variants=1)
 N = 20_000
 
 
 def drawn(config=CONFIG, count=N):
-    return joint.draw(config, count, 1000, torch.Generator().manual_seed(0))
+    return roles.draw(config, count, 1000, torch.Generator().manual_seed(0))
 
 
 def test_prompts_are_dropped_by_the_papers_rule():
@@ -64,7 +68,7 @@ def test_half_of_the_held_branches_are_exactly_clean():
 
 def test_held_branches_hear_nothing():
     found = drawn(count=50)
-    pairs = joint.rows_of(found, (16, 16)).pairs[joint.NAME]
+    pairs = roles.rows_of(found, (16, 16)).pairs[roles.NAME]
     assert torch.equal(pairs.hears_x, found.role != IMAGE_HELD)
     assert torch.equal(pairs.hears_y, found.role != CONDITION_HELD)
     assert torch.equal(pairs.y, pairs.x + 50)
@@ -72,7 +76,7 @@ def test_held_branches_hear_nothing():
 
 def test_both_views_are_learned_in_their_shares():
     streams = [torch.Generator().manual_seed(seed) for seed in range(400)]
-    views = [joint.draw(replace(CONFIG, aligned_share=0.25), 2, 1000, s).aligned for s in streams]
+    views = [roles.draw(replace(CONFIG, aligned_share=0.25), 2, 1000, s).aligned for s in streams]
     assert sum(views) / 400 == pytest.approx(0.25, abs=0.09)  # four standard errors
     assert CONFIG.attention == ("global", "aligned")
     assert replace(CONFIG, aligned_share=0.0).attention == ("global",)
@@ -107,33 +111,39 @@ def task():
         for value in adapter.parameters():
             torch.nn.init.normal_(value, std=0.2)
     noising = Noising.of(mini_scheduler(), "cpu")
-    return JointTask(CONFIG, adapter, unet, text, noising, data, data)
+    pairs = LatentPairs(data, text)
+    return JointTask(CONFIG, adapter, unet, noising, pairs, pairs)
+
+
+def errors_of(task, rows, drawn, seed, **changes):
+    """The task's errors on pairs `rows`, some of whose data are changed."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = replace(task.train, data=replace(task.train.data, **changes))
+    part = Part(0, len(rows))
+    batch = pairs.at(rows, part, drawn.drop_x, drawn.drop_y, generator)
+    return task.errors(batch, drawn, noise_of(batch, part, generator))
 
 
 def test_a_held_branchs_loss_is_left_out_and_it_depends_on_nothing(task):
     """The adapter's weights move a held branch's error through its own y-LoRA alone."""
     generator = torch.Generator().manual_seed(0)
-    found = joint.draw(replace(CONFIG, role_shares=(0.0, 1.0, 0.0)), 6, 1000, generator)
+    found = roles.draw(replace(CONFIG, role_shares=(0.0, 1.0, 0.0)), 6, 1000, generator)
     rows = torch.arange(6)
-    errors = [
-        task.errors(data, rows, found, torch.Generator().manual_seed(1))
-        for data in (task.train, replace(task.train, image=torch.zeros(6, 4, 16, 16)))
-    ]
+    zeros = torch.zeros(6, 4, 16, 16)
+    errors = [errors_of(task, rows, found, 1, **change) for change in ({}, {"image": zeros})]
     assert torch.allclose(errors[0][1], errors[1][1], atol=1e-5)  # the condition hears no image
     assert not torch.allclose(errors[0][0], errors[1][0], atol=1e-3)
-    other = [
-        task.errors(data, rows, found, torch.Generator().manual_seed(1))[0]
-        for data in (task.train, replace(task.train, condition=torch.zeros(6, 4, 16, 16)))
-    ]
+    other = [errors_of(task, rows, found, 1, **change)[0] for change in ({}, {"condition": zeros})]
     assert not torch.allclose(other[0], other[1], atol=1e-4)  # the image hears the condition
 
 
 def test_losses_are_weighted_sums_of_the_branches_that_count(task):
     found = task.losses(6, torch.Generator().manual_seed(2)).detach()
     generator = torch.Generator().manual_seed(2)
-    drawn = joint.draw(CONFIG, 6, 1000, generator)
-    rows = torch.randint(6, (6,), generator=generator)
-    x, y = (part.detach() for part in task.errors(task.train, rows, drawn, generator))
+    drawn = roles.draw(CONFIG, 6, 1000, generator)
+    batch = task.train.batch(Part(0, 6), drawn, generator)
+    noise = noise_of(batch, Part(0, 6), generator)
+    x, y = (part.detach() for part in task.errors(batch, drawn, noise))
     for n in range(6):
         weights = [
             float(task.noising.min_snr(index[n : n + 1], 5.0, 0.1))
@@ -145,6 +155,45 @@ def test_losses_are_weighted_sums_of_the_branches_that_count(task):
         if drawn.role[n] != CONDITION_HELD:
             expected += weights[1] * float(y[n])
         assert float(found[n]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_processes_share_a_batch(task):
+    """The parts of a batch have the losses of the whole, whatever is drawn for it."""
+    whole = task.losses(6, torch.Generator().manual_seed(5)).detach()
+    for count in (2, 3):
+        parts = [
+            task.losses_of(Part(9, 6, number, count), torch.Generator().manual_seed(5)).detach()
+            for number in range(count)
+        ]
+        assert {len(part) for part in parts} == {6 // count}
+        assert torch.allclose(torch.cat(parts), whole, rtol=1e-4)
+
+
+def test_blocks_that_are_called_again_give_the_same_gradients(task):
+    found = []
+    for recompute in (False, True):
+        task.adapter.zero_grad()
+        task.recompute = recompute
+        task.losses(6, torch.Generator().manual_seed(3)).mean().backward()
+        found.append(
+            {n: v.grad.clone() for n, v in task.adapter.named_parameters() if v.grad is not None}
+        )
+    task.recompute = False
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        # the plain step's normalisation has a backward pass of its own (see `norm`)
+        assert torch.allclose(found[1][name], value, rtol=1e-3, atol=1e-5), name
+
+
+def test_scores_do_not_depend_on_how_many_fit_into_a_call(task):
+    @dataclass(frozen=True)
+    class Few(LatentPairs):
+        at_once = 2
+
+    plain = task.scores()
+    task.held = Few(task.held.data, task.held.text_encoder)
+    assert task.scores() == pytest.approx(plain, rel=1e-4)
+    task.held = task.train
 
 
 def test_the_base_stays_frozen_and_the_adapter_learns(task):
@@ -163,7 +212,6 @@ def test_every_field_is_used(task):
             replace(CONFIG, **changes),
             task.adapter,
             task.unet,
-            task.text_encoder,
             task.noising,
             task.train,
             task.held,
@@ -201,3 +249,23 @@ def test_bad_recipes_are_refused():
     ):
         with pytest.raises(ValueError, match=words):
             JointTrainingConfig(**changes)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_loss_is_the_released_trainers(kind):
+    """Golden: the authors' own code, one step of 4 pairs on the fixture network."""
+    tensors = load_file(GOLDEN / "train" / "depth_epsilon.safetensors")
+    wanted = load_file(GOLDEN / "train" / f"depth_{kind}.safetensors")["loss"]
+    unet = UNet2DConditionModel.from_pretrained(GOLDEN / "base" / "unet")
+    adapter = JointAdapter.from_pretrained(GOLDEN / "weights" / "depth")
+    config = json.loads((GOLDEN / "base/scheduler/scheduler_config.json").read_text())
+    noising = Noising.on(from_config(config | {"prediction_type": kind}), "cpu")
+    latents, prompts = tensors["latents"], Prompt(tensors["encoder_hidden_states"])
+    batch, (index_x, index_y) = Batch(latents, prompts), tensors["timesteps"].chunk(2)
+    never = torch.zeros(4, dtype=torch.bool)
+    role = torch.full((4,), TWO_WAY)
+    drawn = roles.Draw(role, index_x, index_y, never, never, never, never)
+    task = JointTask(replace(CONFIG, floor=0.0), adapter, unet, noising, None, None)
+    errors = torch.cat(task.errors(batch, drawn, tensors["noise"]))
+    loss = (noising.min_snr(tensors["timesteps"], 5.0, 0.0) * errors).mean()
+    assert float(loss.detach()) == pytest.approx(float(wanted), rel=1e-5)

@@ -3,15 +3,18 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from unicond.training import checkpoints
+from unicond.training import checkpoints, journal
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
-from unicond.training.loop import LoopConfig, fit, seeded, stream
+from unicond.training.loop import LoopConfig, Setup, fit, seeded, stream
 
 
 class Line:
@@ -44,10 +47,16 @@ class Line:
         (folder / "seen.txt").write_text("seen")
 
 
-def config(steps=12, **changes):
+def config(steps=12, lr=0.05, **changes):
     return LoopConfig(
-        batch_size=8, lr=0.05, budget=Budget(steps=steps), precision="no", report_steps=5, **changes
+        batch_size=8, lr=lr, budget=Budget(steps=steps), precision="no", report_steps=5, **changes
     )
+
+
+def lines(run, name):
+    """What a run's numbers say under a name."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in found if name in line]
 
 
 def state(task):
@@ -90,6 +99,149 @@ def test_a_finished_run_trains_no_more_and_fresh_starts_anew(tmp_path):
     assert again.steps == 0
     fit(fresh, config(), tmp_path, resume=False)
     assert fresh.steps == 12
+
+
+class Rows(Line):
+    """The same line from eight fixed rows: a batch takes those after the last one's."""
+
+    ROWS = torch.linspace(-1, 1, 8)[torch.tensor([3, 0, 6, 1, 5, 2, 7, 4]), None]
+
+    def __init__(self):
+        super().__init__()
+        with seeded(3):
+            self.net = nn.Sequential(nn.Linear(1, 1))
+
+    def losses_of(self, part, generator):
+        self.steps += 1
+        first = part.number * part.count % 8
+        x = part.of(self.ROWS[first : first + part.count])
+        return (self.net(x) - (3 * x - 1)).square().mean(1)
+
+
+def test_turns_add_up_to_the_step_of_a_larger_batch(tmp_path):
+    tasks = [Rows(), Rows(), Rows()]
+    for turns, task in zip((1, 2, 4), tasks, strict=True):
+        fit(task, config(), tmp_path / str(turns), setup=Setup(accumulate=turns))
+        assert task.steps == 12 * turns
+    losses = [lines(tmp_path / str(turns), "training/loss") for turns in (1, 2, 4)]
+    for some in losses[1:]:
+        assert some == pytest.approx(losses[0], rel=1e-5)
+    for name, value in state(tasks[0]).items():
+        for task in tasks[1:]:
+            assert torch.allclose(state(task)[name], value, atol=1e-6), name
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch of 8 cannot be divided into 3 turns of 1"):
+        fit(Line(), config(), tmp_path, setup=Setup(accumulate=3))
+    with pytest.raises(ValueError, match="must be positive"):
+        Setup(accumulate=0)
+    with pytest.raises(ValueError, match="must be positive"):
+        Setup(pause_steps=0)
+
+
+def test_float16_scales_the_loss_and_goes_on_bit_for_bit(tmp_path):
+    half = config(steps=30, lr=0.01)
+    half = replace(half, precision="fp16")
+    whole, first, second = Line(), Line(), Line()
+    fit(whole, half, tmp_path / "whole")
+    first.interrupt_at = 20
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, half, tmp_path / "parts")
+    scaler = json.loads((tmp_path / "parts" / "checkpoint" / checkpoints.STATE).read_text())
+    assert 0 < scaler["scaler"]["scale"] < 65536.0  # it overflowed, and was lowered
+    assert scaler["scaler"]["_growth_tracker"] > 0  # and then it fitted
+    fit(second, half, tmp_path / "parts")
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(second)[name]), name
+    assert not torch.equal(state(whole)["0.weight"], state(Line())["0.weight"])
+
+
+def test_pauses_come_after_so_many_steps_and_numbers_are_kept_for_programs(tmp_path):
+    task = Line()
+    fit(task, config(), tmp_path, setup=Setup(pause_steps=4))
+    assert task.shown == 3  # the end is one
+    assert lines(tmp_path, "step") == [4, 5, 8, 10, 12]
+    task = Line()
+    task.interrupt_at = 11  # a step after numbers that the next run forgets
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, config(), tmp_path, resume=False)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "training/loss": 1.0}\n{"step": 1')
+    fit(Line(), config(), tmp_path)
+    assert lines(tmp_path, "step") == [5, 10, 12]
+
+
+def test_curves_and_pictures_go_to_tensorboard(tmp_path):
+    class Drawn(Line):
+        def show(self, folder):
+            Image.new("RGB", (6, 4), "red").save(folder / "samples.png")
+
+    fit(Drawn(), config(), tmp_path, setup=Setup(pause_steps=8, track=True))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("training/loss")] == [5, 10]
+    assert [event.step for event in events.Scalars("held_out/bias")] == [8, 12]
+    found = events.Images("samples")
+    assert [event.step for event in found] == [8, 12]
+    assert (found[0].width, found[0].height) == (6, 4)
+
+
+def test_without_tensorboard_it_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "is_tensorboard_available", lambda: False)
+    told = []
+    fit(Line(), config(), tmp_path, setup=Setup(track=True), report=lambda _, x: told.append(x))
+    assert "pip install 'unicond[train]'" in told[0]
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_full_disk_loses_nothing(tmp_path, full_disk):
+    class Wide(Line):
+        limit = None
+
+        def __init__(self):
+            super().__init__()
+            with seeded(3):
+                self.net = nn.Sequential(nn.Linear(1, 99), nn.Linear(99, 1))
+
+        def losses(self, count, generator):
+            if self.steps == 5 and self.limit is not None:
+                self.limit.__enter__()
+            return super().losses(count, generator)
+
+    whole, full = Wide(), Wide()
+    often = Setup(pause_steps=4)
+    fit(whole, config(), tmp_path / "whole", setup=often)
+    full.limit = full_disk(2000)
+    with pytest.raises(checkpoints.SaveError, match="the checkpoint of step 4 is there still"):
+        fit(full, config(), tmp_path / "full", setup=often)
+    full.limit.__exit__(None, None, None)
+    assert checkpoints.position(tmp_path / "full" / "checkpoint").step == 4
+    assert not [path for path in (tmp_path / "full").iterdir() if path.name.startswith(".")]
+    again = Wide()
+    fit(again, config(), tmp_path / "full", setup=often)
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(again)[name]), name
+
+
+def test_a_run_that_was_killed_while_it_replaced_its_checkpoint_has_the_old_one(tmp_path):
+    fit(Line(), config(steps=6), tmp_path)
+    place = tmp_path / "checkpoint"
+    place.rename(tmp_path / ".checkpoint.123.old")
+    (tmp_path / ".checkpoint.123.part").mkdir()
+    (tmp_path / ".checkpoint.77.part").mkdir()
+    again = Line()
+    fit(again, config(steps=6), tmp_path)
+    assert again.steps == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if "checkpoint" in path.name) == [
+        "checkpoint"
+    ]
+
+
+def test_what_is_told_of_a_run_is_kept_with_its_checkpoint(tmp_path):
+    assert checkpoints.about(tmp_path / "checkpoint") == {}
+    fit(Line(), config(), tmp_path, about={"data": "8-abc", "settings": {"rank": 4}})
+    assert checkpoints.about(tmp_path / "checkpoint") == {"data": "8-abc", "settings": {"rank": 4}}
 
 
 def test_the_loop_learns_reports_and_leaves_the_average(tmp_path):

@@ -1,9 +1,13 @@
 """Muon for matrices, AdamW for the rest: who gets what, and the direction of Muon's step."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+from unicond.training import checkpoints
+from unicond.training.checkpoints import Position
 from unicond.training.optimizers import Muon, groups, matrices, optimizers
 
 
@@ -49,3 +53,46 @@ def test_muons_first_step_is_orthogonal_whatever_the_layout(layout):
     assert singular.max() < 1.3
     u, _, v = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
     assert torch.nn.functional.cosine_similarity(step.flatten(), (u @ v).flatten(), dim=0) > 0.98
+
+
+def test_eight_bits_without_bitsandbytes_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
+    with pytest.raises(ValueError, match=r"pip install 'unicond\[eight-bit\]'"):
+        optimizers(network(), 1e-3, None, 0.99, 0.0, eight_bit=True)
+
+
+class Nested(torch.optim.SGD):
+    """Keeps moments in a mapping of their own, with one table for all, as bitsandbytes does."""
+
+    TABLE = torch.linspace(0, 1, 4)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for value in self.param_groups[0]["params"]:
+            if value.grad is None:
+                continue
+            state = self.state[value]
+            inner = state.setdefault("inner", {"sum": torch.zeros_like(value), "table": self.TABLE})
+            state["step"] = state.get("step", 0) + 1
+            inner["sum"] += value.grad
+            value -= 0.1 * inner["sum"]
+
+
+def test_moments_in_a_mapping_of_their_own_are_kept(tmp_path):
+    def steps(net, optimizer, count):
+        for _ in range(count):
+            optimizer.zero_grad()
+            net(torch.ones(1, 2)).square().sum().backward()
+            optimizer.step()
+
+    nets = [nn.Linear(2, 1) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    first, second = (Nested(net.parameters()) for net in nets)
+    steps(nets[0], first, 2)
+    checkpoints.save(tmp_path / "c", nets[0], {}, [first], Position(2))
+    assert checkpoints.load(tmp_path / "c", nets[1], {}, [second]).step == 2
+    steps(nets[0], first, 2)
+    steps(nets[1], second, 2)
+    assert torch.equal(nets[0].weight, nets[1].weight)
+    assert second.state[nets[1].weight]["step"] == 4
+    assert torch.equal(second.state[nets[1].bias]["inner"]["table"], Nested.TABLE)

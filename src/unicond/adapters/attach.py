@@ -24,8 +24,8 @@ def attached(
     Only the processors of the layers that an adapter acts on are exchanged, and put back in any
     case. No weight is moved, copied or merged: the network's parameters and state stay its own.
     Adapters act in calls made inside of `Rows.active()`, on the rows that `Rows.pairs` lists under
-    their names. Gradient checkpoints call blocks again in the backward pass, when all this has ended:
-    `unicond.adapters.recompute.recomputed` takes rows and processors along.
+    their names. Gradient checkpoints call blocks again in the backward pass, when all this has
+    ended: `unicond.adapters.recompute.recomputed` takes rows and processors along.
 
     Args:
         network: any diffusers network whose blocks use `Attention` modules.

@@ -34,16 +34,19 @@ class Card:
         command: the command that trained it.
         scores: {metric: value}, with the command that measured them among `command`'s lines.
         licence: as the Hub writes it, for example "apache-2.0".
+        where: the adapter lies, in the commands that use it.
     """
 
     data: str = "not stated"
     command: str = "not stated"
     scores: Mapping[str, float | str] = field(default_factory=dict[str, float | str])
     licence: str = "unknown"
+    where: str = "<this folder or repository>"
 
     def render(self, config: JointConfig) -> str:
         """The text of `README.md`."""
         is_repo = re.fullmatch(r"[\w.-]+/[\w.-]+", config.base)
+        base = re.sub(r"@[0-9a-f]{12}$", "", config.base)  # an embedded model has its hash there
         scores = [f"| {name} | {value} |" for name, value in self.scores.items()]
         return "\n".join(
             [
@@ -61,7 +64,13 @@ class Card:
                 "",
                 "```python",
                 "import unicond",
-                f'model = unicond.load("{config.base}", adapters=["<this folder or repository>"])',
+                f'model = unicond.load("{base}", adapters=["{self.where}"])',
+                f'out = model("a prompt", {config.y}="picture.png")',
+                "```",
+                "",
+                "```sh",
+                f'unicond generate --base "{base}" --adapter "{self.where}" '
+                f'--give {config.y}=picture.png --prompt "a prompt"',
                 "```",
                 "",
                 f"- rank {config.rank}, y-LoRA rank {config.y_rank}, {config.post_joint}",

@@ -52,6 +52,9 @@ def add(values: Tensor, index: Index, term: Tensor, scale: float | Tensor = 1.0)
         # A float32 weight keeps its precision under half-precision activations.
         term, scale = scale * term, 1.0
     term = term.to(values.dtype)
+    # A layer's output is a view. After a gradient has come into it through some of its rows, torch
+    # takes it for a leaf, and refuses to change it, unless its history is asked for first.
+    _ = values.grad_fn
     if isinstance(index, slice):
         values[index].add_(term, alpha=scale)
     else:

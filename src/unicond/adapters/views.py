@@ -143,7 +143,14 @@ def view(aligned: bool, latents: Grid | None, tokens: int) -> View:
 
 
 def grid_of(latents: Grid, tokens: int) -> Grid:
-    """The grid of a layer that sees latents (height, width), halved some times, as `tokens`.
+    """The grid of a layer: that of the latents, halved some times.
+
+    Args:
+        latents: (height, width) of the network's input.
+        tokens: of the layer.
+
+    Returns:
+        (height, width) in tokens.
 
     Raises:
         ValueError: no number of halvings gives so many tokens.

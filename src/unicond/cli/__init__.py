@@ -15,6 +15,7 @@ from unicond.cli import (
     info,
     inspect,
     plan,
+    table,
     train,
     world,
 )
@@ -32,6 +33,7 @@ app.command("inspect")(inspect.inspect)
 app.command("rerun")(inspect.rerun)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(table.app, name="table")
 app.command("gallery")(gallery.gallery)
 app.add_typer(world.app, name="world")
 app.command("annotate")(annotate.annotate)

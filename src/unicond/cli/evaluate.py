@@ -81,7 +81,7 @@ def _add_condition(condition: Condition) -> None:
         tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, condition)
         subject = _under(tested.subject, setting, wanted)
         table, folder = evaluate(subject, tested.judge, tested.run, condition)
-        _finish(table, folder, json)
+        finish(table, folder, json)
 
     both = f"{condition.name} in every direction: given, estimated, both from text, text alone."
     app.command(name=condition.name, help=both[0].upper() + both[1:])(command)
@@ -109,7 +109,7 @@ def settings(
     depth = named("depth")
     tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, depth)
     table, folder = sweep_settings(tested.subject, tested.judge, tested.run)
-    _finish(table, folder, json)
+    finish(table, folder, json)
     for what in ("best generation", "best estimation"):
         typer.echo(f"{what}: {table.settings[what]}")
 
@@ -153,8 +153,14 @@ def _prepare(
     return Tested(Subject(model, branch), judge, run)
 
 
-def _finish(table: "Table", folder: Path, json: Path | None) -> None:
-    """Print the table, and say where its files are."""
+def finish(table: "Table", folder: Path, json: Path | None) -> None:
+    """Print the table, and say where its files are.
+
+    Args:
+        table: what was measured.
+        folder: of its files.
+        json: a further place for it.
+    """
     from rich.console import Console
 
     from unicond.evaluation.tables import write_atomically

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from unicond.cli import own_pictures as own
 from unicond.conditions import NAMES
 
 if TYPE_CHECKING:
@@ -33,7 +34,16 @@ Style = Annotated[str, typer.Option(help="Fine-tune the base in --init to this s
 Publish = Annotated[
     Path | None, typer.Option(help="Copy what ships into this folder when all is done.")
 ]
-Condition = Annotated[str, typer.Option(help=f"What the second branch shows: {', '.join(NAMES)}.")]
+Condition = Annotated[
+    str,
+    typer.Option(
+        help=f"What the second branch shows: {', '.join(NAMES)}; with --data, or a name of yours."
+    ),
+]
+JointOut = Annotated[
+    Path | None,
+    typer.Option(help="Folder of all finished weights; with --data, the adapter's own."),
+]
 STAGES = {
     "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
@@ -157,20 +167,55 @@ def text2image(
 @app.command()
 def joint(
     condition: Condition = "depth",
+    data: own.Data = None,
+    base: own.Base = None,
     preset: Preset = "mini",
-    out: Out = Path("runs/weights"),
+    out: JointOut = None,
     runs: Runs = Path("runs"),
     minutes: Minutes = None,
     steps: Steps = None,
     scenes: Scenes = None,
     resume: Resume = True,
     init: Init = None,
+    rank: own.Rank = None,
+    y_rank: own.YRank = None,
+    batch_size: own.BatchSize = None,
+    accumulate: own.Accumulate = None,
+    lr: own.Lr = None,
+    precision: own.PrecisionOf = None,
+    seed: own.Seed = None,
+    validate_every: own.ValidateEvery = None,
+    size: own.Size = None,
+    flip: own.Flip = None,
+    color: own.Color = None,
+    held_out: own.HeldOut = None,
+    trigger: own.Trigger = None,
+    column: own.Column = None,
+    split: own.Split = None,
+    cache_latents: own.CacheLatents = False,
+    checkpointing: own.Checkpointing = False,
+    eight_bit: own.EightBit = False,
 ) -> None:
-    """A joint adapter: an image and its condition together. Needs the base."""
-    from unicond.training import stages
+    """A joint adapter: an image and its condition together.
 
+    With --data, of your own pictures, for any base; else of the embedded world, for mini.
+    """
+    said = dict(locals())
+    asked = own.Asked(**{name: said[name] for name in (*own.COMMON, *own.OWN)})
     with _reported() as report:
-        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        if data is not None:
+            if scenes is not None or preset != "mini":
+                raise ValueError("--scenes and --preset are of the embedded world: not with --data")
+            from unicond.training.picture_run import train_pictures
+
+            train_pictures(own.job_of(asked), report)
+            return
+        if words := asked.words(own.OWN):
+            raise ValueError(f"{words[0]} is for pictures of your own: give --data, too")
+        from unicond.training import stages
+
+        weights = out or Path("runs/weights")
+        shop = _shop(report, preset, weights, runs, minutes, steps, scenes, resume, init)
         stages.train_joint(shop, condition)
 
 

@@ -1,4 +1,4 @@
-"""The held-out scenes of the tables: fixed seeds, photo style, every object clearly visible.
+"""The held-out scenes of the tables: fixed seeds, mostly photo style, every object clearly visible.
 
 Training draws from world 0; tables, settings and the mean depth map each have worlds of their own,
 so that no number is measured on what was trained or tuned on.
@@ -90,6 +90,7 @@ class HeldOut:
         size: side of the pictures in pixels.
         folder: where the indices of the scenes that were accepted are kept.
         condition: what the images are paired with.
+        style: in which they are drawn, and captions say.
     """
 
     world: int
@@ -97,6 +98,7 @@ class HeldOut:
     size: int
     folder: Path
     condition: Condition = CONDITIONS[0]
+    style: str = "photo"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 10_000:
@@ -166,7 +168,7 @@ class HeldOut:
         return kept[:count]
 
     def _world(self) -> World:
-        return World(self.world + self.seed, style="photo")
+        return World(self.world + self.seed, style=self.style)
 
     def _scenes(self, rows: range) -> tuple[Scene, ...]:
         """What the cases show."""

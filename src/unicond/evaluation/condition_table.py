@@ -114,7 +114,6 @@ def evaluate(subject: Subject, judge: Judge, run: Run, condition: Condition) -> 
     Returns:
         The table, and the folder with its files: `table.json`, `table.csv`, `plot.png`, sheets.
     """
-    subject = _fit_for(condition, subject)
     size, config = subject.model.backbone.sample_size, subject.config
     settings = {
         **run.settings,
@@ -224,20 +223,6 @@ def _way_plans(
         )
         for way in ways(condition, config)
     ]
-
-
-def _fit_for(condition: Condition, subject: Subject) -> Subject:
-    """A base's few estimation steps read a map off; to draw another picture takes as many as any.
-
-    Only where the caller chose nothing.
-    """
-    if condition.aligned or subject.estimation != Sampling():
-        return subject
-    base = subject.model.backbone.defaults
-    drawing = Sampling(
-        steps=base.num_inference_steps, condition_guidance=base.condition_guidance, noise=0.0
-    )
-    return subject.with_settings(estimation=drawing)
 
 
 def _write(

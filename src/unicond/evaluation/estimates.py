@@ -3,16 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from unicond.evaluation.intervals import jackknife
+from unicond.evaluation.intervals import Estimate, Interval, jackknife
 from unicond.evaluation.metrics_pictures import fid
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.tables import SHARES, Row
 
 FID_GROUPS = 20
 """A Frechet distance takes a while: its interval leaves out so many groups of scenes in turn."""
+COSTS = ("seconds", "network_rows")
+"""Numbers that are the same for every scene of a chunk: no interval over scenes."""
 SHUFFLED = "_shuffled"
 
 
@@ -35,21 +38,16 @@ class Estimates:
 
     def row(self, name: str, measure: str, metrics: Sequence[str]) -> Row:
         """A row of the table: only those metrics that apply; JSON knows no NaN."""
-        count = scenes_of(self.found[measure])
-        values = {metric: self.value(metric, measure, range(count)) for metric in metrics}
-        values = {metric: value for metric, value in values.items() if math.isfinite(value)}
-        intervals = {}
-        for metric in values:
-            if metric == "seconds":
-                continue
+        numbers = {metric: self.number(metric, measure) for metric in metrics}
+        return row_of(name, numbers, scenes_of(self.found[measure]))
 
-            def estimate(rows: Sequence[int], metric: str = metric) -> float:
-                return self.value(metric, measure, rows)
+    def number(self, metric: str, measure: str) -> Estimate:
+        """One metric of one measure, as a function of the scenes that count."""
+        return partial(self.value, metric, measure)
 
-            ends = jackknife(estimate, count, FID_GROUPS if metric == "fid" else 50)
-            if ends is not None:
-                intervals[metric] = ends
-        return Row(name, values, intervals)
+    def ratio(self, measure: str, other: str) -> Estimate:
+        """The error of one measure over that of another, on the same scenes."""
+        return lambda rows: over(self._error(measure, rows), self._error(other, rows))
 
     def value(self, metric: str, measure: str, rows: Sequence[int]) -> float:
         """One metric of one measure over some scenes; NaN where it applies to none."""
@@ -65,16 +63,16 @@ class Estimates:
             floor, best, own = (
                 self._mean(name, rows) for name in ("text_only", "probe_reconstruction", measure)
             )
-            return _ratio(floor - own, floor - best)
+            return over(floor - own, floor - best)
         if metric == "error_ratio":
             total = math.fsum(self._error(name, rows) for name in self.pair)
-            return _ratio(self._error(measure, rows), total)
+            return over(self._error(measure, rows), total)
         if metric == "ratio_to_two_way":
             other = f"{measure.removesuffix('_one_way').removesuffix('_aligned')}_two_way"
-            return _ratio(self._error(measure, rows), self._error(other, rows))
+            return over(self._error(measure, rows), self._error(other, rows))
         if metric == "agreement":
             shuffled = self._error(measure, rows, SHUFFLED)
-            return _ratio(shuffled, self._error(measure, rows))
+            return over(shuffled, self._error(measure, rows))
         return mean(samples, metric, rows)
 
     def _mean(self, measure: str, rows: Sequence[int]) -> float:
@@ -111,5 +109,30 @@ def _known(samples: Samples, metric: str, rows: Sequence[int]) -> list[float]:
     return [value for n in rows if (value := values[n]) is not None]
 
 
-def _ratio(upper: float, lower: float) -> float:
+def over(upper: float, lower: float) -> float:
+    """A ratio; NaN over nothing."""
     return upper / lower if lower else math.nan
+
+
+def row_of(name: str, numbers: Mapping[str, Estimate], scenes: int) -> Row:
+    """A row of those numbers that apply, each with its interval; JSON knows no NaN.
+
+    Args:
+        name: of the row.
+        numbers: {metric: from scenes to its value}; costs get no interval.
+        scenes: how many were measured.
+
+    Returns:
+        The row.
+    """
+    every = range(scenes)
+    values = {metric: number(every) for metric, number in numbers.items()}
+    values = {metric: value for metric, value in values.items() if math.isfinite(value)}
+    intervals: dict[str, Interval] = {}
+    for metric in values:
+        if metric in COSTS:
+            continue
+        ends = jackknife(numbers[metric], scenes, FID_GROUPS if metric == "fid" else 50)
+        if ends is not None:
+            intervals[metric] = ends
+    return Row(name, values, intervals)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from unicond.adapters.config import Attention, JointConfig
+from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model, given
-from unicond.request import Given, Held
+from unicond.request import Given, Held, Weights
 
 Way = Literal["two_way", "one_way", "aligned"]
 """How a held branch and the other look at each other."""
@@ -43,6 +44,12 @@ class Sampling:
         condition_guidance: of what is given, 0.0 is off.
         noise: share of noise on a picture that is given and held, 0 to 1.
         eta: noise of the `"ddim"` solver, 0 to 1.
+        plan: the way through the times of image and condition, by name.
+        joint_scale: of joint attention, 0.0 is off.
+        weights: what the image and what the condition receive, (w_x, w_y).
+        refresh: moves after which a held branch that hears runs again.
+        weight: of reconstruction guidance, 0.0 is off.
+        optimizer: in the place of that weight.
     """
 
     steps: int | None = None
@@ -51,6 +58,12 @@ class Sampling:
     condition_guidance: float | None = None
     noise: float | None = None
     eta: float | None = None
+    plan: str | None = None
+    joint_scale: float | None = None
+    weights: Weights | None = None
+    refresh: int | None = None
+    weight: float | None = None
+    optimizer: AdamW | None = None
 
     def label(self) -> str:
         """The settings that are not defaults, as in "steps=10 guidance=2"."""
@@ -112,21 +125,28 @@ class Subject:
 
     def estimate(self, images: Tensor, seeds: Sequence[int], way: Way | None = None) -> Tensor:
         """(B, 3, H, W) condition pictures of images, without a prompt."""
-        chosen, held = self.estimation, WAYS[way]
+        chosen = self.estimation
         image = images if chosen.noise is None else _noisy(images, chosen.noise)
-        out = self.model(
-            seed=list(seeds),
-            branches=(self.branch,),
-            num_inference_steps=chosen.steps,
-            solver=chosen.solver,
-            eta=chosen.eta,
-            guidance_scale=chosen.guidance,
-            condition_guidance=chosen.condition_guidance,
-            held=held.held,
-            attention=held.attention,
-            image=image,
-        )
-        return out.pictures[self.branch].float()
+        out = self._call("", seeds, (self.branch,), {"image": image}, chosen, way)
+        return out[self.branch]
+
+    def complete(
+        self, prompts: Sequence[str], seeds: Sequence[int], known: Mapping[str, Given]
+    ) -> dict[str, Tensor]:
+        """Every branch, each (B, 3, H, W), of what is known of some, wholly, in part or as a guide.
+
+        Args:
+            prompts: one a sample.
+            seeds: one a sample.
+            known: {branch: how it is given}; further conditions than the subject's own join in.
+
+        Returns:
+            {branch: pictures}: the image, the subject's condition and all that was given.
+        """
+        branches = dict.fromkeys(("image", self.branch, *known))
+        if "image" in known and known["image"].fixed:
+            return self._call("", seeds, tuple(branches), known, self.estimation)
+        return self._generate(prompts, seeds, tuple(branches), known)
 
     def reconstruct(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) pictures through the autoencoder and back."""
@@ -139,21 +159,40 @@ class Subject:
         prompts: Sequence[str],
         seeds: Sequence[int],
         branches: Sequence[str],
-        known: dict[str, Given],
+        known: Mapping[str, Given],
         way: Way | None = None,
     ) -> dict[str, Tensor]:
-        chosen, held = self.generation, WAYS[way]
+        chosen = self.generation if known else replace(self.generation, condition_guidance=None)
+        return self._call(list(prompts), seeds, branches, known, chosen, way)
+
+    def _call(
+        self,
+        prompts: str | list[str],
+        seeds: Sequence[int],
+        branches: Sequence[str],
+        known: Mapping[str, Tensor | Given],
+        chosen: Sampling,
+        way: Way | None = None,
+    ) -> dict[str, Tensor]:
+        """{branch: pictures} of one call of the model under some settings."""
+        held = WAYS[way]
         out = self.model(
-            list(prompts),
+            prompts,
             seed=list(seeds),
             branches=branches,
             num_inference_steps=chosen.steps,
             solver=chosen.solver,
             eta=chosen.eta,
             guidance_scale=chosen.guidance,
-            condition_guidance=chosen.condition_guidance if known else None,
+            condition_guidance=chosen.condition_guidance,
+            joint_scale=1.0 if chosen.joint_scale is None else chosen.joint_scale,
+            conditioning_scale={self.branch: chosen.weights} if chosen.weights else None,
             held=held.held,
             attention=held.attention,
+            refresh=chosen.refresh,
+            plan=chosen.plan,
+            reconstruction_weight=chosen.weight,
+            reconstruction_optimizer=chosen.optimizer,
             **known,  # pyright: ignore[reportArgumentType]
         )
         return {branch: picture.float() for branch, picture in out.pictures.items()}

@@ -22,7 +22,10 @@ SHARES = frozenset({"pck", "miou", "attributes", "colors", "classes", "ground", 
 """Metrics that are shares of what is right: their error is 1 - share."""
 WIDTH = 80
 """Columns of a terminal."""
-MORE_IS_BETTER = SHARES | {"keypoints", "psnr", "range_covered", "agreement"}
+MORE_IS_BETTER = SHARES | {
+    *("keypoints", "psnr", "range_covered", "agreement"),
+    *("covered", "covered_alone", "kept"),
+}
 Interval = tuple[float, float]
 
 

@@ -42,7 +42,7 @@ class AutoencoderConfig:
         norm_num_groups: of every group normalisation.
         drawings: maps that are learned beside pictures, one after the other in each batch.
         scenes: training scenes.
-        crop: pixels a side of the random parts that are learned from.
+        crop: pixels a side of the random parts that are learned from, if pictures are larger.
         picture_share: share of pictures among the samples; the rest are drawings.
         kl_weight: of the mean KL divergence of a latent number.
         gradient_weight: of the error of neighbour differences.
@@ -139,7 +139,9 @@ class AutoencoderTask:
         kinds += [names[(first + n) % len(names)] for n in range(count - pictures)]
         total = len(self.train["image"])
         rows = torch.randint(total, (count,), generator=generator, device=self.device)
-        crop, room = self.config.crop, min(self.train["image"].shape[2:]) - self.config.crop
+        side = min(self.train["image"].shape[2:])
+        crop = min(self.config.crop, side)
+        room = side - crop
         corners = torch.randint(room + 1, (count, 2), generator=generator, device=self.device)
         parts = [
             self.train[kind][row, :, y : y + crop, x : x + crop].expand(3, -1, -1)

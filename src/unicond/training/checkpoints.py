@@ -74,13 +74,25 @@ def save(
                     numbers.setdefault(f"{place}.{row}", {})[key] = value
     state = asdict(position) | {"optimizer": numbers, "about": dict(about or {})}
     state |= {"scaler": scaler.state_dict()} if scaler is not None else {}
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    plain = _apart({name: value.detach().cpu() for name, value in tensors.items()})
     try:
         with whole_folder(folder) as aside:
             save_file(plain, aside / TENSORS)
             (aside / STATE).write_text(json.dumps(state))
     except (OSError, SafetensorError) as error:
         raise SaveError(_unsaved(folder, error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each contiguous in memory of its own (bitsandbytes shares its tables)."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in tensors.items():
+        value = value.contiguous()
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in taken else value
+        taken.add(place)
+    return found
 
 
 def _unsaved(folder: Path, error: Exception) -> str:

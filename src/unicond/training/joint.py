@@ -1,17 +1,17 @@
 """Training of a joint adapter: an image and its condition, each at a time of its own.
 
 Formula (6): `L = E w(t_x) |v_x - v_hat_x|^2 + w(t_y) |v_y - v_hat_y|^2`, `t_x, t_y` independent,
-min-SNR weights, prompts dropped by one draw u for each pair: x's if `u < 2p`, y's if `p < u < 3p`.
-Each pair plays one of three roles: in `two_way` both branches are noisy and look at each other;
-in `condition_held` and `image_held` one branch is fixed: half the draws hold it exactly clean
-(fed index 0), the rest at a uniform time; it hears nothing, and its loss is left out. Where the
-base tells eps or x0, the errors are theirs.
+min-SNR weights; roles and dropped prompts are drawn by `roles`. Where the base tells eps or x0, the
+errors are theirs.
 
-Source: UniCon, arXiv:2410.11439; the roles are this package's.
+Source: UniCon, arXiv:2410.11439.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -20,16 +20,23 @@ from torch import Tensor, nn
 from unicond.adapters.attach import attached
 from unicond.adapters.config import Attention, JointConfig
 from unicond.adapters.joint import JointAdapter
-from unicond.conditions import Condition
-from unicond.sampling.rows import Pairs, Rows, Variant
+from unicond.adapters.recompute import recomputed
+from unicond.denoisers.network import added
 from unicond.training.budget import Budget
-from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, squared_error
 from unicond.training.loop import LoopConfig, stream
 from unicond.training.norm import quick_norms
-
-TWO_WAY, CONDITION_HELD, IMAGE_HELD = range(3)
-NAME = "joint"
+from unicond.training.pairs import Batch, HeldOutPairs, TrainingPairs, noise_of
+from unicond.training.processes import Part
+from unicond.training.roles import (
+    CONDITION_HELD,
+    IMAGE_HELD,
+    NAME,
+    Draw,
+    clean_draw,
+    draw,
+    rows_of,
+)
 
 
 class Shown(Protocol):
@@ -140,95 +147,6 @@ class JointTrainingConfig(JointRecipe):
             raise ValueError(f"variants must be at least 1, got {self.variants}")
 
 
-@dataclass(frozen=True)
-class Draw:
-    """What is random about a batch of pairs; all (B,) but the last.
-
-    Args:
-        role: TWO_WAY, CONDITION_HELD or IMAGE_HELD.
-        index_x: model index of the image; 0 where it is clean.
-        index_y: the same of the condition.
-        clean_x: the image is exactly clean.
-        clean_y: the condition is exactly clean.
-        drop_x: the image's prompt is dropped.
-        drop_y: the condition's prompt is dropped.
-        aligned: tokens see only around their own place.
-    """
-
-    role: Tensor
-    index_x: Tensor
-    index_y: Tensor
-    clean_x: Tensor
-    clean_y: Tensor
-    drop_x: Tensor
-    drop_y: Tensor
-    aligned: bool = False
-
-
-def draw(config: JointTrainingConfig, count: int, steps: int, generator: torch.Generator) -> Draw:
-    """Draw roles, times and dropped prompts.
-
-    Args:
-        config: the shares.
-        count: pairs.
-        steps: T of the schedule.
-        generator: on the device of the result.
-
-    Returns:
-        What is random about them.
-    """
-    device = generator.device
-
-    def uniform() -> Tensor:
-        return torch.rand(count, generator=generator, device=device)
-
-    edges = torch.tensor(config.role_shares, device=device).cumsum(0)[:2]
-    role = torch.bucketize(uniform(), edges, right=True)
-    index_x, index_y = (
-        torch.randint(steps, (count,), generator=generator, device=device) for _ in range(2)
-    )
-    clean, u = uniform() < config.clean_share, uniform()
-    clean_x, clean_y = clean & (role == IMAGE_HELD), clean & (role == CONDITION_HELD)
-    p = config.drop
-    return Draw(
-        role=role,
-        index_x=torch.where(clean_x, 0, index_x),
-        index_y=torch.where(clean_y, 0, index_y),
-        clean_x=clean_x,
-        clean_y=clean_y,
-        drop_x=u < 2 * p,
-        drop_y=(u > p) & (u < 3 * p),
-        aligned=bool(torch.rand((), generator=generator, device=device) < config.aligned_share),
-    )
-
-
-def rows_of(drawn: Draw, size: tuple[int, int]) -> Rows:
-    """The rows `[images, conditions]` of a batch of latents of a size, and who hears whom."""
-    count, device = len(drawn.role), drawn.role.device
-    x = torch.arange(count, device=device)
-    one = torch.ones(count, device=device)
-    pairs = Pairs(
-        x=x,
-        y=x + count,
-        weight_x=one,
-        weight_y=one,
-        hears_x=drawn.role != IMAGE_HELD,
-        hears_y=drawn.role != CONDITION_HELD,
-        aligned=drawn.aligned,
-    )
-    return Rows((Variant(),), ("image", "condition"), count, {NAME: pairs}, size=size)
-
-
-@dataclass(frozen=True)
-class PairData:
-    """Pairs of latents (N, C, h, w) with the captions of both branches."""
-
-    image: Tensor
-    condition: Tensor
-    captions: CaptionTable
-    condition_captions: CaptionTable
-
-
 class JointTask:
     """A joint adapter as a `Task` of the loop.
 
@@ -236,27 +154,29 @@ class JointTask:
         config: what and how.
         adapter: what is trained.
         unet: the base's network, frozen.
-        text_encoder: the base's, frozen.
         noising: the base's schedule.
         train: pairs.
         held: held-out pairs.
+        recompute: blocks of the network are called again in the backward pass: less memory.
+        draw_sheet: draws pictures with the adapter into a folder, if pictures are wanted.
     """
 
     def __init__(
         self,
-        config: JointTrainingConfig,
+        config: JointRecipe,
         adapter: JointAdapter,
         unet: UNet2DConditionModel,
-        text_encoder: nn.Module,
         noising: Noising,
-        train: PairData,
-        held: PairData,
+        train: TrainingPairs,
+        held: HeldOutPairs,
+        recompute: bool = False,
+        draw_sheet: Callable[[JointAdapter, Path], None] | None = None,
     ) -> None:
         self.config, self.adapter, self.noising = config, adapter, noising
         self.unet = unet.requires_grad_(False).eval()
-        self.text_encoder = text_encoder.requires_grad_(False).eval()
         self.train, self.held = train, held
-        self.device = train.image.device
+        self.recompute, self._draw_sheet = recompute, draw_sheet
+        self.device = noising.alpha.device
 
     def trained(self) -> nn.Module:
         """The adapter."""
@@ -264,12 +184,19 @@ class JointTask:
 
     def losses(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) losses of random pairs: the sum of both branches' weighted errors."""
-        drawn = draw(self.config, count, len(self.noising), generator)
+        return self.losses_of(Part(0, count), generator)
+
+    def losses_of(self, part: Part, generator: torch.Generator) -> Tensor:
+        """The losses of a part of such a batch."""
+        drawn = draw(self.config, part.count, len(self.noising), generator)
         if self.adapter.config.post_joint != "conv_fuse":
             drawn = replace(drawn, aligned=False)
-        total = len(self.train.image)
-        rows = torch.randint(total, (count,), generator=generator, device=self.device)
-        errors = self.errors(self.train, rows, drawn, generator)
+        batch = self.train.batch(part, drawn, generator)
+        drawn, noise = drawn.of(part), noise_of(batch, part, generator)
+        return self.weighed(self.errors(batch, drawn, noise), drawn)
+
+    def weighed(self, errors: tuple[Tensor, Tensor], drawn: Draw) -> Tensor:
+        """(B,) losses of both branches' errors; a held branch's is left out."""
         weights = [
             self.noising.min_snr(index, self.config.gamma, self.config.floor)
             for index in (drawn.index_x, drawn.index_y)
@@ -278,55 +205,55 @@ class JointTask:
             drawn.role != CONDITION_HELD
         )
 
-    def errors(
-        self, data: PairData, rows: Tensor, drawn: Draw, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """(B,) squared v-errors of the image and of the condition."""
-        prompts = torch.cat(
-            [
-                data.captions.drawn(rows, drawn.drop_x, generator),
-                data.condition_captions.drawn(rows, drawn.drop_y, generator),
-            ]
-        )
-        with torch.no_grad():
-            hidden = self.text_encoder(prompts).last_hidden_state
-        x0 = torch.cat([data.image[rows], data.condition[rows]])
-        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+    def errors(self, batch: Batch, drawn: Draw, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) squared errors of the image and of the condition; `noise` is as `batch.x0`."""
         index = torch.cat([drawn.index_x, drawn.index_y])
         clean = torch.cat([drawn.clean_x, drawn.clean_y])
-        noisy, target = self.noising.noised(x0, index, noise, clean)
+        noisy, target = self.noising.noised(batch.x0, index, noise, clean)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         adapters, size = {NAME: self.adapter}, (noisy.shape[-2], noisy.shape[-1])
-        with quick_norms(self.unet), attached(self.unet, adapters), rows_of(drawn, size).active():
-            output = self.unet(noisy, index, hidden).sample
+        # blocks that are called again are not to be changed by then
+        calls = recomputed(self.unet) if self.recompute else quick_norms(self.unet)
+        told = added(batch.prompt, self.unet.dtype)
+        with (
+            self._half_network(),
+            calls,
+            attached(self.unet, adapters),
+            rows_of(drawn, size).active(),
+        ):
+            output = self.unet(noisy, index, batch.prompt.tokens, **told).sample
         one, other = squared_error(output, target).chunk(2)
         return one, other
 
+    def _half_network(self) -> AbstractContextManager[object]:
+        """A network in half precision computes in it; another one as the loop wants."""
+        if self.unet.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.unet.dtype)
+
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
-        """Held-out v-errors of one branch at three times, given the other exactly clean."""
-        count = min(96, len(self.held.image))
+        """Held-out errors of one branch at three times, given the other exactly clean."""
+        count = min(96, len(self.held))
+        parts = -(-count // self.held.at_once)
+        while count % parts:
+            parts += 1
         rows = torch.arange(count, device=self.device)
-        zero, never = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         share = torch.tensor([0.999, 0.7, 0.4], device=self.device)
         moving = (share * len(self.noising)).long()[rows % 3]
-        out: dict[str, float] = {}
+        kind, out = self.noising.schedule.prediction_type, dict[str, float]()
         for name, role in (("image", CONDITION_HELD), ("condition", IMAGE_HELD)):
-            held_x, held_y = role == IMAGE_HELD, role == CONDITION_HELD
-            drawn = Draw(
-                role=torch.full_like(rows, role),
-                index_x=zero if held_x else moving,
-                index_y=zero if held_y else moving,
-                clean_x=~never if held_x else never,
-                clean_y=~never if held_y else never,
-                drop_x=never,
-                drop_y=never,
-                aligned=self.adapter.config.attention[-1] == "aligned",
-            )
-            found = self.errors(self.held, rows, drawn, stream(0, 0, self.device))
-            out[f"v_error_{name}"] = float(found[0 if held_y else 1].mean())
+            drawn = clean_draw(role, moving, self.adapter.config.attention[-1] == "aligned")
+            found: list[Tensor] = []
+            for part in (Part(0, count, number, parts) for number in range(parts)):
+                generator = stream(0, 0, self.device)
+                batch = self.held.first(part, generator)
+                noise = noise_of(batch, part, generator)
+                found.append(self.errors(batch, drawn.of(part), noise)[role == IMAGE_HELD])
+            out[f"{kind}_error_{name}"] = float(torch.cat(found).mean())
         return out
 
     def show(self, folder: Path) -> None:
-        """Nothing: pictures of an adapter are the command line's matter."""
-        del folder
+        """Pictures with the adapter as it is, where they are wanted."""
+        if self._draw_sheet is not None:
+            self._draw_sheet(self.adapter, folder)

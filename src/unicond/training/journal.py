@@ -1,13 +1,14 @@
 """What a run tells while it goes on: lines, numbers, pictures.
 
-`log.txt` is for people, `metrics.jsonl` for programs (a line each time, with its step), and where it
-is wanted tensorboard gets the same numbers, and the pictures, through accelerate's tracker. Of
+`log.txt` is for people, `metrics.jsonl` for programs (a line each time, with its step), and where
+it is wanted tensorboard gets the same numbers, and the pictures, through accelerate's tracker. Of
 several processes only the main one tells.
 """
 
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,7 @@ class Journal:
         """Write a line of text; `share` of the budget is spent."""
         if not self._helper.is_main_process:
             return
-        with (self._folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        self._append(LOG, f"{time.strftime('%H:%M:%S')} {text}")
         if self._report is not None:
             self._report(share, text)
 
@@ -58,8 +58,7 @@ class Journal:
         if not self._helper.is_main_process:
             return
         named = {f"{group}/{name}": value for name, value in values.items()}
-        with (self._folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **named}) + "\n")
+        self._append(METRICS, json.dumps({"step": step, **named}))
         self._helper.log(named, step)
 
     def pictures(self, step: int) -> None:
@@ -71,6 +70,11 @@ class Journal:
                 with Image.open(path) as image:
                     values = np.asarray(image.convert("RGB"))[None]
                 tracker.log_images({path.stem: values}, step, dataformats="NHWC")
+
+    def _append(self, name: str, line: str) -> None:
+        """Add a line to a file; a full disk is the checkpoint's matter, which says what to do."""
+        with suppress(OSError), (self._folder / name).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def close(self) -> None:
         """Finish tensorboard's files."""

@@ -211,11 +211,13 @@ def fit(
             run.checkpoint, module, run.average.values, run.optimizers, run.scaler
         )
     processes.same_start(run.accelerator, module)
+    start = run.position
     journal = Journal(folder, run.accelerator, report, run.position.step)
     try:
         with stops_between_steps() as stop, quick_norms(module):
             _train(run, journal, stop)
-        run.save()
+        if run.position != start:  # a finished run that is run again has nothing new to save
+            run.save()
         module.load_state_dict(run.average.values)
         return _validated(run, journal, 1.0, "done: ")
     finally:
@@ -276,9 +278,7 @@ def _train(run: Run, journal: Journal, stop: Stop) -> None:
             seen = run.position
         if stopped:
             run.save()
-            journal.line(
-                0.0, f"stopped at step {run.position.step}; run the same command to go on"
-            )
+            journal.line(0.0, f"stopped at step {run.position.step}; run the same command to go on")
             raise KeyboardInterrupt("asked to stop")
         if _is_due(run, last_pause):
             paused = time.monotonic()
@@ -336,7 +336,9 @@ def _report(run: Run, journal: Journal, share: float, total: Tensor, seen: Posit
 
 
 def _is_due(run: Run, last: Position) -> bool:
-    """Whether it is time for a pause."""
+    """Whether it is time for a pause; the end is one anyway."""
+    if run.config.budget.share(run.position.step, run.position.seconds) == 1:
+        return False
     if run.setup.pause_steps is not None:
         return run.position.step % run.setup.pause_steps == 0
     return run.position.seconds - last.seconds > 60 * run.config.pause_minutes

@@ -51,7 +51,7 @@ class ProbeTrainingConfig:
     sigma: float = 1.3
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            batch_size=32, lr=2e-3, budget=Budget(minutes=90), average=0.998
+            batch_size=16, lr=2e-3, matrix_lr=2e-3, budget=Budget(minutes=45), average=0.998
         )
     )
 

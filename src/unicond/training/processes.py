@@ -4,7 +4,7 @@ Every process draws all of a batch's random numbers and computes its own part of
 gradients of all parts are averaged before each step, so that all processes make the same step. What
 only one can tell (the time, whether to stop) is agreed upon between steps.
 
-    P processes with B samples each:   g = 1/P sum_p (1/B sum_i g_pi) = the gradient of P * B samples
+    P processes, B samples each:   g = 1/P sum_p (1/B sum_i g_pi) = the gradient of P * B samples
 """
 
 from collections.abc import Iterator
@@ -40,10 +40,15 @@ class Part:
     process: int = 0
     processes: int = 1
 
+    @property
+    def rows(self) -> slice:
+        """Its samples."""
+        share = self.count // self.processes
+        return slice(self.process * share, (self.process + 1) * share)
+
     def of(self, values: Tensor) -> Tensor:
         """The rows of this part, of values (count, ...) of the whole batch."""
-        share = self.count // self.processes
-        return values[self.process * share : (self.process + 1) * share]
+        return values[self.rows]
 
 
 def accelerator(precision: str = "no", track: Path | None = None) -> Accelerator:
@@ -78,6 +83,13 @@ def accelerator(precision: str = "no", track: Path | None = None) -> Accelerator
 def this_process() -> PartialState:
     """This process and its group; joins the group at the first call."""
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+def device() -> torch.device:
+    """Where this process computes."""
+    found = this_process().device
+    assert isinstance(found, torch.device)
+    return found
 
 
 @contextmanager

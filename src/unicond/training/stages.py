@@ -29,6 +29,7 @@ from unicond.training.cards import TrainingCard
 from unicond.training.diffusion import Noising, mini_scheduler
 from unicond.training.joint import JointTask, JointTrainingConfig
 from unicond.training.loop import Task
+from unicond.training.pairs import LatentPairs
 from unicond.training.probes import ProbeTask
 from unicond.training.supplies import HELD, TRAIN
 from unicond.training.text2image import TextToImageTask
@@ -141,7 +142,7 @@ def train_joint(shop: Workshop, name: str = "depth") -> Path:
     job = Job(f"joint-{name}", title, command, folder, config, parents)
 
     def build() -> tuple[Task, Save]:
-        task = _joint_task(shop, job, config, base, condition, start)
+        task = joint_task(shop, job, config, base, condition, start)
 
         def save(folder: Path, card: TrainingCard) -> None:
             data = f"The embedded world. {condition.note}"
@@ -153,7 +154,7 @@ def train_joint(shop: Workshop, name: str = "depth") -> Path:
     return run(shop, job, build)
 
 
-def _joint_task(
+def joint_task(
     shop: Workshop,
     job: Job,
     config: JointTrainingConfig,
@@ -161,7 +162,19 @@ def _joint_task(
     condition: Condition,
     start: Path | None,
 ) -> JointTask:
-    """An adapter's task, on the base's weights; it starts from those in `start`."""
+    """An adapter's task, on the base's weights.
+
+    Args:
+        shop: where.
+        job: what is run.
+        config: how it is trained.
+        base: a pipeline's folder.
+        condition: what is paired with the image.
+        start: a folder of weights that it starts from, or None.
+
+    Returns:
+        The task.
+    """
     device = shop.device
     parts = supplies.load_parts(base).to(device)
     unet = parts["unet"]
@@ -177,7 +190,15 @@ def _joint_task(
         old = load_file(start / "adapter_model.safetensors")
         adapter.load_state_dict({name: value.float() for name, value in old.items()})
     noising = Noising.of(mini_scheduler(), device)
-    return JointTask(config, adapter, unet, parts["text_encoder"], noising, train, held)
+    text_encoder = parts["text_encoder"]
+    return JointTask(
+        config,
+        adapter,
+        unet,
+        noising,
+        LatentPairs(train, text_encoder),
+        LatentPairs(held, text_encoder),
+    )
 
 
 def train_probes(shop: Workshop) -> Path:

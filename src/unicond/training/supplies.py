@@ -12,8 +12,8 @@ from unicond.data import latents, renders, texts
 from unicond.data.partners import PartnerRecipe, scene_rows
 from unicond.data.renders import RenderRecipe
 from unicond.training.captions import CaptionTable
-from unicond.training.joint import PairData
 from unicond.training.labels import Labels
+from unicond.training.pairs import PairData
 from unicond.training.probes import MAPS, Annotated
 from unicond.training.text2image import Pictured
 from unicond.training.workshop import Workshop

@@ -12,7 +12,7 @@ from unicond.data.folders import whole_folder
 from unicond.data.renders import Recipe as Renders
 from unicond.data.renders import RenderRecipe
 from unicond.pictures.files import check_output_folder
-from unicond.training import cards, checkpoints, presets
+from unicond.training import cards, checkpoints, presets, processes
 from unicond.training.budget import Budget
 from unicond.training.cards import TrainingCard
 from unicond.training.loop import LoopConfig, Report, Task, fit, seeded
@@ -181,10 +181,13 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     loop = job.config.loop
     if shop.device.type == "cuda":
         loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)
-    resume = shop.resume and _same_run(shop, job, place)
-    with seeded(loop.seed):
+    identity = _identity(shop, job)
+    resume = shop.resume and _same_run(shop, place, identity)
+    with processes.one_after_another(), seeded(loop.seed):
         task, save = build()
-    scores = fit(task, loop, place, resume, shop.report)
+    scores = fit(task, loop, place, resume, shop.report, about={"identity": identity})
+    if not processes.this_process().is_main_process:
+        return job.folder
     card = _card(shop, job, scores)
     with whole_folder(job.folder) as aside:
         save(aside, card)
@@ -195,21 +198,31 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     return job.folder
 
 
-def _same_run(shop: Workshop, job: Job, place: Path) -> bool:
-    """Whether a run's folder holds a checkpoint of this recipe, these parents and this start.
+def _identity(shop: Workshop, job: Job) -> str:
+    """What tells a run from others: its recipe, parents and start.
 
-    The budget does not count: a run can be given more time. Another recipe, other parents or
-    another `init` start anew, so that no checkpoint of something else is taken for the result.
+    The budget does not count: a run can be given more time.
     """
     timeless = replace(job.config.loop, budget=Budget(steps=1))
     config = replace(job.config, loop=timeless)  # type: ignore[type-var]
-    identity = cards.key(config, {**job.parents, "init": str(shop.init)})
-    file = place / "identity.txt"
-    same = file.exists() and file.read_text() == identity
-    if file.exists() and not same:
+    return cards.key(config, {**job.parents, "init": str(shop.init)})
+
+
+def _same_run(shop: Workshop, place: Path, identity: str) -> bool:
+    """Whether a run's folder holds a checkpoint of this recipe, these parents and this start.
+
+    Others start anew, so that no checkpoint of something else is taken for the result.
+    """
+    state, checkpoint = processes.this_process(), place / "checkpoint"
+    if state.is_main_process:
+        checkpoints.recover(checkpoint)
+    state.wait_for_everyone()
+    file = place / "identity.txt"  # where runs of old have it
+    old = file.read_text() if file.exists() else None
+    found = checkpoints.about(checkpoint).get("identity", old)
+    if checkpoint.exists() and found != identity:
         shop.report(0.0, f"{place} was another run (recipe, parents or start differ): begun anew")
-    file.write_text(identity)
-    return same
+    return found == identity
 
 
 def _card(shop: Workshop, job: Job, scores: Mapping[str, float]) -> TrainingCard:

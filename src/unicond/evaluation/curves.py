@@ -1,0 +1,101 @@
+"""A swept table as a plot: one panel a metric, one line a group of rows, intervals on the points.
+
+Rows without the swept setting are levels: dashed lines that the others are compared with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unicond.evaluation.report import INK
+from unicond.evaluation.tables import MORE_IS_BETTER, Row
+
+COLORS = ("#5e81ac", "#bf616a", "#a3be8c", "#d08770", "#b48ead", "#88c0d0", "#8a6d3b", "#4c566a")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        x: metric of the horizontal axis.
+        y: metric of the vertical axis.
+        lines: {label: rows that have both}; a row without one of them is left out.
+        levels: {label: row that has y}.
+        log: the horizontal axis is logarithmic.
+    """
+
+    x: str
+    y: str
+    lines: Mapping[str, Sequence[Row]]
+    levels: Mapping[str, Row] = field(default_factory=dict[str, Row])
+    log: bool = False
+
+
+def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 3) -> Path:
+    """Draw panels and save them as PNG.
+
+    Args:
+        panels: in the order shown.
+        path: of the PNG; its folder is made where it does not exist.
+        title: above all.
+        columns: panels in a line.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: no panel.
+    """
+    from matplotlib.figure import Figure
+
+    if not panels:
+        raise ValueError("a plot needs at least one panel")
+    wide = min(columns, len(panels))
+    high = -(-len(panels) // wide)
+    figure = Figure(figsize=(3.8 * wide, 0.6 + 2.8 * high), layout="constrained")
+    axes = figure.subplots(high, wide, squeeze=False).flat
+    for axis, panel in zip(axes, panels, strict=False):
+        for number, (label, rows) in enumerate(panel.lines.items()):
+            shown = [row for row in rows if {panel.x, panel.y} <= row.metrics.keys()]
+            if not shown:
+                continue
+            values = [row.metrics[panel.y] for row in shown]
+            half = [_half(row, panel.y) for row in shown]
+            axis.errorbar(
+                [row.metrics[panel.x] for row in shown],
+                values,
+                yerr=half,
+                label=label,
+                color=COLORS[number % len(COLORS)],
+                marker="o",
+                markersize=3,
+                linewidth=1.2,
+                elinewidth=0.8,
+            )
+        for number, (label, row) in enumerate(panel.levels.items()):
+            if panel.y in row.metrics:
+                style = ((0, (1 + 3 * number, 2)), COLORS[-1 - number % len(COLORS)])
+                axis.axhline(
+                    row.metrics[panel.y], label=label, ls=style[0], color=style[1], linewidth=1
+                )
+        if panel.log:
+            axis.set_xscale("log", base=2)
+        better = "more" if panel.y in MORE_IS_BETTER else "less"
+        axis.set_title(f"{panel.y.replace('_', ' ')} ({better} is better)", fontsize=9, color=INK)
+        axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
+        axis.tick_params(labelsize=8, colors=INK)
+        axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(fontsize=7, frameon=False)
+    for axis in list(figure.axes)[len(panels) :]:
+        axis.set_visible(False)
+    figure.suptitle(title, fontsize=10, color=INK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _half(row: Row, metric: str) -> float:
+    low, high = row.intervals.get(metric, (0.0, 0.0))
+    return (high - low) / 2

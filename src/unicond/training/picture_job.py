@@ -1,0 +1,138 @@
+"""What is asked of a training on one's own pictures."""
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unicond import conditions
+from unicond.data.augment import AugmentConfig
+from unicond.data.conditions import kind_of
+from unicond.model import Model
+from unicond.training.budget import Budget
+from unicond.training.joint import JointRecipe
+from unicond.training.loop import LoopConfig, Setup
+from unicond.training.pictures import MIDDLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRecipe(JointRecipe):
+    """How an adapter is trained on one's own pictures.
+
+    Args:
+        side: of a square of the pictures' area, in pixels; None is the base's own.
+        augment: how pictures are cut and changed.
+        keep_latents: encode every pair once, cut in its middle.
+        held_out: pairs that are not trained on; None is a tenth, 8 at most.
+    """
+
+    rank: int = 64
+    y_rank: int = 64
+    side: int | None = None
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    keep_latents: bool = False
+    held_out: int | None = None
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            batch_size=4,
+            lr=1e-4,
+            budget=Budget(steps=10_000),
+            beta2=0.999,
+            average=0.999,
+            report_steps=10,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_latents and self.augment != MIDDLE:
+            raise ValueError(
+                "latents that are kept are of one cut of every picture: leave out --flip and "
+                "--color, or --cache-latents"
+            )
+
+
+@dataclass(frozen=True)
+class OwnCondition:
+    """What an adapter's configuration says of a condition in a dataset."""
+
+    branch: str
+    shows: str
+    aligned: bool
+    trigger: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureJob:
+    """One training.
+
+    Args:
+        base: folder, hub id, single file or embedded name.
+        data: folder, shards or hub id of pairs.
+        condition: its kind, one of `data.conditions.KINDS` or a name of one's own.
+        out: the adapter's folder.
+        runs: folder of the run (`joint-<name of out>`) and of latents.
+        recipe: how; `loop.batch_size` is of all turns and processes.
+        setup: how the machine is used.
+        recompute: gradient checkpoints.
+        column: what the dataset calls the condition; None looks for it.
+        split: of a dataset on the hub.
+        trigger: in front of the condition's prompts; None is the condition's own.
+        init: an adapter to start from.
+        resume: go on from the run's checkpoint.
+        sample_steps: network calls of a picture that is drawn to be looked at.
+        command: the command line, for the card.
+    """
+
+    base: str
+    data: str
+    condition: str
+    out: Path
+    runs: Path
+    recipe: PictureRecipe
+    setup: Setup
+    recompute: bool = False
+    column: str | None = None
+    split: str = "train"
+    trigger: str | None = None
+    init: Path | None = None
+    resume: bool = True
+    sample_steps: int = 20
+    command: str = "not stated"
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.runs / f"joint-{self.out.name}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Of the run."""
+        return self.folder / "checkpoint"
+
+
+def condition_of(name: str, trigger: str | None = None) -> OwnCondition:
+    """What an adapter of a condition says of it.
+
+    Args:
+        name: of the condition.
+        trigger: words in front of its prompts; None is the embedded world's for its conditions,
+            nothing for loose ones, and `"<name>_map, "` for others.
+
+    Returns:
+        Branch, kind and trigger words.
+
+    Raises:
+        ValueError: the name cannot be a branch's.
+    """
+    branch, aligned = name.replace("-", "_"), kind_of(name).aligned
+    if not branch.isidentifier() or branch in inspect.signature(Model.__call__).parameters:
+        raise ValueError(
+            f"condition {name!r} cannot be a branch of a model's call: take letters, digits and _, "
+            "and no name of a setting"
+        )
+    known = next((one for one in conditions.CONDITIONS if one.name == name), None)
+    if trigger is None:
+        trigger = known.trigger if known else f"{branch}_map, " if aligned else ""
+    elif trigger and not trigger[-1].isspace():
+        trigger = f"{trigger.rstrip(',')}, "
+    return OwnCondition(branch, known.shows if known else branch, aligned, trigger)

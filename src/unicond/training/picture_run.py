@@ -1,0 +1,166 @@
+"""`unicond train joint --data`: from a folder of pairs to an adapter for any base.
+
+Whatever can be found wrong before the work begins is found before the base is loaded: see
+`picture_checks`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from unicond.adapters.hub import Card
+from unicond.adapters.joint import JointAdapter
+from unicond.backbones import loading as bases
+from unicond.backbones.base import Backbone
+from unicond.backbones.precision import check_dtype
+from unicond.data.batches import BatchConfig
+from unicond.data.sources import Pairs, open_pairs
+from unicond.training import checkpoints, processes
+from unicond.training import picture_checks as checks
+from unicond.training.checkpoints import SaveError
+from unicond.training.diffusion import Noising
+from unicond.training.joint import JointTask
+from unicond.training.journal import Report
+from unicond.training.loop import fit
+from unicond.training.optimizers import eight_bit_adamw
+from unicond.training.pairs import TrainingPairs
+from unicond.training.picture_job import OwnCondition, PictureJob, condition_of
+from unicond.training.picture_sheet import Sheet
+from unicond.training.pictures import (
+    Chosen,
+    Encoder,
+    FreshPairs,
+    HeldPictures,
+    KeptPairs,
+    keep,
+    split,
+)
+
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""{precision: of the frozen base}."""
+
+
+def train_pictures(job: PictureJob, report: Report) -> Path:
+    """Train a joint adapter on one's own pictures.
+
+    Args:
+        job: what and how.
+        report: told the share that is done and a line of text.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        ValueError: something does not fit; what was there before is there still.
+    """
+    state = processes.this_process()
+    dtype, device = DTYPES[job.recipe.loop.precision], processes.device()
+    check_dtype(dtype, device)
+    if job.setup.eight_bit:
+        eight_bit_adamw()
+    checks.check_folders(job)
+    condition = condition_of(job.condition, job.trigger)
+    source = open_pairs(job.data, job.condition, job.column, job.split)
+    if state.is_main_process:
+        checkpoints.recover(job.checkpoint)
+    state.wait_for_everyone()
+    about = checks.about(job, condition, source.fingerprint())
+    if job.resume:
+        checks.check_same(job, source, about)
+    checks.check_pairs(source, job.data, report)
+    backbone = bases.load(job.base, dtype, device)
+    adapter = job.recipe.adapter(backbone.network, condition, backbone.name)
+    if job.init is not None:
+        _start_from(adapter, job.init)
+    checks.check_room(job, adapter)
+    task = _task(job, backbone, adapter, source, report)
+    scores = fit(task, job.recipe.loop, job.folder, job.resume, report, job.setup, about)
+    if state.is_main_process:
+        _save(job, adapter, f"{len(source)} pairs of pictures and {condition.shows}.", scores)
+        report(1.0, f"{job.out} is ready: {use(job, condition)}")
+    return job.out
+
+
+def use(job: PictureJob, condition: OwnCondition) -> str:
+    """The command that uses the adapter."""
+    return (
+        f"unicond generate --base {job.base} --adapter {job.out} "
+        f"--give {condition.branch}=FILE --prompt TEXT"
+    )
+
+
+def _start_from(adapter: JointAdapter, folder: Path) -> None:
+    """Give an adapter the weights of another one of the same shape."""
+    old = JointAdapter.from_pretrained(folder, kind=adapter.config.kind)
+    try:
+        adapter.load_state_dict(old.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"{folder} does not fit: it has rank {old.config.rank}, y-rank {old.config.y_rank}, "
+            f"{old.config.post_joint}; asked for are {adapter.config.rank}, "
+            f"{adapter.config.y_rank}, {adapter.config.post_joint} on {adapter.config.base}"
+        ) from error
+
+
+def _task(
+    job: PictureJob, backbone: Backbone, adapter: JointAdapter, source: Pairs, report: Report
+) -> JointTask:
+    """The adapter's task on these pictures."""
+    recipe, setup, state = job.recipe, job.setup, processes.this_process()
+    side = recipe.side or backbone.sample_size
+    if side % backbone.multiple:
+        raise ValueError(
+            f"pictures of {side} pixels do not fit {backbone.name}: give a multiple of "
+            f"{backbone.multiple}"
+        )
+    count = len(source)
+    held_out = min(8, count // 10) if recipe.held_out is None else recipe.held_out
+    train, rest = split(source, held_out)
+    encoder = Encoder(backbone, adapter.config.trigger)
+    batch = recipe.loop.batch_size // setup.accumulate
+    config = BatchConfig(
+        batch_size=batch,
+        area=side * side,
+        multiple=backbone.multiple,
+        augment=recipe.augment,
+        seed=recipe.loop.seed,
+    )
+    at_once = max(1, batch // state.num_processes)
+    held = HeldPictures.of(encoder, rest, side, at_once)
+    sheet = Sheet(held, adapter.config.y, job.sample_steps, side)
+    pairs: TrainingPairs = FreshPairs(encoder, train, config)
+    if recipe.keep_latents:
+        pairs = _kept(job, encoder, train, config, report)
+    noising = Noising.on(backbone.schedule, backbone.device)
+    return JointTask(recipe, adapter, backbone.network, noising, pairs, held, job.recompute, sheet)
+
+
+def _kept(
+    job: PictureJob, encoder: Encoder, source: Chosen, config: BatchConfig, report: Report
+) -> KeptPairs:
+    """Pairs whose latents are made now, where they are not there already."""
+    state, order = processes.this_process(), config.order(source)
+
+    def told(done: int, count: int) -> None:
+        if state.is_main_process and (done % 50 == 0 or done == count):
+            report(0.0, f"latents: {done} of {count}")
+
+    cache = job.runs / "cache"
+    folder = keep(encoder, source, order, cache, state.process_index, state.num_processes, told)
+    state.wait_for_everyone()
+    return KeptPairs(encoder, folder, source, order)
+
+
+def _save(job: PictureJob, adapter: JointAdapter, data: str, scores: Mapping[str, float]) -> None:
+    """Write the adapter with its card."""
+    told = {name: round(value, 4) for name, value in scores.items()}
+    card = Card(data, job.command, told, where=str(job.out))
+    try:
+        adapter.save_pretrained(job.out, card, torch.float16)
+    except (OSError, SafetensorError) as error:
+        raise SaveError(
+            f"cannot write the adapter to {job.out} ({str(error).splitlines()[0]}); its training "
+            f"is done and kept in {job.checkpoint}: make room, and run the same command again"
+        ) from error

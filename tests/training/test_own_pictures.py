@@ -1,0 +1,310 @@
+"""`unicond train joint --data`: pairs in a folder become an adapter that loads, for each family."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import own_data
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
+
+import unicond
+from unicond.backbones import loading as bases
+from unicond.cli import app
+from unicond.data.batches import BatchConfig
+from unicond.data.sources import open_pairs
+from unicond.training import picture_checks
+from unicond.training.budget import Budget
+from unicond.training.checkpoints import SaveError
+from unicond.training.picture_job import condition_of
+from unicond.training.picture_run import train_pictures
+from unicond.training.pictures import MIDDLE, Encoder, FreshPairs, KeptPairs, keep, split
+from unicond.training.processes import Part
+from unicond.training.roles import draw
+
+sys.path.append(str(Path(__file__).parents[1] / "backbones"))
+import tiny_bases
+
+QUIET = {"loop": own_data.loop(budget=Budget(steps=2), report_steps=50)}
+
+
+def silent(share, line):
+    del share, line
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return own_data.pairs(tmp_path_factory.mktemp("own") / "photos")
+
+
+@pytest.fixture
+def photos(data, tmp_path):
+    """The pairs once more, to be spoilt."""
+    shutil.copytree(data, tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def spoilt(folder, number, **changes):
+    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    lines[number] |= changes
+    own_data.write(folder, lines)
+
+
+# ---- from pairs to an adapter
+
+
+def test_the_command_makes_an_adapter_that_loads_with_its_card_and_curves(
+    tiny_base, data, tmp_path
+):
+    folders = ["--out", str(tmp_path / "mine"), "--runs", str(tmp_path / "runs")]
+    asked = ["--base", str(tiny_base), "--data", str(data), "--condition", "depth", "--rank", "2"]
+    asked += ["--batch-size", "2", "--accumulate", "2", "--steps", "11", "--validate-every", "6"]
+    done = CliRunner().invoke(app, ["train", "joint", *asked, *folders, "--precision", "no"])
+    assert done.exit_code == 0, done.output
+    model = unicond.load(tiny_base, adapters=[tmp_path / "mine"])
+    config = model.adapters["depth"].adapter.config
+    assert (config.rank, config.y_rank, config.trigger) == (2, 2, "depth_map, ")
+    assert config.base == str(tiny_base)
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert f'adapters=["{tmp_path / "mine"}"]' in card
+    use = f'unicond generate --base "{tiny_base}" --adapter "{tmp_path / "mine"}" --give dep'
+    assert use in card
+    assert f"unicond train joint --condition depth --runs {tmp_path / 'runs'}" in card
+    assert "--validate-every 6" in card
+    assert "eps_error_image" in card
+    run = tmp_path / "runs" / "joint-mine"
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert {"training/loss", "training/lr", "held_out/eps_error_image"} <= {
+        *events.Tags()["scalars"]
+    }
+    assert [event.step for event in events.Scalars("held_out/eps_error_image")] == [6, 11]
+    assert [event.step for event in events.Scalars("training/loss")] == [10]
+    assert events.Tags()["images"] == ["samples"]
+    with Image.open(run / "samples.png") as sheet:
+        assert sheet.height > 6 * 64  # image, depth, each from the other, both together
+
+
+def test_the_printed_command_uses_the_adapter(tiny_base, data, tmp_path):
+    lines = []
+    job = own_data.job(tiny_base, data, tmp_path / "mine", QUIET)
+    train_pictures(job, lambda _, line: lines.append(line))
+    words = lines[-1].split("is ready: ")[1].split()
+    given = {"depth=FILE": f"depth={data / '0_other.png'}", "TEXT": "a red ball"}
+    words = [given.get(word, word) for word in words[1:]]
+    small = ["--out", str(tmp_path / "drawn"), "--steps", "1", "--dtype", "float32"]
+    done = CliRunner().invoke(app, [*words, *small, "--size", "64"])
+    assert done.exit_code == 0, done.output
+    assert list((tmp_path / "drawn").glob("*_image.png"))
+
+
+@pytest.mark.parametrize("kind", tiny_bases.FAMILIES)
+def test_every_family_learns_by_its_own_schedule_and_words(kind, data, tmp_path):
+    base = tiny_bases.save(kind, tmp_path / "base")
+    told = {"v": kind == "two", "eps": kind != "two"}
+    recompute = kind == "xl"
+    precision = "bf16" if kind == "two" else "no"
+    recipe = {"loop": own_data.loop(budget=Budget(steps=3), precision=precision)}
+    job = own_data.job(base, data, tmp_path / "mine", recipe, recompute=recompute)
+    scores = {}
+
+    def report(share, line):
+        scores["last"] = line if line.startswith("done") else scores.get("last")
+
+    train_pictures(job, report)
+    assert all((f"{name}_error_image" in scores["last"]) == wanted for name, wanted in told.items())
+    adapter = unicond.load(base, adapters=[job.out]).adapters["depth"].adapter
+    moved = [v for n, v in adapter.state_dict().items() if n.endswith(".B") and bool(v.any())]
+    assert len(moved) > 10
+    assert all(bool(value.isfinite().all()) for value in adapter.state_dict().values())
+
+
+def test_a_condition_of_ones_own_and_an_adapter_to_start_from(tiny_base, tmp_path):
+    folder = own_data.pairs(tmp_path / "photos", condition="line_art")
+    first = own_data.job(tiny_base, folder, tmp_path / "first", QUIET, condition="line-art",
+                         column="line_art", trigger="my drawing")  # fmt: skip
+    train_pictures(first, silent)
+    model = unicond.load(tiny_base, adapters=[first.out])
+    config = model.adapters["line_art"].adapter.config
+    assert (config.trigger, config.post_joint) == ("my drawing, ", "conv_fuse")
+    still = {"loop": own_data.loop(budget=Budget(steps=1), lr=1e-9)}
+    second = replace(first, out=tmp_path / "second", init=first.out)
+    train_pictures(replace(second, recipe=replace(second.recipe, **still)), silent)
+    found = unicond.load(tiny_base, adapters=[second.out]).adapters["line_art"].adapter
+    for name, value in model.adapters["line_art"].adapter.state_dict().items():
+        assert torch.allclose(found.state_dict()[name], value, atol=1e-3), name
+    other = replace(second, out=tmp_path / "third", recipe=replace(second.recipe, rank=3))
+    with pytest.raises(ValueError, match="does not fit: it has rank 2, y-rank 2, conv_fuse; asked"):
+        train_pictures(other, silent)
+
+
+@pytest.mark.parametrize(
+    ("name", "trigger", "found"),
+    [
+        ("depth", None, ("depth", "depth", True, "depth_map, ")),
+        ("softedge", "", ("softedge", "softedge", True, "")),
+        ("identity", None, ("identity", "identity", False, "")),
+        ("depth-metric", "metres,", ("depth_metric", "metric_depth", True, "metres, ")),
+        ("scribble", None, ("scribble", "scribble", True, "scribble_map, ")),
+    ],
+)
+def test_what_an_adapter_says_of_its_condition(name, trigger, found):
+    condition = condition_of(name, trigger)
+    assert (condition.branch, condition.shows, condition.aligned, condition.trigger) == found
+
+
+@pytest.mark.parametrize("name", ["two words", "seed", "prompt", "1st"])
+def test_a_condition_that_no_call_could_name_is_refused(name):
+    with pytest.raises(ValueError, match="cannot be a branch"):
+        condition_of(name)
+
+
+# ---- pairs
+
+
+def test_prompts_are_the_bases_own_with_trigger_words_and_dropped_ones_empty(tmp_path):
+    base = bases.load(tiny_bases.save("xl", tmp_path / "xl"))
+    encoder = Encoder(base, "depth_map, ")
+    no, yes = torch.tensor([False, False]), torch.tensor([False, True])
+    found = encoder.prompts(["a ball", "a box"], no, yes, (64, 96))
+    plain = base.encode_prompts(["a ball", "a box", "depth_map, a ball"], (64, 96))
+    empty = base.encode_negative("", (64, 96))
+    for mine, theirs, nothing in (
+        (found.tokens, plain.tokens, empty.tokens),
+        (found.pooled, plain.pooled, empty.pooled),
+    ):
+        assert torch.allclose(mine[:3], theirs, atol=1e-5)
+        assert torch.allclose(mine[3], nothing[0], atol=1e-5)
+    assert torch.equal(found.time_ids[:3], plain.time_ids)
+
+
+def test_kept_latents_are_those_of_pairs_cut_in_the_middle(tiny_base, data, tmp_path):
+    base = bases.load(tiny_base)
+    encoder, (train, _) = Encoder(base, "x, "), split(open_pairs(data, "depth"), 2)
+    config = BatchConfig(batch_size=4, area=64 * 64, multiple=16, augment=MIDDLE, seed=3)
+    order, told = config.order(train), []
+    folder = keep(encoder, train, order, tmp_path, report=lambda *step: told.append(step))
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    assert len(files) == 6
+    assert told[-1] == (6, 6)
+    assert keep(encoder, train, order, tmp_path) == folder
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    fresh, kept = FreshPairs(encoder, train, config), KeptPairs(encoder, folder, train, order)
+    for number, processes in ((0, 1), (5, 2), (6, 2), (40, 1)):
+        generator = torch.Generator().manual_seed(number)
+        drawn = draw(own_data.RECIPE, 4, 1000, generator)
+        part = Part(number, 4, processes - 1, processes)
+        one, other = (pairs.batch(part, drawn, generator) for pairs in (fresh, kept))
+        assert one.x0.shape == (8 // processes, 4, *one.x0.shape[2:])
+        assert torch.allclose(one.x0, other.x0, rtol=2e-3, atol=2e-3)  # kept in half precision
+        assert torch.equal(one.prompt.tokens, other.prompt.tokens)
+    with torch.no_grad():
+        next(base.vae.parameters()).add_(0.1)
+    assert keep(encoder, train, order, tmp_path) != folder
+
+
+def test_a_split_is_spread_evenly_and_leaves_pairs_to_train_on(data):
+    source = open_pairs(data, "depth")
+    train, held = split(source, 2)
+    assert held.rows == (2, 6)
+    assert train.rows == (0, 1, 3, 4, 5, 7)
+    assert train.size(2) == source.size(3)
+    assert split(source, 0)[1].rows == tuple(range(8))
+    with pytest.raises(ValueError, match="of 8 pairs 7 would be held out, which leaves 1"):
+        split(source, 7)
+
+
+# ---- bad input: before any long work (the base does not even exist)
+
+
+def refused(tmp_path, folder, words, setup=None, recipe=None, **changes):
+    out = changes.pop("out", tmp_path / "mine")
+    job = own_data.job("/no/base", folder, out, recipe, setup, **changes)
+    with pytest.raises(ValueError, match=words):
+        train_pictures(job, silent)
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_a_dataset_of_one_picture(tmp_path):
+    folder = own_data.pairs(tmp_path / "photos", count=1)
+    refused(tmp_path, folder, "has 1 pairs, which cannot be trained on")
+
+
+def test_pairs_of_different_sizes_and_conditions_that_are_not_rgb(photos, tmp_path):
+    with Image.open(photos / "3_other.png") as image:
+        image.resize((48, 32)).save(photos / "3_other.png")
+    refused(tmp_path, photos, r"1 of 8 pairs.* 3.png: the picture is 96 x 64, its depth 48 x 32")
+    with Image.open(photos / "5_other.png") as image:
+        image.convert("L").save(photos / "5_other.png")
+    refused(tmp_path, photos, r"2 of 8 pairs .*5_other.png is of mode L, not RGB.*check` lists all")
+    (photos / "0.png").unlink()
+    refused(tmp_path, photos, r"3 of 8 pairs .*0.png does not exist")
+
+
+def test_folders_that_cannot_be_written_or_hold_something_else(photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(tmp_path, photos, "cannot write to the output folder", out=tmp_path / "file" / "mine")
+    refused(tmp_path, photos, "is not empty, and no adapter's folder", out=photos)
+    assert (photos / "metadata.jsonl").exists()
+
+
+def test_what_the_machine_cannot_do(photos, tmp_path, monkeypatch):
+    half = {"loop": own_data.loop(precision="fp16")}
+    refused(tmp_path, photos, "float16 is not for the CPU", recipe=half)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
+    refused(tmp_path, photos, r"pip install 'unicond\[eight-bit\]'", setup={"eight_bit": True})
+
+
+def test_too_little_room_for_checkpoints(tiny_base, data, tmp_path, monkeypatch):
+    job = own_data.job(tiny_base, data, tmp_path / "mine")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(picture_checks.shutil, "disk_usage", lambda _: usage._replace(free=1e5))
+    with pytest.raises(ValueError, match=r"checkpoints .* take .* MB, but only 0\.1 MB are free"):
+        train_pictures(job, silent)
+
+
+def test_a_dataset_or_settings_that_changed_between_start_and_resume(tiny_base, photos, tmp_path):
+    job = own_data.job(tiny_base, photos, tmp_path / "mine", QUIET)
+    train_pictures(job, silent)
+    before = (job.checkpoint / "state.json").read_bytes()
+    faster = replace(job, recipe=replace(job.recipe, loop=replace(job.recipe.loop, lr=0.5)))
+    with pytest.raises(ValueError, match=r"begun with lr 0\.003, and this one has 0\.5.*no-resume"):
+        train_pictures(faster, silent)
+    spoilt(photos, 2, text="another caption")
+    with pytest.raises(ValueError, match="the dataset has changed since this run began"):
+        train_pictures(job, silent)
+    assert (job.checkpoint / "state.json").read_bytes() == before
+    train_pictures(replace(faster, resume=False), silent)
+    longer = replace(faster.recipe.loop, budget=Budget(steps=4))
+    lines = []
+    more = replace(faster, recipe=replace(faster.recipe, loop=longer))
+    train_pictures(more, lambda _, line: lines.append(line))
+    assert any(line.startswith("done: step 4") for line in lines)
+
+
+def test_options_that_do_not_go_together(data):
+    for words, message in (
+        (["--rank", "4"], "--rank is for pictures of your own: give --data, too"),
+        (["--data", str(data), "--scenes", "8"], "not with --data"),
+        (["--data", str(data), "--steps", "3", "--minutes", "1"], "not both"),
+        (["--data", str(data), "--cache-latents", "--flip", "0.5"], "leave out --flip"),
+    ):
+        done = CliRunner().invoke(app, ["train", "joint", *words])
+        assert done.exit_code == 2
+        assert message in " ".join(done.output.split())
+
+
+def test_a_disk_that_fills_up_at_the_very_end_loses_nothing(tiny_base, data, tmp_path, full_disk):
+    job = own_data.job(tiny_base, data, tmp_path / "mine", QUIET | {"rank": 32, "y_rank": 32})
+    train_pictures(job, silent)
+    before = (job.out / "adapter_model.safetensors").read_bytes()
+    words = r"cannot write the adapter .* its training is done and kept in .*checkpoint: make room"
+    with full_disk(len(before) - 1), pytest.raises(SaveError, match=words):
+        train_pictures(job, silent)
+    assert (job.out / "adapter_model.safetensors").read_bytes() == before
+    assert not [path for path in job.out.iterdir() if path.name.startswith(".")]
