@@ -1,7 +1,10 @@
 """What an adapter in training draws: each direction of a few held-out pairs, on one sheet."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from unicond.adapters.joint import JointAdapter
 from unicond.model import Loaded, Model
@@ -36,26 +39,34 @@ class Sheet:
             adapter: as it is now.
             folder: of the run.
         """
-        count = min(SHOWN, len(self.held))
-        image, condition = self.held.image[:count], self.held.condition[:count]
-        captions = self.held.captions[:count]
         model = Model(self.held.encoder.backbone, {self.branch: Loaded("in training", adapter)})
-        lines = [Line("image", list(image), captions), Line(self.branch, list(condition))]
-        for given, made in (
-            ({self.branch: condition}, "image"),
-            ({"image": image}, self.branch),
-            ({}, "image"),
-        ):
-            out = model(
-                captions,
-                size=(self.side, self.side),
-                num_inference_steps=self.steps,
-                **given,  # pyright: ignore[reportArgumentType] (names are branches)
-            )
-            source = f" from {next(iter(given))}" if given else " and"
-            lines.append(Line(made + source, list(out.pictures[made].cpu())))
-            if not given:
-                both = list(out.pictures[self.branch].cpu())
-                lines.append(Line(f"{self.branch} together", both))
+        count, joint = min(SHOWN, len(self.held)), f"{self.branch}, both drawn"
+        lines: dict[str, list[Tensor]] = {}
+        for number in range(count):  # one by one: less memory than a step takes
+            image, condition = self.held.image[number], self.held.condition[number]
+            draw = partial(self._drawn, model, number)
+            both = draw()
+            for title, picture in (
+                ("image", image),
+                (self.branch, condition),
+                (f"image from {self.branch}", draw(**{self.branch: condition})["image"]),
+                (f"{self.branch} from image", draw(image=image)[self.branch]),
+                ("image, both drawn", both["image"]),
+                (joint, both[self.branch]),
+            ):
+                lines.setdefault(title, []).append(picture)
+        captions = {"image": self.held.captions[:count]}
+        drawn = [Line(title, row, captions.get(title, ())) for title, row in lines.items()]
         with whole_file(folder / "samples.png") as file:
-            sheet(lines).save(file, "PNG")
+            sheet(drawn).save(file, "PNG")
+
+    def _drawn(self, model: Model, number: int, **given: Tensor) -> dict[str, Tensor]:
+        """{branch: (3, side, side)} of what is made for one pair from what is given of it."""
+        out = model(
+            self.held.captions[number],
+            seed=number,
+            size=(self.side, self.side),
+            num_inference_steps=self.steps,
+            **given,  # pyright: ignore[reportArgumentType] (names are branches)
+        )
+        return {branch: pictures[0].cpu() for branch, pictures in out.pictures.items()}

@@ -30,7 +30,7 @@ from unicond.training.pairs import Batch
 from unicond.training.processes import Part
 from unicond.training.roles import Draw
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Pictures that the autoencoder takes at a time."""
 MIDDLE = AugmentConfig(crop="center")
 

@@ -95,7 +95,7 @@ def mini() -> Preset:
 
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
     `joint --condition depth`, `probes`.
-    Hardware and time: 2 CPU cores: 4 + 4 + 2 + 1.5 hours; a GPU: 8 + 8 + 4 + 3 minutes.
+    Hardware and time: 2 CPU cores: 0.5 + 2.5 + 2 + 0.75 hours; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
