@@ -3,9 +3,11 @@
 import io
 import json
 import math
+import shutil
 
 import pytest
 import torch
+from filelock import FileLock
 from rich.console import Console
 
 from unicond.evaluation.report import save_plot
@@ -109,6 +111,28 @@ def test_an_interrupted_run_goes_on(tmp_path):
     (tmp_path / "a-00003-003.json").write_text('{"values": {"numb')  # a damaged file is redone
     assert measure(6)["a"].values["number"] == list(range(6))
     assert calls == [("a", 3)]
+
+
+def test_processes_share_the_chunks_of_a_run(tmp_path):
+    """What another process is at is passed by, and read when that one is done."""
+    calls = []
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    jobs = [counting("a", calls)]
+    collect(jobs, lambda rows: rows, 7, 3, elsewhere, quiet=True)
+    calls.clear()
+    here.mkdir()
+    other = FileLock(here / "00000-003.lock")
+    other.acquire()
+
+    def prepare(rows):
+        if rows.start == 6:
+            shutil.copy(elsewhere / "a-00000-003.json", here)
+            other.release()
+        return rows
+
+    found = collect(jobs, prepare, 7, 3, here, quiet=True)
+    assert calls == [("a", 3), ("a", 6)]
+    assert found["a"].values["number"] == list(range(7))
 
 
 def test_a_measure_must_answer_for_every_scene(tmp_path):

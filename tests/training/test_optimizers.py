@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from unicond.adapters.parts import LowRank, ProjOut
 from unicond.training import checkpoints
 from unicond.training.checkpoints import Position
 from unicond.training.optimizers import Muon, groups, matrices, optimizers
@@ -37,6 +38,13 @@ def test_without_a_rate_for_matrices_adamw_has_them_all():
     net[0].requires_grad_(False)
     (adam,) = optimizers(net, lr=1e-3, matrix_lr=None, beta2=0.9, weight_decay=0.0)
     assert len(adam.param_groups[0]["params"]) == len(list(net.parameters())) - 2
+
+
+def test_muon_gets_an_adapters_matrices_if_their_rank_is_large_enough():
+    parts = nn.ModuleList([LowRank((16, 16), 8, None), LowRank((16, 16), 4, None)])
+    fused = ProjOut(16, "conv_fuse")
+    parts.append(fused)
+    assert [id(w) for w in matrices(parts)] == [id(parts[0].A), id(parts[0].B), id(fused.weight)]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -1,4 +1,7 @@
-"""`unicond evaluate`: tables of measured numbers; a rerun goes on where one was interrupted."""
+"""`unicond evaluate`: tables of measured numbers.
+
+A rerun goes on where one was interrupted; the same command in several terminals shares the work.
+"""
 
 import sys
 from dataclasses import dataclass, replace
@@ -15,7 +18,11 @@ if TYPE_CHECKING:
     from unicond.evaluation.subject import Sampling, Subject
     from unicond.evaluation.tables import Table
 
-app = typer.Typer(help="Measure a model: tables as text, JSON, CSV and plot.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure a model: tables as text, JSON, CSV and plot. Started several times, the same "
+    "command shares the work.",
+    no_args_is_help=True,
+)
 
 Scenes = Annotated[int, typer.Option(min=1, help="Held-out scenes.")]
 Seed = Annotated[int, typer.Option(min=0, max=9999, help="Of the scenes and of the noise.")]

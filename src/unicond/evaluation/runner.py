@@ -4,18 +4,21 @@ A *measure* turns a chunk of scenes into one number a scene and metric (and, for
 distributions, one vector a scene). Each chunk of each measure is a JSON file, written whole or not
 at all, in a folder named by a hash of all that the numbers depend on: a rerun reads what is there,
 and another setting never reads another's. Chunks are the outer loop, so that measures share what
-a chunk has prepared.
+a chunk has prepared. A process locks the chunk that it is at: the same command started several
+times shares the work, and each of them ends with the whole table.
 """
 
 import hashlib
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -115,23 +118,51 @@ def collect(
     if len(set(names)) < len(names):
         raise ValueError(f"two measures have one name: {names}")
     chunks = [range(at, min(at + batch, scenes)) for at in range(0, scenes, batch)]
-    found: dict[str, list[Samples]] = {name: [] for name in names}
+    found: dict[range, list[Samples]] = {}
+    folder.mkdir(parents=True, exist_ok=True)
     with _progress(quiet) as progress:
         task = progress.add_task("measuring", total=len(chunks) * len(measures))
-        for rows in chunks:
-            chunk: Chunk | None = None
-            for measure in measures:
-                progress.update(task, description=f"{measure.name} {rows.start}-{rows.stop - 1}")
-                path = folder / f"{measure.name}-{rows.start:05d}-{len(rows):03d}.json"
-                samples = _read(path)
-                if samples is None:
-                    started = time.perf_counter()
-                    chunk = prepare(rows) if chunk is None else chunk
-                    samples = _timed(measure.run(chunk), len(rows), started, measure.name)
-                    write_atomically(path, json.dumps(asdict(samples)))
-                found[measure.name].append(samples)
-                progress.advance(task)
-    return {name: join_samples(parts) for name, parts in found.items()}
+
+        def told(name: str, rows: range, done: int) -> None:
+            progress.update(task, description=f"{name} {rows.start}-{rows.stop - 1}", advance=done)
+
+        waiting, passed_by = deque(chunks), 0
+        while waiting:
+            rows = waiting.popleft()
+            lock = FileLock(folder / f"{rows.start:05d}-{len(rows):03d}.lock")
+            try:
+                # another process's chunks are waited for when there is nothing else left
+                with lock.acquire(blocking=passed_by > len(waiting)):
+                    found[rows], passed_by = _measured(measures, prepare, rows, folder, told), 0
+            except Timeout:
+                waiting.append(rows)
+                passed_by += 1
+    ordered = [found[rows] for rows in chunks]
+    return {name: join_samples([each[n] for each in ordered]) for n, name in enumerate(names)}
+
+
+def _measured(
+    measures: Sequence[Measure[Chunk]],
+    prepare: Callable[[range], Chunk],
+    rows: range,
+    folder: Path,
+    told: Callable[[str, range, int], None],
+) -> list[Samples]:
+    """What every measure finds on one chunk, or has found before."""
+    chunk: Chunk | None = None
+    found: list[Samples] = []
+    for measure in measures:
+        told(measure.name, rows, 0)
+        path = folder / f"{measure.name}-{rows.start:05d}-{len(rows):03d}.json"
+        samples = _read(path)
+        if samples is None:
+            started = time.perf_counter()
+            chunk = prepare(rows) if chunk is None else chunk
+            samples = _timed(measure.run(chunk), len(rows), started, measure.name)
+            write_atomically(path, json.dumps(asdict(samples)))
+        found.append(samples)
+        told(measure.name, rows, 1)
+    return found
 
 
 def join_samples(parts: Sequence[Samples]) -> Samples:

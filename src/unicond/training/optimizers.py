@@ -16,6 +16,8 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from unicond.adapters.parts import LowRank, ProjOut
+
 SMALLEST_SIDE = 8
 """A weight with fewer inputs or outputs than this is no matrix worth balancing."""
 
@@ -133,15 +135,19 @@ def groups(found: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
 
 
 def matrices(module: nn.Module) -> list[nn.Parameter]:
-    """Weights of linear layers and convolutions between features, each once.
+    """Weights of linear layers, convolutions and adapters between features, each once.
 
     First and last layers (to or from fewer than `SMALLEST_SIDE` channels) and embeddings are
     not among them.
     """
     found: dict[int, nn.Parameter] = {}
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d) and part.weight.requires_grad:
-            outputs, inputs = part.weight.shape[:2]
-            if min(outputs, inputs) >= SMALLEST_SIDE:
-                found[id(part.weight)] = cast(nn.Parameter, part.weight)
+        weights: tuple[nn.Parameter, ...] = ()
+        if isinstance(part, nn.Linear | nn.Conv2d | ProjOut):
+            weights = (cast(nn.Parameter, part.weight),)
+        elif isinstance(part, LowRank):
+            weights = (part.A, part.B)
+        for weight in weights:
+            if weight.requires_grad and min(weight.shape[:2]) >= SMALLEST_SIDE:
+                found[id(weight)] = weight
     return list(found.values())
