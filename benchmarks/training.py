@@ -32,7 +32,7 @@ from unicond.adapters.recompute import recomputed
 from unicond.conditions import named
 from unicond.training.joint import JointRecipe
 from unicond.training.norm import quick_norms
-from unicond.training.pictures import AT_ONCE
+from unicond.training.own.pairs import AT_ONCE
 from unicond.training.roles import NAME, TWO_WAY, clean_draw, rows_of
 
 GIB = 2**30
@@ -158,6 +158,10 @@ def as_autocast(network: nn.Module, half: bool) -> Generator[None]:
     def attention(q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> Tensor:
         return cast(Tensor, Flash.apply(q, k, v))
 
+    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
+        return multiply(x, weight, bias if bias is None else bias.to(torch.bfloat16))
+
     def narrow(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0].to(next(module.parameters()).dtype), *inputs[1:])
 
@@ -168,12 +172,15 @@ def as_autocast(network: nn.Module, half: bool) -> Generator[None]:
         assert isinstance(module, nn.GroupNorm)
         return functional.group_norm(wide, module.num_groups, weight, bias)
 
+    multiply = functional.linear
     with ExitStack() as stack:
         stack.enter_context(patch.object(functional, "scaled_dot_product_attention", attention))
+        if half:  # an adapter's float32 weights, too
+            stack.enter_context(patch.object(functional, "linear", linear))
         for module in network.modules():
             if half and isinstance(module, nn.LayerNorm | nn.GroupNorm):
                 stack.enter_context(patch.object(module, "forward", partial(norm, module)))
-            elif half and isinstance(module, nn.Linear | nn.Conv2d):
+            elif half and isinstance(module, nn.Conv2d):
                 stack.callback(module.register_forward_pre_hook(narrow).remove)
         yield
 

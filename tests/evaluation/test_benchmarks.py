@@ -53,3 +53,24 @@ def test_what_is_kept_costs_less_than_what_is_recomputed(tmp_path):
     assert rows["one_way_aligned"]["macs_ratio"] < rows["call20"]["macs_ratio"]
     assert all(0.2 < row["ratio"] < 20 for row in rows.values())
     assert all(row["peak_gib"] > 0 for name, row in rows.items() if name != "call20")
+
+
+@pytest.mark.slow
+def test_a_training_step_is_set_against_plain_lora_training(tmp_path):
+    ways = ["lora", "pair", "pair_aligned", "pair_checkpointing"]
+    line = [sys.executable, "-m", "benchmarks.training_step", "--size", "tiny", "--rounds", "1"]
+    subprocess.run(
+        [*line, "--json", str(tmp_path / "table.json"), "--only", *ways],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["command"].startswith("python -m benchmarks.training_step --size tiny")
+    rows = {row["row"]: row["metrics"] for row in table["rows"]}
+    assert list(rows) == ways
+    ones = [rows["lora"][name] for name in ("ratio", "macs_ratio", "turn_ratio", "all_ratio")]
+    assert ones == [1.0] * 4
+    assert 1 < rows["pair_aligned"]["macs_ratio"] < rows["pair"]["macs_ratio"]
+    assert rows["pair_checkpointing"]["turn_gib"] < 0.6 * rows["pair"]["turn_gib"]
+    assert all(0.2 < row["ratio"] < 20 for row in rows.values())

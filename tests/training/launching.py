@@ -5,7 +5,7 @@ import os
 import socket
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["unicond.training.picture_run"])
+CONTEXT.set_forkserver_preload(["unicond.training.own.run"])
 
 
 def start(*jobs):
@@ -33,7 +33,7 @@ def _train(job, place):
     os.environ |= {name: str(value) for name, value in place.items()}
     import torch
 
-    from unicond.training.picture_run import train_pictures
+    from unicond.training.own.run import train_pictures
 
     torch.set_num_threads(1)
     train_pictures(job, lambda *_: None)

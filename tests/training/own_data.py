@@ -8,7 +8,7 @@ from PIL import Image
 
 from unicond.training.budget import Budget
 from unicond.training.loop import LoopConfig, Setup
-from unicond.training.picture_job import PictureJob, PictureRecipe
+from unicond.training.own.job import PictureJob, PictureRecipe
 
 LOOP = LoopConfig(
     batch_size=4, lr=3e-3, budget=Budget(steps=6), precision="no", average=0.9, report_steps=1

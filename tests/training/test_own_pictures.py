@@ -18,12 +18,12 @@ from unicond.backbones import loading as bases
 from unicond.cli import app
 from unicond.data.batches import BatchConfig
 from unicond.data.sources import open_pairs
-from unicond.training import picture_checks
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import SaveError
-from unicond.training.picture_job import condition_of
-from unicond.training.picture_run import train_pictures
-from unicond.training.pictures import MIDDLE, Encoder, FreshPairs, KeptPairs, keep, split
+from unicond.training.own import checks
+from unicond.training.own.job import condition_of
+from unicond.training.own.pairs import MIDDLE, Encoder, FreshPairs, KeptPairs, keep, split
+from unicond.training.own.run import train_pictures
 from unicond.training.processes import Part
 from unicond.training.roles import draw
 
@@ -199,7 +199,8 @@ def test_kept_latents_are_those_of_pairs_cut_in_the_middle(tiny_base, data, tmp_
         generator = torch.Generator().manual_seed(number)
         drawn = draw(own_data.RECIPE, 4, 1000, generator)
         part = Part(number, 4, processes - 1, processes)
-        one, other = (pairs.batch(part, drawn, generator) for pairs in (fresh, kept))
+        with torch.autocast("cpu", torch.bfloat16):  # as in the loop
+            one, other = (pairs.batch(part, drawn, generator) for pairs in (fresh, kept))
         assert one.x0.shape == (8 // processes, 4, *one.x0.shape[2:])
         assert torch.allclose(one.x0, other.x0, rtol=2e-3, atol=2e-3)  # kept in half precision
         assert torch.equal(one.prompt.tokens, other.prompt.tokens)
@@ -263,7 +264,7 @@ def test_what_the_machine_cannot_do(photos, tmp_path, monkeypatch):
 def test_too_little_room_for_checkpoints(tiny_base, data, tmp_path, monkeypatch):
     job = own_data.job(tiny_base, data, tmp_path / "mine")
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(picture_checks.shutil, "disk_usage", lambda _: usage._replace(free=1e5))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage._replace(free=1e5))
     with pytest.raises(ValueError, match=r"checkpoints .* take .* MB, but only 0\.1 MB are free"):
         train_pictures(job, silent)
 
@@ -287,10 +288,12 @@ def test_a_dataset_or_settings_that_changed_between_start_and_resume(tiny_base, 
     assert any(line.startswith("done: step 4") for line in lines)
 
 
-def test_options_that_do_not_go_together(data):
+def test_options_that_do_not_go_together(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
     for words, message in (
         (["--rank", "4"], "--rank is for pictures of your own: give --data, too"),
         (["--data", str(data), "--scenes", "8"], "not with --data"),
+        (["--data", str(data), "--eight-bit"], "pip install 'unicond[eight-bit]'"),
         (["--data", str(data), "--steps", "3", "--minutes", "1"], "not both"),
         (["--data", str(data), "--cache-latents", "--flip", "0.5"], "leave out --flip"),
     ):

@@ -9,6 +9,7 @@ from unicond.training import tokenizer
 from unicond.training.autoencoder import AutoencoderConfig
 from unicond.training.captions import CaptionTable
 from unicond.training.loop import seeded
+from unicond.training.processes import Part
 from unicond.training.text2image import Pictured, TextToImageConfig, TextToImageTask
 
 SMALL = TextToImageConfig(
@@ -72,6 +73,15 @@ def test_the_text_is_heard_unless_it_is_dropped(made):
         table[:, :, 1:4] = 5
         assert torch.equal(losses(task), before) is not changes
         table.copy_(kept)
+
+
+def test_parts_of_a_batch_are_the_batch(made):
+    task = made(SMALL)
+    parts = [
+        task.losses_of(Part(3, 10, process, 2), torch.Generator().manual_seed(0)).detach()
+        for process in range(2)
+    ]
+    assert torch.allclose(torch.cat(parts), losses(task), atol=1e-5)  # sums of other batch sizes
 
 
 def test_times_cover_the_schedule_evenly(made):

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from unicond.training.loop import LoopConfig, Precision
-    from unicond.training.picture_job import PictureJob
+    from unicond.training.own.job import PictureJob
 
 RANK, BATCH, LR, STEPS, EVERY, REPORT = 64, 4, 1e-4, 10_000, 500, 10
 """What is usual."""
@@ -121,14 +121,14 @@ def job_of(asked: Asked) -> "PictureJob":
         asked: on the command line.
 
     Returns:
-        What `picture_run.train_pictures` takes.
+        What `training.own.run.train_pictures` takes.
 
     Raises:
         ValueError: options that exclude each other, or values outside of their ranges.
     """
     from unicond.data.augment import AugmentConfig
     from unicond.training.loop import Setup
-    from unicond.training.picture_job import PictureJob, PictureRecipe
+    from unicond.training.own.job import PictureJob, PictureRecipe
 
     assert asked.data is not None
     base, rank = asked.base or "mini", asked.rank or RANK

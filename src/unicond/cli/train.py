@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unicond.cli import own_pictures as own
@@ -61,13 +62,13 @@ def _reported() -> Generator[Callable[[float, str], None]]:
             row = bar.add_task("preparing", total=1.0)
 
             def report(share: float, line: str) -> None:
-                bar.update(row, completed=share, description=line)
+                bar.update(row, completed=share, description=escape(line))
                 if not console.is_terminal:
-                    console.print(line, highlight=False)
+                    console.print(line, highlight=False, markup=False)
 
             yield report
     except ValueError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
         console.print("stopped; nothing is half written, the same command goes on")
@@ -206,7 +207,7 @@ def joint(
         if data is not None:
             if scenes is not None or preset != "mini":
                 raise ValueError("--scenes and --preset are of the embedded world: not with --data")
-            from unicond.training.picture_run import train_pictures
+            from unicond.training.own.run import train_pictures
 
             train_pictures(own.job_of(asked), report)
             return

@@ -21,6 +21,7 @@ from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, mini_scheduler, squared_error
 from unicond.training.loop import LoopConfig, stream
+from unicond.training.processes import Part
 from unicond.world.vocabulary import STYLES
 
 SHEET_PROMPTS = (
@@ -192,13 +193,20 @@ class TextToImageTask:
 
     def losses(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) v-losses of a random batch; the last share of it are pictures of normals."""
+        return self.losses_of(Part(0, count), generator)
+
+    def losses_of(self, part: Part, generator: torch.Generator) -> Tensor:
+        """The losses of a part of such a batch."""
+        count = part.count
         normals = round(self.config.normal_share * count)
         drawn = [
             self._draw(source, number, generator)
             for source, number in zip(self.train, (count - normals, normals), strict=True)
         ]
         x0, prompts = (torch.cat(column) for column in zip(*drawn, strict=True))
-        return self._error(x0, prompts, self._times(count, generator), generator)
+        index = self._times(count, generator)
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        return self._error(part.of(x0), part.of(prompts), part.of(index), part.of(noise))
 
     def _draw(
         self, source: Pictured, count: int, generator: torch.Generator
@@ -216,10 +224,8 @@ class TextToImageTask:
         order = torch.randperm(count, generator=generator, device=self.device)
         return (part / count * len(self.noising)).long().clamp_max(len(self.noising) - 1)[order]
 
-    def _error(
-        self, x0: Tensor, prompts: Tensor, index: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+    def _error(self, x0: Tensor, prompts: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+        """(B,) v-losses; x0 and noise (B, C, h, w), index (B,)."""
         noisy, target = self.noising.noised(x0, index, noise)
         hidden = self.parts["text_encoder"](prompts).last_hidden_state
         noisy = noisy.contiguous(memory_format=torch.channels_last)
@@ -233,8 +239,9 @@ class TextToImageTask:
         rows = torch.arange(count, device=self.device)
         never = torch.zeros(count, dtype=torch.bool, device=self.device)
         prompts = self.held.captions.drawn(rows, never, generator)
-        index = self._times(count, generator)
-        found = self._error(self.held.latents[:count], prompts, index, generator)
+        x0, index = self.held.latents[:count], self._times(count, generator)
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        found = self._error(x0, prompts, index, noise)
         return {"held_out_v_loss": float(found.mean())}
 
     def show(self, folder: Path) -> None:

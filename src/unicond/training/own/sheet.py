@@ -10,7 +10,7 @@ from unicond.adapters.joint import JointAdapter
 from unicond.model import Loaded, Model
 from unicond.pictures.files import whole_file
 from unicond.pictures.sheet import Line, sheet
-from unicond.training.pictures import HeldPictures
+from unicond.training.own.pairs import HeldPictures
 
 SHOWN = 4
 """Pairs on a sheet."""

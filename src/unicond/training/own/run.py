@@ -1,7 +1,6 @@
 """`unicond train joint --data`: from a folder of pairs to an adapter for any base.
 
-Whatever can be found wrong before the work begins is found before the base is loaded: see
-`picture_checks`.
+Whatever can be found wrong before the work begins is found before the base is loaded: see `checks`.
 """
 
 from collections.abc import Mapping
@@ -18,17 +17,15 @@ from unicond.backbones.precision import check_dtype
 from unicond.data.batches import BatchConfig
 from unicond.data.sources import Pairs, open_pairs
 from unicond.training import checkpoints, processes
-from unicond.training import picture_checks as checks
 from unicond.training.checkpoints import SaveError
 from unicond.training.diffusion import Noising
 from unicond.training.joint import JointTask
 from unicond.training.journal import Report
 from unicond.training.loop import fit
 from unicond.training.optimizers import eight_bit_adamw
-from unicond.training.pairs import TrainingPairs
-from unicond.training.picture_job import OwnCondition, PictureJob, condition_of
-from unicond.training.picture_sheet import Sheet
-from unicond.training.pictures import (
+from unicond.training.own import checks
+from unicond.training.own.job import OwnCondition, PictureJob, condition_of
+from unicond.training.own.pairs import (
     Chosen,
     Encoder,
     FreshPairs,
@@ -37,6 +34,8 @@ from unicond.training.pictures import (
     keep,
     split,
 )
+from unicond.training.own.sheet import Sheet
+from unicond.training.pairs import TrainingPairs
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """{precision: of the frozen base}."""

@@ -13,7 +13,7 @@ from unicond.pictures.files import PictureError, check_output_folder
 from unicond.training import cards, checkpoints
 from unicond.training.budget import Budget
 from unicond.training.journal import Report
-from unicond.training.picture_job import OwnCondition, PictureJob
+from unicond.training.own.job import OwnCondition, PictureJob
 
 COPIES = 4
 """Of the adapter's weights in a checkpoint: themselves, their average, AdamW's two moments."""

@@ -204,8 +204,8 @@ class KeptPairs:
         for place in self._order.batch(part.number)[1][part.rows]:
             path = _file(self._folder, self._source.rows[place.row])
             with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownArgumentType]
-                images.append(file.get_tensor("image"))
-                conditions.append(file.get_tensor("condition"))
+                images.append(file.get_tensor("image").float())
+                conditions.append(file.get_tensor("condition").float())
                 wordings = cast("list[str]", json.loads(file.metadata()["captions"]))
             captions.append(wordings[place.turn % len(wordings)] if wordings else "")
         pairs = torch.stack(images), torch.stack(conditions)

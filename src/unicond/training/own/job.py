@@ -11,7 +11,7 @@ from unicond.model import Model
 from unicond.training.budget import Budget
 from unicond.training.joint import JointRecipe
 from unicond.training.loop import LoopConfig, Setup
-from unicond.training.pictures import MIDDLE
+from unicond.training.own.pairs import MIDDLE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Training on one's own pictures."""
