@@ -38,7 +38,7 @@ class Grid:
         noise: on the image of image -> depth.
     """
 
-    guidance: tuple[float, ...] = (1.0, 2.0, 3.0, 4.5)
+    guidance: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
     condition_guidance: tuple[float, ...] = (0.0, 1.0, 2.0)
     steps: tuple[int, ...] = (20, 10, 30)
     solvers: tuple[str, ...] = ("ddim", "dpmpp_2m", "euler_ancestral")

@@ -70,7 +70,7 @@ class TextToImageConfig:
         loop: how it is optimised.
     """
 
-    block_out_channels: tuple[int, ...] = (64, 128, 192)
+    block_out_channels: tuple[int, ...] = (128, 192)
     head_width: int = 32
     norm_num_groups: int = 16
     text_width: int = 128
@@ -83,10 +83,10 @@ class TextToImageConfig:
     style: str = ""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            batch_size=32,
+            batch_size=64,
             lr=8e-4,
             matrix_lr=1.5e-3,
-            budget=Budget(minutes=150, flat=0.4),
+            budget=Budget(minutes=180, flat=0.4),
             average=0.999,
         )
     )
