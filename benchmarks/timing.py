@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -79,8 +81,15 @@ def ratio(seconds: Mapping[str, list[float]], one: str, other: str, name: str = 
 
 
 def _timed(run: Callable[[], object], times: int) -> float:
-    """Seconds a run, over several."""
+    """Seconds a run, over several; an accelerator is waited for."""
+    _wait()
     started = time.perf_counter()
     for _ in range(times):
         run()
+    _wait()
     return (time.perf_counter() - started) / times
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

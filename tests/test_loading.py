@@ -46,6 +46,40 @@ def test_an_ordinary_lora_acts_by_its_scale_beside_an_adapter(tiny_base, lora):
     assert on.record.loras == {str(lora): 1.0}
 
 
+def test_a_loras_part_for_the_text_encoder_is_loaded_too(tiny_base, tmp_path):
+    base = unicond.load(tiny_base)
+    encoder = base.backbone.text_encoders[0]
+    encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    network = base.backbone.network
+    network.add_adapter(LoraConfig(r=2, target_modules=["attn1.to_q"]))
+    state = {
+        f"{part}.{name}": torch.ones_like(value) * (0.3 if part == "text_encoder" else 0.0)
+        for part, module in (("unet", network), ("text_encoder", encoder))
+        for name, value in get_peft_model_state_dict(module).items()
+    }
+    save_file(state, tmp_path / "word.safetensors")
+    encoded = {}
+    for scale in (0.0, 0.5, 1.0):
+        model = unicond.load(tiny_base, loras={str(tmp_path / "word.safetensors"): scale})
+        encoded[scale] = model.backbone.encode_prompts(["a dog"]).tokens
+    plain = unicond.load(tiny_base).backbone.encode_prompts(["a dog"]).tokens
+    assert torch.allclose(encoded[0.0], plain, atol=1e-6)
+    moved = [float((encoded[scale] - plain).abs().max()) for scale in (0.5, 1.0)]
+    assert 1e-3 < moved[0] < moved[1]
+
+
+def test_two_adapters_of_one_branch_are_refused(tiny_base, tmp_path):
+    shutil.copytree(DEPTH, tmp_path / "depth")
+    with pytest.raises(ValueError, match="two branches would be called 'depth'"):
+        unicond.load(tiny_base, [DEPTH, tmp_path / "depth"])
+
+
+def test_an_adapter_takes_the_networks_format(tiny_base):
+    model = unicond.load(tiny_base, {"depth": DEPTH}, dtype=torch.bfloat16)
+    adapter = model.adapters["depth"].adapter
+    assert {value.dtype for value in adapter.parameters()} == {torch.bfloat16}
+
+
 def test_a_lora_that_is_a_pickle_is_refused(tiny_base, tmp_path):
     path = tmp_path / "style.bin"
     path.write_bytes(b"anything")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from unicond.adapters.attach import attached
 from unicond.adapters.network import unique_bytes
@@ -13,6 +13,17 @@ from unicond.denoisers.network import NetworkDenoiser, Pairing
 from unicond.model import Model
 from unicond.sampling.noise import Generators
 from unicond.sampling.state import State
+
+Shape = tuple[int, ...]
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *rest: object, **named: object) -> int:
+    """Operations of attention on a CPU, for which torch's counter has no formula."""
+    del rest, named
+    return sdpa_flop_count(query, key, value)
+
+
+COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Cost:
 
 
 def costs(model: Model, size: int | None = None) -> list[Cost]:
-    """The parts of a model; an adapter's row counts the call of a pair.
+    """The parts of a model; an adapter's row counts the call of a pair of which both move.
 
     Args:
         model: with any adapters.
@@ -83,10 +94,10 @@ def _gigamacs(model: Model, side: int, conditions: tuple[str, ...]) -> float:
     denoiser = NetworkDenoiser(
         backbone.network,
         {"positive": dict.fromkeys(names, prompt)},
-        [Pairing(branch, "image", branch) for branch in conditions],
+        [Pairing(b, "image", b, aligned=model.sees_around(b)) for b in conditions],
     )
     adapters = {branch: model.adapters[branch].adapter for branch in conditions}
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
     with attached(backbone.network, adapters) if adapters else nullcontext(), counter:
         denoiser(state)
     return counter.get_total_flops() / 2e9

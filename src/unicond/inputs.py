@@ -9,12 +9,16 @@ from torch import Tensor
 
 from unicond.backbones.base import Backbone
 from unicond.pictures.decoding import Source as Picture
-from unicond.pictures.depth import read_depth
+from unicond.pictures.depth import DepthKind, read_depth
 from unicond.pictures.files import PictureError, fingerprint
 from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit, resized
 from unicond.pictures.masks import read_mask
+from unicond.pictures.metric_depth import METRIC, read_metres
 from unicond.pictures.reading import read_picture
 from unicond.request import Given, Source
+
+NEARLY = 0.75
+"""Of the base's side, at least, is a square picture whose size is taken for the run's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +74,19 @@ def _read(given: Given, kind: str | None) -> list[Tensor]:
 
     Depth maps are read as such; tensors as the pictures that they are.
     """
-    depth = is_depth(kind)
-    return [
-        read_depth(source, given.kind)
-        if depth and not isinstance(source, Tensor)
-        else read_picture(source)
-        for source in _sources(given)
-    ]
+    return [_read_one(source, given.kind, kind) for source in _sources(given)]
+
+
+def _read_one(source: Picture, depth_kind: DepthKind, kind: str | None) -> Tensor:
+    if isinstance(source, Tensor):
+        return read_picture(source)
+    if kind == METRIC and depth_kind == "metric":
+        return read_metres(source)
+    return read_depth(source, depth_kind) if is_depth(kind) else read_picture(source)
 
 
 def is_depth(kind: str | None) -> bool:
-    """Whether a branch of this `JointConfig.kind` shows depth."""
+    """Whether a branch of this `JointConfig.kind` shows inverse depth."""
     return kind is not None and kind.startswith("depth")
 
 
@@ -94,7 +100,7 @@ def size_of(
 
     Args:
         size: what the caller asks; None takes the proportions of the first given picture at the
-            base's own area, or the base's square.
+            base's own area, or the base's square. A square picture a little smaller stays as it is.
         pictures: {branch: its pictures (3, H, W)}.
         sample_size: side that the base was trained on.
         multiple: sides must be multiples of it.
@@ -111,7 +117,8 @@ def size_of(
         return height, width
     for rows in pictures.values():
         height, width = rows[0].shape[-2:]
-        if height == width and height % multiple == 0 and height <= sample_size:
+        near = NEARLY * sample_size <= height <= sample_size
+        if height == width and height % multiple == 0 and near:
             return height, width
         return allowed_size(height, width, multiple, area=sample_size**2)
     return sample_size, sample_size
@@ -119,7 +126,7 @@ def size_of(
 
 def _fitted(pictures: Sequence[Tensor], size: Size, policy: Policy, kind: str | None) -> Tensor:
     """The pictures of a branch at the run's size, (B, 3, H, W); depth does not overshoot."""
-    resample = "linear" if is_depth(kind) else "smooth"
+    resample = "linear" if is_depth(kind) or kind == METRIC else "smooth"
     fits = [fit(picture, size, policy=policy, resample=resample) for picture in pictures]
     return torch.stack(fits)
 

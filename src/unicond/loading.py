@@ -5,7 +5,9 @@ from pathlib import Path
 
 import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loras
+from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 from safetensors import SafetensorError
+from torch import Tensor
 
 from unicond.adapters.attach import check_fit
 from unicond.adapters.joint import JointAdapter
@@ -52,7 +54,7 @@ def load(
     loaded: dict[str, Loaded] = {}
     for key, path in named_adapters.items():
         where = str(key if path is None else path)
-        adapter = _adapter(where).to(device)
+        adapter = _adapter(where).to(device, backbone.network.dtype)
         branch = adapter.config.y if path is None else str(key)
         if branch in loaded or branch == "image":
             raise ValueError(
@@ -81,7 +83,7 @@ def _adapter(where: str) -> JointAdapter:
 
 
 def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:
-    """Put ordinary LoRAs of the network on it; they act in joint attention too."""
+    """Put ordinary LoRAs on the network and the text encoders; they act in joint attention too."""
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, path in zip(names, loras, strict=True):
         if Path(path).is_file() and not path.endswith(".safetensors"):
@@ -94,6 +96,7 @@ def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:
             raise ValueError(f"{path} cannot be read as a LoRA: {error}") from error
         try:
             Loras.load_lora_into_unet(state, alphas, backbone.network, adapter_name=name)
+            _add_to_texts(backbone, state, alphas, name)
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{path} does not fit this network ({backbone.family}); it may have been made for "
@@ -102,6 +105,20 @@ def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:
         if name not in getattr(backbone.network, "peft_config", {}):
             first = next(iter(state), "nothing")
             raise ValueError(f"{path} holds no LoRA of this network; its first key is {first!r}")
-    if names:
-        backbone.network.set_adapters(names, list(loras.values()))
-        backbone.network.requires_grad_(False)  # peft hands out trainable ones
+    for module in (backbone.network, *backbone.text_encoders):
+        here = [name for name in names if name in getattr(module, "peft_config", {})]
+        if here:
+            weights = dict(zip(names, loras.values(), strict=True))
+            set_weights_and_activate_adapters(module, here, [weights[name] for name in here])
+            module.requires_grad_(False)  # peft hands out trainable ones
+
+
+def _add_to_texts(
+    backbone: Backbone, state: Mapping[str, Tensor], alphas: object, name: str
+) -> None:
+    """A LoRA's parts for the text encoders, where it has any."""
+    for part, encoder in zip(backbone.TEXT_PARTS, backbone.text_encoders, strict=True):
+        if any(key.startswith(f"{part}.") for key in state):
+            Loras.load_lora_into_text_encoder(
+                state, alphas, encoder, prefix=part, adapter_name=name
+            )

@@ -9,21 +9,23 @@ follows from what is given.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from unicond import walks
 from unicond.adapters.attach import attached
+from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
-from unicond.denoisers.network import NetworkDenoiser, Pairing, keeper
-from unicond.inputs import Inputs, is_depth, read_inputs, source_of
+from unicond.denoisers.network import NetworkDenoiser, keeper
+from unicond.inputs import Inputs, read_inputs, source_of
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.mechanisms.guidance.gradients import AdamW
+from unicond.mechanisms.prompted import Prompted
 from unicond.output import Output
+from unicond.pairings import pairings_of
 from unicond.request import (
     Attention,
     DepthKind,
@@ -34,21 +36,21 @@ from unicond.request import (
     Record,
     Sampling,
     Scale,
+    finite,
     guidance_weights,
     one_a_sample,
     scales_of,
     seeds_of,
-    weights_of,
 )
 from unicond.sampling import plans
 from unicond.sampling.loop import Progress, run
-from unicond.sampling.prompts import Prompts
+from unicond.sampling.prompts import Prompt, Prompts
+from unicond.sampling.schedules import Spacing
 from unicond.sampling.solvers import named
 from unicond.sampling.state import Latents, Mechanism
 from unicond.sampling.window import ALWAYS, Window
 
 Callback = Callable[[Progress], bool | None]
-_T = TypeVar("_T", int, float)
 
 
 class Cancelled(Exception):
@@ -103,9 +105,11 @@ class Model:
         branches: Sequence[str] | None = None,
         num_inference_steps: int | None = None,
         solver: str | None = None,
+        spacing: Spacing | None = None,
         eta: float | None = None,
         guidance_scale: float | None = None,
         condition_guidance: float | None = None,
+        guidance_window: Window = ALWAYS,
         joint_scale: float = 1.0,
         conditioning_scale: Mapping[str, Scale] | None = None,
         held: Held | None = None,
@@ -134,12 +138,16 @@ class Model:
                 runs plain text-to-image at its cost.
             num_inference_steps: moves that call the network; default the base's for the task.
             solver: a name in `unicond.SOLVERS`.
+            spacing: of the times of the moves: `"leading"`, `"linspace"` or `"trailing"`; default
+                as the base's scheduler has it.
             eta: noise of the `"ddim"` solver, 0 to 1.
             guidance_scale: of text; 1.0 is the conditional model alone.
             condition_guidance: of what is given; 0.0 is off.
+            guidance_window: when text and condition guidance act.
             joint_scale: weight of joint attention; 0.0 is off.
             conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y) for what the
-                image and what the condition receives}; 0.0 switches the pair off, default 1.0.
+                image and what the condition receives}; at 0.0 they do not hear each other, default
+                1.0.
             held: how a held branch acts; default one-way where the adapter was trained for it.
             attention: how far tokens see in joint attention: `"global"` everywhere, `"aligned"`
                 around their own place; default aligned where the adapter was trained for it.
@@ -147,7 +155,7 @@ class Model:
                 insists on it, False recomputes them in every call (the same numbers); default where
                 it can be.
             refresh: keep a held branch that does hear (`held="two_way"`), too, and run it again
-                after so many moves: an approximation.
+                after so many network calls: an approximation.
             sampling: `"released"` walks as UniCon's published pipeline does (see
                 `sampling.released`).
             plan: the way through the times of image and condition, by name: `"joint"`,
@@ -182,6 +190,8 @@ class Model:
         if not isinstance(prompt, str):
             lists["prompt"] = len(prompt)
         seeds = seeds_of(seed, count, lists)
+        steps = task.num_inference_steps if num_inference_steps is None else num_inference_steps
+        follow = finite("condition_guidance", condition_guidance, task.condition_guidance)
         record = Record(
             base=self.backbone.name,
             adapters={b: self.adapters[b].source for b in names if b in self.adapters},
@@ -194,12 +204,14 @@ class Model:
             branches=names,
             generated=tuple(b for b in names if b not in conditions or not conditions[b].fixed),
             given={b: source_of(g) for b, g in conditions.items()},
-            num_inference_steps=_default(num_inference_steps, task.num_inference_steps),
+            num_inference_steps=steps,
             solver=solver or self.backbone.defaults.solver,
+            spacing=spacing,
             eta=eta,
-            guidance_scale=_default(guidance_scale, task.guidance_scale),
-            condition_guidance=_default(condition_guidance, task.condition_guidance),
-            joint_scale=joint_scale,
+            guidance_scale=finite("guidance_scale", guidance_scale, task.guidance_scale),
+            condition_guidance=follow,
+            guidance_window=guidance_window,
+            joint_scale=finite("joint_scale", joint_scale, 1.0),
             conditioning_scale=scales_of(conditioning_scale or {}, list(kinds)),
             held=held,
             attention=attention,
@@ -231,6 +243,10 @@ class Model:
         follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
         return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
 
+    def _configs(self) -> dict[str, JointConfig]:
+        """{branch: its adapter's configuration}."""
+        return {branch: loaded.adapter.config for branch, loaded in self.adapters.items()}
+
     def _shows_the_same_view(self, branch: str) -> bool:
         return self.adapters[branch].adapter.config.post_joint == "conv_fuse"
 
@@ -248,6 +264,10 @@ class Model:
             )
         return tuple(branch for branch in known if branch in wanted)
 
+    def sees_around(self, branch: str) -> bool:
+        """Whether the tokens of a condition's pair look around their own place only, by default."""
+        return self.adapters[branch].adapter.config.attention[-1] == "aligned"
+
     @torch.no_grad()
     def _run(
         self,
@@ -263,14 +283,14 @@ class Model:
         own = walks.replacements(walk, inputs, latents, noise)
         guides = walks.guides(record, inputs, latents)
         guidance = [
-            ConditionGuidance(record.condition_guidance),
-            ClassifierFree(record.guidance_scale),
+            ConditionGuidance(record.condition_guidance, record.guidance_window),
+            ClassifierFree(record.guidance_scale, record.guidance_window),
         ]
         fixed = plans.held(walk.plan)
-        pairings = self._pairings(record, fixed)
+        pairings = pairings_of(record, self._configs(), fixed)
         denoiser = NetworkDenoiser(
             self.backbone.network,
-            self._prompts(record, names),
+            self._prompts(record, names, mechanisms),
             pairings,
             record.joint_scale,
             keeper(record.cache, record.refresh, fixed, pairings),
@@ -290,66 +310,39 @@ class Model:
     def _finish(
         self, record: Record, found: Latents, clean: Mapping[str, Tensor], given_: Latents
     ) -> Output:
-        """Decode what was generated; a branch that was given and held is returned as it came."""
+        """Decode what was generated; a branch that was given and held is returned as it came.
+
+        Pictures are on the CPU, where files and metrics want them.
+        """
         pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
         for branch, value in found.items():
             if branch in record.generated:
-                pictures[branch], latents[branch] = self.backbone.decode(value), value
+                pictures[branch], latents[branch] = self.backbone.decode(value).cpu(), value
             else:
                 pictures[branch] = clean[branch].expand(len(value), -1, -1, -1)
                 latents[branch] = given_[branch]
-        depths = {b for b, one in self.adapters.items() if is_depth(one.adapter.config.kind)}
-        return Output(pictures, latents, record, frozenset(depths))
+        kinds = {branch: config.kind for branch, config in self._configs().items()}
+        return Output(pictures, latents, record, kinds)
 
     def _encode(self, pictures: Tensor, count: int) -> Tensor:
         return self.backbone.encode(pictures).expand(count, -1, -1, -1)
 
-    def _prompts(self, record: Record, names: tuple[str, ...]) -> Prompts:
-        """Every branch's prompt; a condition's has its adapter's trigger words in front."""
+    def _prompts(
+        self, record: Record, names: tuple[str, ...], mechanisms: Sequence[Mechanism]
+    ) -> Prompts:
+        """Every branch's prompt, mechanisms' own too; a condition's has trigger words in front."""
         triggers = {b: self.adapters[b].adapter.config.trigger for b in names if b in self.adapters}
-        positive = {
-            branch: self.backbone.encode_prompts(
-                [triggers.get(branch, "") + prompt for prompt in record.prompts], record.size
-            )
-            for branch in names
-        }
+
+        def encoded(prompts: Sequence[str]) -> dict[str, Prompt]:
+            texts = {b: [triggers.get(b, "") + prompt for prompt in prompts] for b in names}
+            return {b: self.backbone.encode_prompts(texts[b], record.size) for b in names}
+
         negative = self.backbone.encode_negative(record.negative_prompt, record.size)
-        return {"positive": positive, "negative": dict.fromkeys(names, negative)}
-
-    def _pairings(self, record: Record, fixed: frozenset[str]) -> list[Pairing]:
-        """The image with each condition; held branches of a known role look at nothing."""
-        if "image" not in record.branches:
-            return []
-        pairings: list[Pairing] = []
-        _check_held(record, fixed)
-        for branch in record.branches:
-            scale = record.conditioning_scale.get(branch, 1.0)
-            weights = weights_of(scale)
-            if branch not in self.adapters or weights == (0.0, 0.0):
-                continue
-            roles, held = self.adapters[branch].adapter.config.roles, record.held
-            deaf = {
-                b
-                for b, role in (("image", "image_held"), (branch, "condition_held"))
-                if b in fixed and (held == "one_way" or (held is None and role in roles))
-            }
-            if not isinstance(scale, float):
-                _check_deaf(branch, weights, deaf)
-            aligned = self._aligned(branch, record.attention)
-            pairings.append(
-                Pairing(branch, "image", branch, *weights, deaf=frozenset(deaf), aligned=aligned)
-            )
-        return pairings
-
-    def _aligned(self, branch: str, attention: Attention | None) -> bool:
-        """Whether an adapter's tokens look around their own place only."""
-        config = self.adapters[branch].adapter.config
-        if attention == "aligned" and not self._shows_the_same_view(branch):
-            raise ValueError(
-                f"attention='aligned' needs pairs of the same place, but {branch!r} is only "
-                "loosely related to the image; drop attention, or leave this adapter out"
-            )
-        return (attention or config.attention[-1]) == "aligned"
+        found = {"positive": encoded(record.prompts), "negative": dict.fromkeys(names, negative)}
+        for mechanism in mechanisms:
+            if isinstance(mechanism, Prompted):
+                found |= {name: encoded([text]) for name, text in mechanism.prompts().items()}
+        return found
 
 
 @dataclass(frozen=True)
@@ -361,24 +354,3 @@ class Task:
     guidance_scale: float
     condition_guidance: float
     noise: float
-
-
-def _check_held(record: Record, fixed: frozenset[str]) -> None:
-    if record.held == "one_way" and not fixed:
-        free = [b for b, known in record.given.items() if known.mask is not None or known.guide]
-        why = f": {free[0]!r} has a mask or is a guide, so that it moves" if free else ""
-        raise ValueError(f"held='one_way' is for branches that are held, and none is{why}; drop it")
-
-
-def _check_deaf(branch: str, weights: tuple[float, float], deaf: Collection[str]) -> None:
-    """Refuse a pair of weights of which one is for a side that receives nothing."""
-    for side, name, weight in ((branch, "w_y", weights[1]), ("image", "w_x", weights[0])):
-        if side in deaf and weight > 0:
-            raise ValueError(
-                f"{side!r} is held one-way, so that it receives nothing, but {name} of {branch!r} "
-                f"is {weight}; give 0.0 for it, one number for both, or held='two_way'"
-            )
-
-
-def _default(value: _T | None, default: _T) -> _T:
-    return default if value is None else value

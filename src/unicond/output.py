@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,9 +10,11 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from unicond.inputs import is_depth
 from unicond.pictures.depth import write_depth
 from unicond.pictures.files import PictureError, check_output_folder
 from unicond.pictures.metadata import read_settings, write_png
+from unicond.pictures.metric_depth import METRIC, write_metres
 from unicond.pictures.reading import to_pil
 from unicond.request import Record
 
@@ -25,13 +27,13 @@ class Output:
         pictures: {branch: (B, 3, H, W) in [-1, 1]}.
         latents: {branch: (B, C, h, w)}.
         record: what was asked for.
-        depths: the branches that show depth: they are saved as 16-bit PNG and `.npy` too.
+        kinds: {branch: what it shows}; depth is saved as 16-bit PNG and `.npy`, too.
     """
 
     pictures: Mapping[str, Tensor]
     latents: Mapping[str, Tensor]
     record: Record
-    depths: frozenset[str] = frozenset()
+    kinds: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __getattr__(self, branch: str) -> list[Image.Image]:
         """The pictures of a branch by its name."""
@@ -53,8 +55,9 @@ class Output:
     def save(self, folder: str | Path) -> list[Path]:
         """Write every generated branch of every sample, with the settings inside each PNG.
 
-        Files are called `<seed>_<branch>.png`; depth branches are also written as
-        `<seed>_<branch>_16bit.png` and `.npy`, inverse depth in [0, 1].
+        Files are called `<seed>_<branch>.png`, or `<seed>-<n>_<branch>.png` of the n-th sample of a
+        seed that there is more than once. Depth is also written as `..._16bit.png` and `.npy`:
+        inverse depth in [0, 1], or metric depth in millimetres and in metres.
 
         Returns:
             The paths of all files.
@@ -64,15 +67,22 @@ class Output:
         """
         target = check_output_folder(folder)
         paths: list[Path] = []
+        seeds = self.record.seeds
+        names = [
+            str(seed) if seeds.count(seed) == 1 else f"{seed}-{seeds[:sample].count(seed)}"
+            for sample, seed in enumerate(seeds)
+        ]
         for branch in self.record.generated:
-            for sample, (seed, picture) in enumerate(
-                zip(self.record.seeds, self.pictures[branch], strict=True)
+            for sample, (name, picture) in enumerate(
+                zip(names, self.pictures[branch], strict=True)
             ):
                 settings = self.settings(branch, sample)
-                paths.append(write_png(picture, target / f"{seed}_{branch}.png", settings))
-                if branch in self.depths:
-                    values = (picture.mean(0) + 1) / 2
-                    paths += write_depth(values, target / f"{seed}_{branch}_16bit.png")
+                paths.append(write_png(picture, target / f"{name}_{branch}.png", settings))
+                exact = target / f"{name}_{branch}_16bit.png"
+                if is_depth(self.kinds.get(branch)):
+                    paths += write_depth((picture.mean(0) + 1) / 2, exact)
+                elif self.kinds.get(branch) == METRIC:
+                    paths += write_metres(picture, exact)
         return paths
 
     def settings(self, branch: str, sample: int) -> Mapping[str, object]:

@@ -13,6 +13,7 @@ from unicond.pictures.checks import check_prompt, check_seed
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind
 from unicond.pictures.fitting import Policy
+from unicond.sampling.schedules import Spacing
 from unicond.sampling.window import ALWAYS, Window
 
 Held = Literal["one_way", "two_way"]
@@ -130,7 +131,9 @@ class Record:
         conditioning_scale: {branch: w for both, or (w_x, w_y)} where they were given.
         attention: how far tokens see in joint attention; None is as the adapters were trained.
         cache: whether held branches run once; None does where that changes nothing.
-        refresh: moves after which a cached branch that hears runs again.
+        refresh: network calls after which a cached branch that hears runs again.
+        guidance_window: when text and condition guidance act.
+        spacing: of the times of the moves; None is the base's own.
         plan: name of the way through the plane of times; None follows from what is given.
         reconstruction_weight: {branch known in part, or guided: weight of its guidance}.
         reconstruction_optimizer: in the place of a fixed weight.
@@ -163,6 +166,8 @@ class Record:
     attention: Attention | None = None
     cache: bool | None = None
     refresh: int | None = None
+    guidance_window: Window = ALWAYS
+    spacing: Spacing | None = None
     plan: str | None = None
     reconstruction_weight: Mapping[str, float] = field(default_factory=dict[str, float])
     reconstruction_optimizer: AdamW | None = None
@@ -191,6 +196,26 @@ def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(check_prompt(text) for text in prompts)
 
 
+def finite(name: str, value: float | None, default: float) -> float:
+    """A scale, or its default.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the caller gives, or None.
+        default: in its place.
+
+    Returns:
+        A number.
+
+    Raises:
+        ValueError: it is infinite, or no number.
+    """
+    found = default if value is None else float(value)
+    if not math.isfinite(found):
+        raise ValueError(f"{name} is {value}; give a finite number")
+    return found
+
+
 def scales_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str, Scale]:
     """The weights of formula (8) that a caller gives, checked.
 
@@ -210,7 +235,11 @@ def scales_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str,
                 f"conditioning_scale names {branch!r}; the conditions of this run are "
                 f"{', '.join(branches) or 'none'}"
             )
-    return {b: float(s) if isinstance(s, int | float) else _pair(s) for b, s in scales.items()}
+    found = {b: float(s) if isinstance(s, int | float) else _pair(s) for b, s in scales.items()}
+    for branch, scale in found.items():
+        for weight in weights_of(scale):
+            finite(f"conditioning_scale of {branch!r}", weight, 1.0)
+    return found
 
 
 def weights_of(scale: Scale) -> Weights:

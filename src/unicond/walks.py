@@ -58,15 +58,16 @@ def walk(
     starts = {b: conditions[b].start if b in conditions else 1.0 for b in record.branches}
     hold = [branch for branch, known in conditions.items() if known.hold]
     if record.sampling == "unicond":
-        times = schedule.times(record.num_inference_steps)
+        times = schedule.times(record.num_inference_steps, record.spacing)
         if record.plan is None:
             return Walk(plans.descend(times, starts, hold))
         return Walk(named_plans.follow(named_plans.parse(record.plan), times, starts, hold))
-    if record.plan is not None:
-        raise ValueError(
-            f"sampling 'released' walks as the published pipeline does, not by plan "
-            f"{record.plan!r}: drop one of them"
-        )
+    for what, asked in (("plan", record.plan), ("spacing", record.spacing)):
+        if asked is not None:
+            raise ValueError(
+                f"sampling 'released' walks as the published pipeline does, not by {what} "
+                f"{asked!r}: drop one of them"
+            )
     if not isinstance(schedule, DiscreteSchedule):
         raise ValueError(
             "sampling 'released' is defined for models of discrete steps, not for flow"

@@ -3,14 +3,16 @@
 import pytest
 import torch
 from diffusers import PixArtTransformer2DModel, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from golden_unicon import rows_of, unet_case
 from peft import LoraConfig
 from slow_joint import slowly_attached
 
 from unicond.adapters.attach import attached
 from unicond.adapters.joint import JointAdapter, JointConfig
-from unicond.adapters.parts import ProjOut
+from unicond.adapters.network import AttentionShape
+from unicond.adapters.parts import JointParts, ProjOut
+from unicond.adapters.processor import JointOut
 
 # Every role; rows on both sides, in several pairs, of two adapters; and one row in none.
 # Weights are exact in float32.
@@ -197,3 +199,19 @@ def test_fusing_projection_refuses_unequal_numbers_of_tokens():
         ProjOut(8, "conv_fuse")(torch.zeros(1, 64, 8), torch.zeros(1, 16, 8))
     p_x, p_y = ProjOut(8, "conv")(torch.zeros(1, 64, 8), torch.zeros(1, 16, 8))
     assert (p_x.shape, p_y.shape) == ((1, 64, 8), (1, 16, 8))
+
+
+def test_the_merged_projection_is_exact_under_a_large_bias_in_half_precision():
+    """The layer's W is read off its output, where W + bias would be rounded to the bias's steps."""
+    generator = torch.Generator().manual_seed(0)
+    attn = Attention(32, heads=2, dim_head=16, bias=True).to(torch.bfloat16)
+    parts = JointParts(AttentionShape(32, 32, 32, 32), JointConfig(rank=2), generator)
+    with torch.no_grad():
+        attn.to_out[0].weight.normal_(0, 0.03, generator=generator)
+        attn.to_out[0].bias.fill_(3.0)
+        parts.proj_out.weight.copy_(torch.eye(64))
+        parts.to(torch.bfloat16)
+        weight, _ = JointOut(parts)._merge(attn, torch.zeros(1, 1, 32).bfloat16(), True, False)
+    exact = attn.to_out[0].weight.detach().float()
+    # what is left is bfloat16's own rounding of 8 bits, and of 64 W + bias
+    assert float((weight.float() - exact).norm() / exact.norm()) < 0.015

@@ -56,6 +56,21 @@ def test_generate_inspect_rerun(run, depth_file, tmp_path):
         assert np.array_equal(np.asarray(one), np.asarray(two))
 
 
+def test_a_branch_of_another_name_is_made_again(tiny_base, depth_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    depth = str(GOLDEN / "weights" / "depth")
+    options = ["--base", str(tiny_base), "--adapter", f"sketch={depth}", "--only", "image"]
+    more = ["--give", f"sketch={depth_file}", "--joint-scale", "0.7", "--noise", "sketch=0.4"]
+    more += ["--hold", "sketch", "--conditioning-scale", "sketch=0.9:0.5", "--held", "two_way"]
+    more += ["--guidance-window", "1:0.3", "--spacing", "linspace"]
+    made = RUNNER.invoke(app, ["generate", "--prompt", "a dog", *options, *more])
+    assert made.exit_code == 0, made.output
+    again = RUNNER.invoke(app, ["rerun", "out/0_image.png", "--out", "again"])
+    assert again.exit_code == 0, again.output
+    one, two = (Image.open(tmp_path / name / "0_image.png") for name in ("out", "again"))
+    assert np.array_equal(np.asarray(one), np.asarray(two))
+
+
 def test_estimation_writes_depth_for_other_programs(run, depth_file, tmp_path):
     image = tmp_path / "image.png"
     Image.open(depth_file).convert("RGB").save(image)

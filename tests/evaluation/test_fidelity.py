@@ -1,5 +1,7 @@
 """A judge without fault finds every condition kept by the true image, and lost by another's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from truth import Brightness, Truth, shuffled
@@ -10,6 +12,7 @@ from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.fidelity_appearance import kept
 from unicond.evaluation.measures import FIDELITIES
 from unicond.evaluation.tables import MORE_IS_BETTER, SHARES
+from unicond.world.vocabulary import CLASSES
 
 COUNT = 4
 BEST = {"abs_rel": 0.0, "delta1": 1.0, "emse": 0.0, "pck": 1.0, "miou": 1.0, "angle": 0.0}
@@ -70,6 +73,16 @@ def test_pairs_agree_and_shuffled_pairs_do_not(chunk):
     gap = mean(right[main]) - mean(wrong[main])
     assert (gap if main in SHARES else -gap) > 0.02
     assert (main in MORE_IS_BETTER) == (main in SHARES)
+
+
+@pytest.mark.parametrize("chunk", ["depth", "depth-metric"], indirect=True)
+def test_a_picture_of_nothing_but_sky_counts_as_a_failure(chunk):
+    name, cases = chunk
+    sky = torch.full_like(cases.real.classes, CLASSES.index("sky"))
+    reading = replace(cases.real, classes=sky)
+    scores = FIDELITIES[name].of_pairs(cases, reading, cases.cases.condition)
+    assert set(scores["abs_rel"]) == {1.0}
+    assert set(scores["delta1"]) == {0.0}
 
 
 def test_a_copy_of_a_loose_reference_is_found_out(chunk):

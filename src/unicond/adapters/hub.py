@@ -7,7 +7,7 @@ weights) and `README.md` (the card: data, command, scores, licence).
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Card:
         scores: {metric: value}, with the command that measured them among `command`'s lines.
         licence: as the Hub writes it, for example "apache-2.0".
         where: the adapter lies, in the commands that use it.
+        made: steps, time, machine and seed of the training, in one line.
     """
 
     data: str = "not stated"
@@ -42,6 +43,7 @@ class Card:
     scores: Mapping[str, float | str] = field(default_factory=dict[str, float | str])
     licence: str = "unknown"
     where: str = "<this folder or repository>"
+    made: str = ""
 
     def render(self, config: JointConfig) -> str:
         """The text of `README.md`."""
@@ -87,6 +89,7 @@ class Card:
                 self.command,
                 "```",
                 "",
+                *([self.made, ""] if self.made else []),
                 "## Scores",
                 "",
                 *(["| metric | value |", "|---|---|", *scores] if scores else ["Not measured."]),
@@ -102,7 +105,10 @@ def write(
     card: Card | None,
     dtype: torch.dtype | None,
 ) -> None:
-    """Write an adapter's files, each under a temporary name first; the configuration comes last.
+    """Write an adapter's files: all under temporary names, then renamed, the configuration last.
+
+    An older configuration goes first: whoever is stopped between two renames leaves a folder that
+    says that it is not complete, never new weights beside an old configuration.
 
     Args:
         folder: created where missing.
@@ -122,21 +128,20 @@ def write(
         if not value.isfinite().all():
             raise ValueError(f"{name} holds values that are not finite in {value.dtype}: not saved")
     folder.mkdir(parents=True, exist_ok=True)
-    _put(folder / MODEL_FILE, lambda path: save_file(stored, path, metadata={"format": "pt"}))
+    texts = {CONFIG_FILE: config.to_json()}
     if card is not None or not (folder / CARD_FILE).exists():
-        text = (card or Card()).render(config)
-        _put(folder / CARD_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-    _put(folder / CONFIG_FILE, lambda path: path.write_text(config.to_json(), encoding="utf-8"))
-
-
-def _put(path: Path, save: Callable[[Path], object]) -> None:
-    """Save under a temporary name, then rename: a reader never sees half a file."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        texts = {CARD_FILE: (card or Card()).render(config), **texts}
+    unfinished = {name: folder / f".{name}.{os.getpid()}" for name in (MODEL_FILE, *texts)}
     try:
-        save(unfinished)
-        os.replace(unfinished, path)
+        save_file(stored, unfinished[MODEL_FILE], metadata={"format": "pt"})
+        for name, text in texts.items():
+            unfinished[name].write_text(text, encoding="utf-8")
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
+        for name, path in unfinished.items():
+            os.replace(path, folder / name)
     finally:
-        unfinished.unlink(missing_ok=True)
+        for path in unfinished.values():
+            path.unlink(missing_ok=True)
 
 
 def read(

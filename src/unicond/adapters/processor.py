@@ -28,6 +28,7 @@ from unicond.adapters.network import Layers, layers_of
 from unicond.adapters.parts import AttentionLora, JointParts, LayerParts
 from unicond.adapters.routes import Index, Route, Router, add, take
 from unicond.adapters.views import Keys, View, view
+from unicond.sampling.controls import Controllable, attend, controlled_here
 
 
 class Processor(Protocol):
@@ -89,10 +90,11 @@ class Active:
     route: Route
 
 
-class JointProcessor:
+class JointProcessor(Controllable):
     """Self-attention with joint attention (attn1), or cross-attention with y-LoRA (attn2).
 
-    Outside of `Rows.active()`, or when no adapter has pairs there, it is the plain processor.
+    Outside of `Rows.active()`, or when no adapter has pairs there, it is the plain processor. The
+    layer's own attention is under the active controls (`sampling.controls`), the joint one is not.
 
     Args:
         name: of the layer.
@@ -133,7 +135,7 @@ class JointProcessor:
             for name, parts in self._parts.items()
             if name in routes
         ]
-        if not active:
+        if not active and not controlled_here(self._name):
             return self.plain(attn, h, encoder_hidden_states, attention_mask, temb)
         assert h.ndim == 3, "a transformer block hands its attention (rows, tokens, d)"
 
@@ -149,7 +151,7 @@ class JointProcessor:
 
         # ---- the layer's own attention, with y-LoRA on the condition's rows (base changes here)
         _add_y(base, h, context, active)
-        own = _attend(attn, *base, mask)
+        own = _attend(self._name, attn, *base, mask)
         out = layer.out(own)
         for one in active:
             if one.parts.y is not None and one.route.y is not None:
@@ -283,13 +285,18 @@ class JointOut:
         out, parts = layers_of(attn).out, self._parts
         exact = torch.promote_types(like.dtype, torch.float32)
         unit = torch.eye(like.shape[-1], device=like.device, dtype=like.dtype)
-        bias = out(torch.zeros_like(unit[:1]))
-        plain = (out(unit) - bias).to(exact).T  # a LoRA of the user's around it is in here
+        bias = out(torch.zeros_like(unit[:1])).to(exact)
+        # a LoRA of the user's around it is in here; large units, so that in half precision W is
+        # not rounded to the steps of W + bias
+        plain = ((out(LARGE * unit).to(exact) - bias) / LARGE).T
         used = [lora.to_out for lora, wanted in ((parts.xy, x), (parts.yx, y)) if wanted]
         inner = [plain + lora.B.to(exact) @ lora.A.to(exact) for lora in used]
         outer = parts.proj_out.block(x, y).to(exact)
-        shift = outer @ bias.to(exact).flatten().repeat(len(used))
+        shift = outer @ bias.flatten().repeat(len(used))
         return (outer @ torch.block_diag(*inner)).to(like.dtype), shift.to(like.dtype)
+
+
+LARGE = 64.0  # a power of two: multiplying by it rounds nothing
 
 
 def _add_y(base: Projected, h: Tensor, context: Tensor, active: Sequence[Active]) -> None:
@@ -314,7 +321,9 @@ def _mask(attn: Attention, mask: Tensor | None, context: Tensor) -> Tensor | Non
     return mask.view(rows, attn.heads, -1, mask.shape[-1])
 
 
-def _attend(attn: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _attend(
+    name: str, attn: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
     """Multi-head scaled dot-product attention, (rows, tokens, width) in and out.
 
     Parity: diffusers `AttnProcessor2_0`, operation by operation, so that rows of no pair are equal
@@ -323,5 +332,4 @@ def _attend(attn: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Non
     q, k, v = (t.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for t in (q, k, v))
     q = q if attn.norm_q is None else attn.norm_q(q)
     k = k if attn.norm_k is None else attn.norm_k(k)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return out.transpose(1, 2).flatten(2).to(q.dtype)
+    return attend(name, q, k, v, mask).transpose(1, 2).flatten(2).to(q.dtype)

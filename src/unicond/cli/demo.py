@@ -14,6 +14,7 @@ def demo(
     base: Annotated[str, typer.Option(help="'mini', or a folder like it.")] = "mini",
     adapter: Annotated[str, typer.Option(help="A depth adapter of the base.")] = "depth",
     probes: Annotated[Path | None, typer.Option(help="Folder of other probes.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
 ) -> None:
     """One model, every direction: depth to image, image to depth, both from text, and between."""
     from unicond.cli.running import load_model
@@ -23,7 +24,7 @@ def demo(
 
     check_output_folder(out)
     console, began = Console(stderr=True), time.perf_counter()
-    model, judge = load_model(base, [adapter], None, "float32"), load_judge(probes)
+    model, judge = load_model(base, [adapter], device, "float32"), load_judge(probes, device)
     with console.status("sampling") as status:
         parts, path = run_demo(
             model, judge, out, lambda what, n, of: status.update(f"{what} ({n + 1} of {of})")

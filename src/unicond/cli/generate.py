@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from unicond.mechanisms.guidance.gradients import AdamW
-    from unicond.request import Given
+    from unicond.request import Given, Scale
     from unicond.sampling.window import Window
 
 
@@ -46,6 +46,10 @@ def generate(
         list[str] | None,
         typer.Option(help="BRANCH=R in [0, 1]: how coarse a given picture is; repeat."),
     ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="BRANCH: keep it at its noise instead of lowering it; repeat."),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Make these branches only; repeat.")
     ] = None,
@@ -57,11 +61,20 @@ def generate(
     solver: Annotated[
         str | None, typer.Option(help="ddim, ddpm, euler, euler_ancestral, heun, dpmpp_2m.")
     ] = None,
+    spacing: Annotated[
+        Literal["leading", "linspace", "trailing"] | None,
+        typer.Option(help="Of the times of the moves; default as the base's scheduler has it."),
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="Noise of the ddim solver, 0 to 1.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
     condition_guidance: Annotated[float | None, typer.Option(help="0 is off.")] = None,
+    guidance_window: Annotated[
+        str, typer.Option(help="FROM:TO, times between which text and condition guidance act.")
+    ] = "1:0",
+    joint_scale: Annotated[float, typer.Option(help="Of all joint attention; 0 is off.")] = 1.0,
     conditioning_scale: Annotated[
-        list[str] | None, typer.Option(help="BRANCH=WEIGHT of its joint attention; repeat.")
+        list[str] | None,
+        typer.Option(help="BRANCH=W of its joint attention, or BRANCH=W_X:W_Y; repeat."),
     ] = None,
     held: Annotated[
         Literal["one_way", "two_way"] | None,
@@ -77,8 +90,12 @@ def generate(
     ] = None,
     refresh: Annotated[
         int | None,
-        typer.Option(min=1, help="Run a held branch that hears again after so many moves."),
+        typer.Option(min=1, help="Run a held branch that hears again after so many calls."),
     ] = None,
+    sampling: Annotated[
+        Literal["unicond", "released"],
+        typer.Option(help="'released' walks as UniCon's published pipeline does."),
+    ] = "unicond",
     plan: Annotated[
         str | None,
         typer.Option(help="joint, image-first, condition-first, coarse(R), curve(A), X,Y;X,Y;..."),
@@ -118,10 +135,11 @@ def generate(
         dict(pairs(mask or [], "--mask")),
         dict(numbers(noise, "--noise")),
         guide or [],
+        hold or [],
         Reading(depth_kind, fit, mask_invert, mask_threshold),
     )
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
-    window = parse_window(reconstruction_window)
+    window = parse_window(reconstruction_window, "--reconstruction-window")
     loras = dict(numbers(lora, "--lora", ":"))
     model = load_model(base, adapter, device, dtype, loras, offload)
     seeds = parse_seeds(seed)
@@ -135,14 +153,18 @@ def generate(
             branches=only,
             num_inference_steps=steps,
             solver=solver,
+            spacing=spacing,
             eta=eta,
             guidance_scale=guidance,
             condition_guidance=condition_guidance,
-            conditioning_scale=dict(numbers(conditioning_scale, "--conditioning-scale")),
+            guidance_window=parse_window(guidance_window, "--guidance-window"),
+            joint_scale=joint_scale,
+            conditioning_scale=parse_scales(conditioning_scale or []),
             held=held,
             attention=attention,
             cache=cache,
             refresh=refresh,
+            sampling=sampling,
             plan=plan,
             reconstruction_weight=parse_weights(reconstruction_weight),
             reconstruction_optimizer=optimizer,
@@ -167,6 +189,7 @@ def given_pictures(
     masks: Mapping[str, str],
     levels: Mapping[str, float],
     guides: Sequence[str],
+    holds: Sequence[str],
     reading: Reading,
 ) -> "dict[str, Given]":
     """What the options give.
@@ -176,6 +199,7 @@ def given_pictures(
         masks: {branch: file}.
         levels: {branch: noise}.
         guides: branches that are only guided.
+        holds: branches that stay at their noise.
         reading: how the files are read.
 
     Returns:
@@ -193,16 +217,18 @@ def given_pictures(
     check_one_of(reading.fit, get_args(Policy), "--fit")
     if reading.mask_threshold is not None and not masks:
         raise ValueError("--mask-threshold: no --mask is given that it could make binary")
-    for flag, named in (("--mask", masks), ("--noise", levels), ("--guide", guides)):
+    bare = {"--guide": guides, "--hold": holds}
+    for flag, named in ({"--mask": masks, "--noise": levels} | bare).items():
         for branch in named:
             if branch not in files:
-                mark = branch if flag == "--guide" else f"{branch}=..."
+                mark = branch if flag in bare else f"{branch}=..."
                 raise ValueError(f"{flag} {mark}: no picture of {branch!r} is given beside it")
     return {
         b: Given(
             path,
             masks.get(b),
             levels.get(b),
+            hold=b in holds,
             kind=cast(DepthKind, reading.depth_kind),
             fit=cast(Policy, reading.fit),
             invert=reading.mask_invert,
@@ -233,11 +259,21 @@ def parse_optimizer(iterations: int | None, learning_rate: float | None) -> "Ada
     return plain if learning_rate is None else replace(plain, learning_rate=learning_rate)
 
 
-def parse_window(text: str) -> "Window":
+def parse_scales(values: list[str]) -> "dict[str, Scale]":
+    """BRANCH=W, or BRANCH=W_X:W_Y."""
+    flag, found = "--conditioning-scale", dict[str, "Scale"]()
+    for branch, text in pairs(values, flag):
+        parts = [number(part, flag) for part in text.split(":")]
+        if len(parts) > 2:
+            raise ValueError(f"{flag} {branch}={text} is not BRANCH=W or BRANCH=W_X:W_Y")
+        found[branch] = parts[0] if len(parts) == 1 else (parts[0], parts[1])
+    return found
+
+
+def parse_window(text: str, flag: str) -> "Window":
     """FROM:TO, falling times in [0, 1]; TO 0 is the end."""
     from unicond.sampling.window import Window
 
-    flag = "--reconstruction-window"
     ends = [number(part, flag) for part in text.split(":")]
     if len(ends) != 2 or not 1 >= ends[0] > ends[1] >= 0:
         raise ValueError(f"{flag} {text!r} is not FROM:TO with 1 >= FROM > TO >= 0, as in 1:0.2")

@@ -29,7 +29,7 @@ def rerun(
 
     record = read_record(file)
     check_output_folder(out)
-    adapters = list(record.adapters.values()) or ["none"]
+    adapters = [f"{branch}={source}" for branch, source in record.adapters.items()] or ["none"]
     model = load_model(record.base, adapters, device, record.dtype, dict(record.loras))
     with progress_bar("sampling") as callback:
         result = repeat(model, record, callback)

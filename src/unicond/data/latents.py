@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unicond.data import renders
 from unicond.data.renders import as_bytes, as_picture
+from unicond.pictures.files import whole_file
 
 
 def identity(folder: Path) -> str:
@@ -121,7 +122,7 @@ def _derived(
             maps = torch.from_numpy(np.load(place / f"{source}.npy"))
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
                 changed = [change(part.to(device)).cpu() for part in maps.split(64)]
-            np.save(place / f".{name}.npy", torch.cat(changed).numpy())
-            (place / f".{name}.npy").rename(place / f"{name}.npy")
+            with whole_file(place / f"{name}.npy") as file:
+                np.save(file, torch.cat(changed).numpy())
         parts.append(torch.from_numpy(np.load(place / f"{name}.npy")))
     return torch.cat(parts)[:count]

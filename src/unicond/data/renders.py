@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unicond.data.folders import whole_folder
-from unicond.pictures.files import check_output_folder
+from unicond.pictures.files import check_output_folder, whole_file
 from unicond.pictures.metric_depth import draw_metric_depth
 from unicond.world import Rendering, World, render
 from unicond.world.annotate import soft_edges
@@ -160,7 +160,8 @@ def draw(
     """
     folder = recipe.folder(cache)
     check_output_folder(folder)
-    (folder / "recipe.json").write_text(json.dumps(vars(recipe), indent=1))
+    with whole_file(folder / "recipe.json") as file:
+        file.write(json.dumps(vars(recipe), indent=1).encode())
     for shard in range(-(-count // SHARD)):
         _draw_shard(recipe, folder / f"{shard:05d}", shard, names, device)
         if report is not None:
@@ -189,8 +190,8 @@ def _draw_shard(
     maps = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in missing}
     if place.exists():
         for name, values in maps.items():
-            np.save(place / f".{name}.npy", values)
-            (place / f".{name}.npy").rename(place / f"{name}.npy")
+            with whole_file(place / f"{name}.npy") as file:
+                np.save(file, values)
         return
     with whole_folder(place) as aside:
         for name, values in maps.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unicond.data import renders
 from unicond.data.renders import Recipe
+from unicond.pictures.files import whole_file
 from unicond.world import describe
 
 
@@ -31,8 +32,7 @@ def captions(
             scenes = recipe.scenes(shard * renders.SHARD, renders.SHARD)
             scenes = scenes if styled else [scene.with_style("photo") for scene in scenes]
             found = [[describe(scene, v).text for v in range(variants)] for scene in scenes]
-            aside = path.with_name(f".{name}")
-            aside.write_text(json.dumps(found))
-            aside.rename(path)
+            with whole_file(path) as file:
+                file.write(json.dumps(found).encode())
         out += json.loads(path.read_text())
     return out[:count]

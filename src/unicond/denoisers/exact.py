@@ -53,3 +53,32 @@ class JointGaussian:
         return {
             branch: Prediction(x0[..., i], eps[..., i]) for i, branch in enumerate(self.branches)
         }
+
+
+@dataclass(frozen=True)
+class PixelGaussian:
+    """`E[x0 | latents]` of one branch whose pixels, channels included, are jointly Gaussian.
+
+    Args:
+        covariance: (n, n) of the n = C * H * W values of a picture, in reading order; symmetric,
+            may be singular.
+        mean: (n,).
+        branch: its name.
+    """
+
+    covariance: Tensor
+    mean: Tensor
+    branch: str = "image"
+
+    def __call__(
+        self, state: State, variants: Sequence[Variant] = (Variant(),)
+    ) -> list[Predictions]:
+        """The same prediction for every variant; differentiable."""
+        alpha, sigma = state.scales(self.branch)
+        latents = state.latents[self.branch]
+        noisy = alpha**2 * self.covariance + sigma**2 * torch.eye(len(self.mean)).to(self.mean)
+        gain = alpha * self.covariance @ torch.linalg.pinv(noisy, hermitian=True)
+        x0 = self.mean + (latents.flatten(1).to(self.mean) - alpha * self.mean) @ gain.T
+        x0 = x0.view_as(latents)
+        eps = (latents - alpha * x0) / sigma if sigma > 0 else torch.zeros_like(x0)
+        return [{self.branch: Prediction(x0, eps)} for _ in variants]

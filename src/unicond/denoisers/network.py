@@ -5,6 +5,7 @@ the attention processors, feeds each row its own timestep and prompt, and reads 
 predictions.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -13,9 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unicond.denoisers.controlled import controlled
 from unicond.denoisers.kept import Keeper, Kept
 from unicond.sampling.predictions import Prediction, Predictions, from_output
-from unicond.sampling.prompts import Prompt, Prompts, gather
+from unicond.sampling.prompts import Prompt, Prompts, gather, reworded
 from unicond.sampling.rows import Pairs, Rows, Variant
 from unicond.sampling.state import State
 
@@ -46,7 +48,7 @@ class Pairing:
 def keeper(
     cache: bool | None, refresh: int | None, held: Collection[str], pairings: Sequence[Pairing]
 ) -> Keeper:
-    """Which held branches run once.
+    """Which held branches run once: not those that several pairs of one adapter share.
 
     Args:
         cache: True insists that some do, False wants none, None takes what changes nothing.
@@ -69,6 +71,10 @@ def keeper(
             if side == branch
         )
 
+    places = Counter((p.adapter, branch) for p in pairings for branch in (p.x, p.y))
+    shared = {branch for (_, branch), count in places.items() if count > 1}
+    alone = frozenset(held) - shared
+
     asked = "cache=True" if refresh is None else f"refresh={refresh}"
     if refresh is not None and (refresh < 1 or cache is False):
         raise ValueError(f"{asked} must be at least 1, and needs the cache")
@@ -77,12 +83,12 @@ def keeper(
     if cache is False:
         return Keeper()
     if refresh is not None:
-        return Keeper(frozenset(held), refresh)
-    kept = frozenset(branch for branch in held if not hears(branch))
+        return Keeper(alone, refresh)
+    kept = frozenset(branch for branch in alone if not hears(branch))
     if cache and not kept:
         raise ValueError(
-            f"cache=True, but {', '.join(sorted(held))} hears the others and so changes with them; "
-            "use held='one_way', or refresh=k to run it again every k moves only"
+            f"cache=True, but {', '.join(sorted(held))} hears the others and so changes with them, "
+            "or is shared by several pairs of one adapter; use held='one_way', or refresh=k to run it again every k moves only"
         )
     return Keeper(kept)
 
@@ -121,8 +127,9 @@ class NetworkDenoiser:
             ValueError: a variant's prompt, or a branch's part of it, is not in the table.
         """
         distinct = tuple(dict.fromkeys(self._bare(variant) for variant in variants))
-        recalled = self.keeper.recall(state, distinct)
-        kept = recalled or self.keeper.begin(state, distinct)
+        keeper = self.keeper if self._whole(state, distinct) else Keeper()
+        recalled = keeper.recall(state, distinct)
+        kept = recalled or keeper.begin(state, distinct)
         rows = self._rows(state, distinct, kept, recalled is not None)
         output = self._forward(state, rows, recalled)
         read = {
@@ -140,6 +147,11 @@ class NetworkDenoiser:
                 for variant, found in read.items()
             }
         return [read[self._bare(variant)] for variant in variants]
+
+    def _whole(self, state: State, variants: tuple[Variant, ...]) -> bool:
+        """Whether all branches are there that the prompts are for: only then are rows kept."""
+        words = (self.prompts.get(variant.prompt, {}) for variant in variants)
+        return all(branch in state.latents for branches in words for branch in branches)
 
     def _bare(self, variant: Variant) -> Variant:
         """The variant as the network knows it: guidance is the mechanisms' matter."""
@@ -171,11 +183,13 @@ class NetworkDenoiser:
         return replace(rows, pairs={name: found for name, found in pairs.items() if found})
 
     def _pairs(self, rows: Rows, adapter: str, held: frozenset[str]) -> Pairs | None:
-        """The pairs of one adapter; a branch without rows has row -1."""
+        """The pairs of one adapter; a kept branch has row -1, an absent one no pair."""
+        here = held.union(rows.branches)
         mine = [
             pairing
             for pairing in self.pairings
             if pairing.adapter == adapter
+            and here.issuperset((pairing.x, pairing.y))
             and (pairing.x in rows.branches or pairing.y in rows.branches)
         ]
         sides: set[tuple[Literal["x", "y"] | None, bool]] = {
@@ -209,17 +223,19 @@ class NetworkDenoiser:
         latents = torch.cat([state.latents[branch] for _, branch in order]).to(weight.dtype)
         indices = [state.schedule.index(state.t[branch]) for _, branch in order]
         timesteps = torch.tensor(indices, device=latents.device).repeat_interleave(rows.batch)
-        prompt = None if recalled is None else recalled.prompt
+        table = reworded(self.prompts, state)
+        same = recalled is not None and table is self.prompts
+        prompt = recalled.prompt if recalled is not None and same else None
         if prompt is None:
-            prompt = gather([self._prompt(v.prompt, b) for v, b in order], rows.batch)
+            prompt = gather([_prompt(table, v.prompt, b) for v, b in order], rows.batch)
             prompt = replace(prompt, tokens=prompt.tokens.to(weight.dtype))
-        if recalled is not None:
+        if recalled is not None and same:
             recalled.prompt = (
                 prompt  # the very same words let the layers keep what they make of them
             )
         tokens = prompt.tokens
         try:
-            with rows.active():
+            with rows.active(), controlled(self.network):
                 output: Tensor = self.network(
                     latents, timesteps, tokens, **added(prompt, weight.dtype)
                 ).sample
@@ -231,18 +247,19 @@ class NetworkDenoiser:
             raise
         return output.float()
 
-    def _prompt(self, name: str, branch: str) -> Prompt:
-        if branch not in self.prompts.get(name, {}):
-            known = {prompt: sorted(branches) for prompt, branches in self.prompts.items()}
-            raise ValueError(f"no prompt {name!r} for branch {branch!r}; there are {known}")
-        return self.prompts[name][branch]
-
     @staticmethod
     def _read(output: Tensor, state: State, rows: Rows, branch: str, variant: int) -> Prediction:
         alpha, sigma = state.scales(branch)
         kind = state.schedule.prediction_type
         latents = state.latents[branch].float()
         return from_output(output[rows.of(branch, variant)], latents, alpha, sigma, kind)
+
+
+def _prompt(table: Prompts, name: str, branch: str) -> Prompt:
+    if branch not in table.get(name, {}):
+        known = {prompt: sorted(branches) for prompt, branches in table.items()}
+        raise ValueError(f"no prompt {name!r} for branch {branch!r}; there are {known}")
+    return table[name][branch]
 
 
 def _rows_of(rows: Rows, branch: str, variant: int) -> Sequence[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unicond.evaluation.report import INK
 from unicond.evaluation.tables import MORE_IS_BETTER, Row
+from unicond.pictures.files import whole_file
 
 COLORS = ("#5e81ac", "#bf616a", "#a3be8c", "#d08770", "#b48ead", "#88c0d0", "#8a6d3b", "#4c566a")
 
@@ -91,8 +92,8 @@ def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
     figure.suptitle(title, fontsize=10, color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=150, format="png")
     return path
 
 

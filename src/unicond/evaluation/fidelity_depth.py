@@ -7,6 +7,7 @@ count. Metric drawings hold metres: they are scored with no fit at all, and wher
 reference, the judge's relative depth is fitted to them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from unicond.pictures.metric_depth import read_metric_depth
 from unicond.world.vocabulary import CLASSES
 
 SKY = CLASSES.index("sky")
+FAILED = (1.0, 0.0)
+"""AbsRel and delta1 of a generated picture of nothing but sky: it does not leave the mean."""
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class DepthFidelity:
         del chunk
         reference = nominal_depth(reading.inverse_depth)
         valid = valid_pixels(reference, (reading.classes != SKY)[:, None])
-        return _score_where_possible(grey(drawings), reference, valid)
+        return _score_where_possible(grey(drawings), reference, valid, FAILED)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class MetricDepthFidelity(DepthFidelity):
         del chunk
         metres = read_metric_depth(drawings)
         valid = valid_pixels(metres, (reading.classes != SKY)[:, None])
-        return _score_where_possible(reading.inverse_depth, metres, valid)
+        return _score_where_possible(reading.inverse_depth, metres, valid, FAILED)
 
 
 def exact_valid(chunk: Chunk) -> Tensor:
@@ -96,14 +99,20 @@ def depth_values(scores: DepthScores) -> Values:
     return {"abs_rel": as_list(scores.abs_rel), "delta1": as_list(scores.delta1)}
 
 
-def _score_where_possible(inverse_depth: Tensor, depth: Tensor, valid: Tensor) -> Values:
-    """Scores; None for generated pictures in which (almost) nothing is valid."""
+def _score_where_possible(
+    inverse_depth: Tensor,
+    depth: Tensor,
+    valid: Tensor,
+    otherwise: tuple[float, float] = (math.nan, math.nan),
+) -> Values:
+    """AbsRel and delta1; `otherwise` for pictures in which (almost) nothing is valid."""
     enough = valid.sum((1, 2, 3)) >= valid[0].numel() // 100
     rows = enough.nonzero().squeeze(1)
     scores = score_depth(inverse_depth[rows], depth[rows], valid[rows])
     out: dict[str, Sequence[float | None]] = {}
-    for name, values in (("abs_rel", scores.abs_rel), ("delta1", scores.delta1)):
-        full = torch.full((len(valid),), torch.nan, dtype=torch.float64)
+    found = {"abs_rel": scores.abs_rel, "delta1": scores.delta1}
+    for (name, values), none in zip(found.items(), otherwise, strict=True):
+        full = torch.full((len(valid),), none, dtype=torch.float64)
         full[rows] = values.cpu()
         out[name] = as_list(full)
     return out

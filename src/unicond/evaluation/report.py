@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table
+from unicond.pictures.files import whole_file
 
 INK, ACCENT = "#3b4252", "#5e81ac"
 
@@ -47,8 +48,8 @@ def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> P
         panel.xaxis.set_visible(False)
         panel.spines[["top", "right", "bottom"]].set_visible(False)
     figure.suptitle(title, fontsize=10, color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=150, format="png")
     return path
 
 

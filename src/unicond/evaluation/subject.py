@@ -152,7 +152,7 @@ class Subject:
         """(B, 3, H, W) pictures through the autoencoder and back."""
         backbone = self.model.backbone
         with torch.no_grad():
-            return backbone.decode(backbone.encode(pictures)).float().clamp(-1, 1)
+            return backbone.decode(backbone.encode(pictures)).to(pictures).clamp(-1, 1)
 
     def _generate(
         self,

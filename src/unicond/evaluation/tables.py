@@ -18,6 +18,8 @@ import rich.box
 import rich.table
 import torch
 
+from unicond.pictures.files import whole_file
+
 SHARES = frozenset({"pck", "miou", "attributes", "colors", "classes", "ground", "delta1", "found"})
 """Metrics that are shares of what is right: their error is 1 - share."""
 WIDTH = 80
@@ -189,10 +191,8 @@ def write_atomically(path: Path, text: str) -> None:
         path: its folder is made where it does not exist.
         text: its content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def describe_machine(device: torch.device | str = "cpu") -> str:

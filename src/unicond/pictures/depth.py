@@ -82,7 +82,7 @@ def read_depth_map(
     """
     if kind not in get_args(DepthKind):
         raise ValueError(f"depth kind {kind!r} is not known; choose one of {get_args(DepthKind)}")
-    values = _values(source, max_side)
+    values = raw_depth(source, max_side)
     grey = values[..., :3].mean(-1)
     valid = np.isfinite(grey)
     if values.shape[-1] == 4:
@@ -125,8 +125,8 @@ def write_depth(depth: Tensor, path: FilePath) -> tuple[Path, Path]:
     return target, array_path
 
 
-def _values(source: Source, max_side: int) -> np.ndarray:
-    """(H, W, C) float32; integers of pictures are in [0, 1]."""
+def raw_depth(source: Source, max_side: int = MAX_SIDE) -> np.ndarray:
+    """(H, W, C) float32 as it was stored; integers of pictures are in [0, 1]."""
     if isinstance(source, str | os.PathLike):
         path = existing_file(source, (*EXTENSIONS, *ARRAYS), "depth map")
         if path.suffix.lower() not in ARRAYS:

@@ -1,9 +1,10 @@
 """Where random numbers come from: one stream for each sample and branch.
 
-A seed draws the same noise whatever batch it runs in, and a branch draws the same noise whether
-others run beside it or not. Noise is drawn on the CPU and moved, so that devices agree. Idea:
-EDM2's StackedRandomGenerator. The first branch's stream is seeded by the plain seed, so that the
-start noise is the one that `torch.Generator().manual_seed(seed)` gives diffusers' pipelines.
+A seed draws the same noise whatever batch it runs in, and the image draws the same noise whether
+other branches run beside it or not (a further branch's stream is that of its place among them).
+Noise is drawn on the CPU and moved, so that devices agree. The first branch's stream is seeded by
+the plain seed, so that the start noise is the one that `torch.Generator().manual_seed(seed)` gives
+diffusers' pipelines. Idea: EDM2's StackedRandomGenerator.
 """
 
 from collections.abc import Sequence

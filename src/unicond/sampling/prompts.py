@@ -1,10 +1,13 @@
 """What a network is told beside latents and time: the words, and what some networks add to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
+
+from unicond.sampling.state import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,35 @@ class Prompt:
 
 Prompts = Mapping[str, Mapping[str, Prompt]]
 """{prompt name: {branch: its prompt}}."""
+
+Rewording = Callable[[Prompts], Prompts]
+"""A denoiser's table of prompts in, another one out."""
+
+_KEY = "prompts"
+
+
+def reword(state: State, rewording: Rewording) -> State:
+    """The same state, at which denoisers find other words, after earlier rewordings.
+
+    Args:
+        state: of a run.
+        rewording: from the table that a denoiser has to the one that it uses; gradients lead
+            through.
+
+    Returns:
+        The state; the rewording travels in its memory.
+    """
+
+    def again(prompts: Prompts) -> Prompts:
+        return rewording(reworded(prompts, state))
+
+    return state.remember(_KEY, again)
+
+
+def reworded(prompts: Prompts, state: State) -> Prompts:
+    """A denoiser's table of prompts as the state wants it: the very same without a rewording."""
+    rewording = cast(Rewording | None, state.memory.get(_KEY))
+    return prompts if rewording is None else rewording(prompts)
 
 
 def gather(prompts: Sequence[Prompt], batch: int) -> Prompt:

@@ -180,7 +180,8 @@ class AutoencoderTask:
         out: dict[str, float] = {}
         for kind in ("image", *self.config.drawings):
             pictures = as_picture(self.held[kind][:96]).expand(-1, 3, -1, -1)
-            out[f"psnr_{kind}"] = float(psnr(self.reconstruct(pictures), pictures).mean())
+            error = ((self.reconstruct(pictures) - pictures) / 2).square().flatten(1).mean(1)
+            out[f"psnr_{kind}"] = float(-10 * error.log10().mean())
         return out
 
     def show(self, folder: Path) -> None:
@@ -220,11 +221,6 @@ def _start_lively(vae: AutoencoderKL) -> None:
 def charbonnier(error: Tensor) -> Tensor:
     """(B,) mean of `sqrt(d^2 + c^2) - c`: quadratic near 0, linear far from it."""
     return (torch.sqrt(error.square() + CHARBONNIER**2) - CHARBONNIER).flatten(1).mean(1)
-
-
-def psnr(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) peak signal-to-noise ratio in dB of pictures in [-1, 1]."""
-    return -10 * torch.log10(((one - other) / 2).square().flatten(1).mean(1).clamp_min(1e-10))
 
 
 @torch.no_grad()

@@ -44,13 +44,18 @@ class TrainingCard:
     parents: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def made(self) -> str:
+        """Steps, time, machine and seed in one line."""
+        minutes = self.seconds / 60
+        return f"{self.steps} steps, {minutes:.0f} minutes, {self.hardware}, seed {self.seed}."
+
     def write(self, folder: Path) -> None:
         """Write `card.json` and `README.md`."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")
         lines = [f"# {self.title}", "", "Trained on the embedded world by"]
         lines += ["", f"    {self.command}", ""]
-        minutes = self.seconds / 60
-        lines += [f"{self.steps} steps, {minutes:.0f} minutes, {self.hardware}, seed {self.seed}."]
+        lines += [self.made]
         lines += ["", "| held-out score | |", "| --- | --- |"]
         lines += [f"| {name} | {value:.4g} |" for name, value in self.scores.items()]
         lines += ["", "Licence: Apache-2.0.", ""]

@@ -146,7 +146,7 @@ def train_joint(shop: Workshop, name: str = "depth") -> Path:
 
         def save(folder: Path, card: TrainingCard) -> None:
             data = f"The embedded world. {condition.note}"
-            told = Card(data, card.command, card.scores, "apache-2.0")
+            told = Card(data, card.command, card.scores, "apache-2.0", made=card.made)
             task.adapter.save_pretrained(folder, told, torch.float16)
 
         return task, save

@@ -1,0 +1,1 @@
+"""Attention manipulation: read attention on one path, write it on another."""

@@ -1,0 +1,144 @@
+"""Paint with words: inside a region, its words are attended to more.
+
+    P = softmax((q k^T + w A) / sqrt(d)),    w = w' log(1 + sigma / alpha) max(q k^T)
+
+A is 1 at the tokens of a region's words in the places of its mask; w falls with the noise, since
+layout is decided early. The maximum is each sample's own, over heads, places and tokens.
+
+Source: Balaji et al. 2022 (eDiff-I), arXiv:2211.01324, section 4.4 and eq. 5.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.sampling.controls import (
+    Changes,
+    Control,
+    Heads,
+    Layer,
+    Stage,
+    acting,
+    grid_of,
+    rows_of,
+)
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.rows import Rows, Variant
+from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.window import ALWAYS, Window
+
+MOST_NOISE = 15.0
+"""`sigma / alpha` is taken as this at most: Stable Diffusion's own largest is 14.6, and at pure
+noise (zero terminal SNR) it is infinite."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Painted:
+    """Some words of the prompt and where they belong.
+
+    Args:
+        words: (B or 1, tokens), 1 at the words (`words.places`).
+        mask: (B or 1, 1, H, W) of the latents' size, in [0, 1], 1 is inside.
+
+    Raises:
+        ValueError: a mask of another shape or range, or an empty one; no word.
+    """
+
+    words: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 4 or self.mask.shape[1] != 1:
+            raise ValueError(f"a mask is (B or 1, 1, H, W), not {tuple(self.mask.shape)}")
+        if not (self.mask.amin() >= 0 and 0 < self.mask.amax() <= 1):
+            raise ValueError("a mask must be in [0, 1], and 1 (white) somewhere: it is the region")
+        if self.words.ndim != 2 or not (self.words > 0).any():
+            raise ValueError("words are (B or 1, tokens) with 1 at some: see words.places")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PaintWithWords(Mechanism):
+    """Layout by scores of cross-attention, in the variants of the prompt, not of the negative one.
+
+    Masks are brought to each layer's grid by averaging, and where regions overlap their A's add.
+    Nothing else is approximate with latent models. No network call more, no random draw; the scores
+    of the branch's rows are computed once more.
+
+    Args:
+        regions: words and their places.
+        scale: w', usually 0.3 to 0.5; 0.0 is off.
+        branch: the branch that is painted.
+        window: when it acts.
+        prompt: name of the variants' prompt.
+
+    Raises:
+        ValueError: a scale that is not finite.
+    """
+
+    regions: Sequence[Painted]
+    scale: float = 0.4
+    branch: str = "image"
+    window: Window = ALWAYS
+    prompt: str = "positive"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.scale < math.inf:
+            raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive, usually 0.4")
+
+    @override
+    def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
+        """Let the bias into the network's call."""
+        if self.scale == 0.0 or not self.regions or not self.window.active(move):
+            return denoiser
+
+        def painted(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            size = state.latents[self.branch].shape[-2:]
+            for region in self.regions:
+                if region.mask.shape[-2:] != size:
+                    raise ValueError(
+                        f"a mask is {tuple(region.mask.shape[-2:])}, but the latents are "
+                        f"{tuple(size)}"
+                    )
+            alpha, sigma = state.scales(self.branch)
+            noise = MOST_NOISE if sigma >= MOST_NOISE * alpha else sigma / alpha
+            with acting(_Paint(self, self.scale * math.log1p(noise))):
+                return denoiser(state, variants)
+
+        return painted
+
+
+@dataclass(frozen=True, eq=False)
+class _Paint(Control):
+    paint: PaintWithWords
+    weight: float
+
+    @override
+    def wants(self, layer: Layer) -> Collection[Stage]:
+        return ("bias",) if layer.kind == "cross" else ()
+
+    @override
+    def bias(self, layer: Layer, heads: Heads, rows: Rows) -> Changes:
+        places, tokens = heads.q.shape[2], heads.k.shape[2]
+        grid = grid_of(rows, places)
+        marked: Tensor | None = None
+        for region in self.paint.regions:
+            if region.words.shape[1] != tokens:
+                raise ValueError(
+                    f"words are marked in {region.words.shape[1]} tokens, but prompts have {tokens}"
+                )
+            inside = F.adaptive_avg_pool2d(region.mask.to(heads.q), grid).flatten(2)
+            one = inside.transpose(1, 2) * region.words.to(heads.q)[:, None]
+            marked = one if marked is None else marked + one
+        assert marked is not None
+        found: list[tuple[slice, Tensor]] = []
+        for (mine,) in rows_of(rows, (self.paint.branch,), self.paint.prompt):
+            q, k = heads.q[mine].detach(), heads.k[mine].detach()
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            largest = scores.amax((1, 2, 3), keepdim=True)
+            bias = self.weight * largest * marked[:, None]
+            found.append((mine, bias.expand(len(q), -1, -1, -1)))
+        return found

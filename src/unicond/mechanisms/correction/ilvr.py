@@ -1,0 +1,81 @@
+"""ILVR: the coarse content of a picture is taken from a reference, at the noise level of the step.
+
+    x_s <- x_s + phi_N(y_s) - phi_N(x_s),    y_s = alpha_s y + sigma_s z
+
+phi_N averages N x N blocks and spreads each average over its block. It is a projection, so that
+the result has exactly the reference's averages. Deviates from the source, whose bicubic phi is
+smoother and only nearly one.
+
+Source: Choi et al. 2021, arXiv:2108.02938, algorithm 1.
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch.nn import functional
+from typing_extensions import override
+
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.window import ALWAYS, Window
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ILVR(Mechanism):
+    """Coarse content of a reference; no network call, one noise draw a step.
+
+    On latent models phi averages latents, which is near the average of pictures, not equal.
+
+    Args:
+        reference: y, (B or 1, C, H, W) clean latents.
+        factor: N, side of the averaged blocks in latents, usually 4 to 16; a divisor of H and W.
+        branch: what the reference is of.
+        window: when it acts; to close it before the end leaves the model to smooth the blocks.
+
+    Raises:
+        ValueError: a factor below 2, or one that does not divide the reference's sides.
+    """
+
+    reference: Tensor
+    factor: int
+    branch: str = "image"
+    window: Window = ALWAYS
+
+    def __post_init__(self) -> None:
+        height, width = self.reference.shape[-2:]
+        if self.factor < 2 or height % self.factor or width % self.factor:
+            raise ValueError(
+                f"factor {self.factor} must be 2 or more and divide both sides of the latents, "
+                f"{height} and {width}"
+            )
+
+    @override
+    def begin(self, state: State) -> State:
+        """Only a check: the reference has the shape of the branch."""
+        latents = state.latents.get(self.branch)
+        shape = None if latents is None else tuple(latents.shape)
+        if latents is None or (
+            self.reference.shape[1:] != latents.shape[1:]
+            or len(self.reference) not in (1, len(latents))
+        ):
+            raise ValueError(
+                f"the reference has shape {tuple(self.reference.shape)}, the latents of "
+                f"{self.branch!r} {shape}; branches of this run: {', '.join(state.latents)}"
+            )
+        return state
+
+    @override
+    def settle(self, state: State, predictions: Predictions, move: Move) -> State:
+        """Replace what is coarse."""
+        if self.branch not in move.moving() or not self.window.active(move):
+            return state
+        latents, (alpha, sigma) = state.latents[self.branch], state.scales(self.branch)
+        noisy = alpha * self.reference.to(latents)
+        if sigma > 0:
+            noisy = noisy + sigma * state.noise.draw(self.branch, latents)
+        mended = latents + self._coarse(noisy - latents)
+        return replace(state, latents={**state.latents, self.branch: mended})
+
+    def _coarse(self, values: Tensor) -> Tensor:
+        averages = functional.avg_pool2d(values, self.factor)
+        return functional.interpolate(averages, scale_factor=self.factor, mode="nearest")

@@ -1,0 +1,83 @@
+"""Classifier guidance: along the gradient of what a classifier of noisy latents says of a class.
+
+    eps_hat <- eps_hat - g sigma_t grad_{x_t} log p(c | x_t)
+    x0_hat  <- x0_hat + g sigma_t^2 / alpha_t grad_{x_t} log p(c | x_t)
+
+Both say the same of the same latents. The classifier is trained on noisy latents and told their
+time; its gradient does not run through the denoising network.
+
+Source: Dhariwal and Nichol 2021, arXiv:2105.05233, algorithm 2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.mechanisms.guidance.gradients import along_the_score
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.window import ALWAYS, Window
+
+LogProbability = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Classifier(Mechanism):
+    """Guidance by a classifier; one call of it and one backward pass a step, none of the network's.
+
+    It acts on what other guidance has made of the prediction, and on latents as they are: for
+    latent models the classifier is one of latents. Nothing is moved at pure noise (alpha = 0).
+
+    Args:
+        log_probability: `log p(c | x_t)` of the wanted class, (B,), of latents (B, C, H, W) and
+            their time t in [0, 1]; differentiable, each sample's own. For any classifier of latents
+            and times, `lambda x, t: classifier(x, t).log_softmax(-1)[:, c]`.
+        scale: g; 1.0 is Bayes' rule, usually 1 to 10; 0.0 is off.
+        branch: what is classified.
+        window: when it acts.
+    """
+
+    log_probability: LogProbability
+    scale: float = 1.0
+    branch: str = "image"
+    window: Window = ALWAYS
+
+    @override
+    def begin(self, state: State) -> State:
+        """Only a check: there is such a branch."""
+        if self.scale and self.branch not in state.latents:
+            raise ValueError(
+                f"a classifier of {self.branch!r} is given, but the branches of this run are "
+                f"{', '.join(state.latents)}"
+            )
+        return state
+
+    @override
+    def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
+        """Add the classifier's gradient to the score."""
+        if self.scale == 0 or self.branch not in move.moving() or not self.window.active(move):
+            return predictions
+        if min(state.scales(self.branch)) == 0:
+            return predictions
+        with torch.inference_mode(False), torch.enable_grad():
+            latents = state.latents[self.branch].detach().clone().requires_grad_()
+            said = self.log_probability(latents, state.t[self.branch])
+            _check(said, len(latents))
+            (gradient,) = torch.autograd.grad(said.sum(), latents)
+        return along_the_score(predictions, state, {self.branch: -self.scale * gradient})
+
+
+def _check(said: Tensor, count: int) -> None:
+    if said.shape != (count,):
+        raise ValueError(
+            f"log_probability returned shape {tuple(said.shape)} for {count} samples; it must be "
+            f"({count},): the log-probability of the wanted class, one a sample"
+        )
+    if not said.requires_grad:
+        raise ValueError(
+            "log_probability has no gradient by the latents: something inside it detaches them, or "
+            "it is an index (argmax); return a log-probability"
+        )

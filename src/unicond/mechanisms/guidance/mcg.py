@@ -1,0 +1,47 @@
+"""MCG: a step of DPS, then the measured part is put in place at the noise level of the state.
+
+    x_s <- x_s - zeta grad_{x_t} || y - A x0_hat(x_t) ||
+    x_s <- (I - A^+ A) x_s + A^+ (alpha_s y + sigma_s A z)
+
+The gradient keeps the free part on the data while the other is replaced.
+
+Source: Chung et al. 2022, arXiv:2206.00941, algorithm 1; the form of the gradient is that of DPS.
+"""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from unicond.mechanisms.guidance.dps import DPS
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.state import Move, State
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MCG(DPS):
+    """DPS with a projection after each step; for linear operators, one noise draw a step more.
+
+    What is measured is taken as exact: noise in y comes out as it went in. On latent models the
+    projection is made on the predicted clean picture (see `Measurement.projected`).
+
+    Args:
+        measurement: y and the linear A; the noise level does not enter.
+        scale: zeta of DPS; 0.0 is off, the projection too.
+        branch: what was measured.
+        window: when it acts.
+
+    Raises:
+        ValueError: an operator that is not linear, or a negative scale.
+    """
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.measurement.linear("MCG")
+
+    @override
+    def settle(self, state: State, predictions: Predictions, move: Move) -> State:
+        """Put the measured part in place."""
+        if not self.scale or self.branch not in move.moving() or not self.window.active(move):
+            return state
+        return self.measurement.projected(state, predictions, self.branch)

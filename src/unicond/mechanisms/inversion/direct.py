@@ -1,0 +1,42 @@
+"""Direct inversion: the source's way down is the way up, whatever guidance does to it.
+
+    d_s = x*_s - x'_s,    x'_s + d_s    (source branch only)
+
+x*_s is where the way up was, x'_s where the guided step down leads. The source is reconstructed
+exactly, and whatever looks at it (attention on the target's way) sees it undisturbed; the target's
+steps are left alone.
+
+Source: Ju et al. 2023, arXiv:2310.01506, algorithm 1.
+"""
+
+from dataclasses import dataclass, replace
+
+from typing_extensions import override
+
+from unicond.mechanisms.inversion.ascent import waypoint
+from unicond.mechanisms.inversion.paths import rises
+from unicond.sampling.predictions import Predictions
+from unicond.sampling.state import Mechanism, Move, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direct(Mechanism):
+    """Keep the source on the inverted way; goes after a `DDIMInversion` or `FixedPoint`.
+
+    No network call, no random draw; the way up is remembered anyway. The target gains only by what
+    it reads from the source. With latent models the source is the decoded picture: what the
+    autoencoder loses stays lost.
+
+    Args:
+        source: the branch whose latents (B, C, H, W) are put back.
+    """
+
+    source: str = "source"
+
+    @override
+    def settle(self, state: State, predictions: Predictions, move: Move) -> State:
+        """`x'_s + d_s`, which is `x*_s`, bit for bit."""
+        if rises(move, self.source):
+            return state
+        way = waypoint(self, state, move.s[self.source])
+        return replace(state, latents={**state.latents, self.source: way})

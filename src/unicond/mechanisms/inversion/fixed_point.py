@@ -1,0 +1,156 @@
+"""Fixed-point inversion: the latents from which the step down leads exactly here.
+
+    latents_t = alpha_t x0(latents_s, s) + sigma_t eps(latents_s, s),   s > t
+
+is solved for latents_s by stepping down from a guess and correcting it by what it misses:
+
+    miss = latents_t - (alpha_t x0(guess, s) + sigma_t eps(guess, s)),    guess <- guess + miss / c
+
+For models that predict eps it is the papers' iteration, `c = alpha_t / alpha_s`. For the others c
+is what leaves a multiple of their own output (`paths.share`): the solution is the same, and it is
+found at pure noise, too, where the papers' iteration stands still.
+
+Source: Pan et al. 2023 (AIDI), arXiv:2309.04907; Meiri et al. 2023, arXiv:2312.12540.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.mechanisms.inversion.ascent import Ascent
+from unicond.mechanisms.inversion.paths import check_landed, lands, level, rises, share
+from unicond.sampling.predictions import Prediction, Predictions
+from unicond.sampling.rows import Variant
+from unicond.sampling.state import Denoiser, Move, State
+
+_KEY = "fixed_point"
+
+
+@dataclass(frozen=True)
+class Solved(Prediction):
+    """A prediction at the end of a move that goes up.
+
+    Args:
+        x0: predicted clean latents.
+        eps: predicted unit noise.
+        nudge: the last correction of the guess that they were made at.
+        miss: (B,), root mean square of what the step down from that guess misses.
+    """
+
+    nudge: Tensor = field(kw_only=True)
+    miss: Tensor = field(kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPoint(Ascent):
+    """The exact inverse of the deterministic first-order step, where the iteration converges.
+
+    At most `iterations` network calls a move, of the source's rows alone; a sample that is there
+    stops by itself. `residuals` tells how well it went. With latent models the picture is the
+    decoded one: what the autoencoder loses stays lost.
+
+    Args:
+        source: see `Ascent`.
+        target: see `Ascent`.
+        prompt: see `Ascent`.
+        guided: see `Ascent`.
+        iterations: network calls a move at most, usually 5 to 11.
+        tolerance: a sample stops when it misses by less (root mean square); 0.0 never stops.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    iterations: int = 10
+    tolerance: float = 1e-5
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iterations < 1 or not self.tolerance >= 0:
+            raise ValueError(
+                "fixed-point inversion needs iterations >= 1 and tolerance >= 0, not "
+                f"{self.iterations} and {self.tolerance}"
+            )
+
+    @override
+    def upward(
+        self, denoiser: Denoiser, state: State, move: Move, variants: Sequence[Variant]
+    ) -> list[Predictions]:
+        """Predictions at the end of the move, each variant's solved for by itself."""
+        return [self._solve(denoiser, state, move, variant) for variant in variants]
+
+    @override
+    def settle(self, state: State, predictions: Predictions, move: Move) -> State:
+        """Remember the residual beside the way."""
+        if rises(move, self.source):
+            check_landed(self, state, predictions, move, self.source)
+            solved = predictions[self.source]
+            if isinstance(solved, Solved):
+                earlier = cast(tuple[Tensor, ...], state.memory.get(_KEY) or ())
+                state = state.remember(_KEY, (*earlier, solved.miss))
+        return super().settle(state, predictions, move)
+
+    def _solve(self, denoiser: Denoiser, state: State, move: Move, variant: Variant) -> Predictions:
+        rising = [branch for branch in state.t if rises(move, branch)]
+        times = {branch: move.s[branch] for branch in state.t}
+        guess = dict(state.latents)
+        found: dict[str, Solved] = {}
+        predictions: Predictions = {}
+        for _ in range(self.iterations):
+            predictions = denoiser(state.at(guess, times), [variant])[0]
+            for branch in rising:
+                fresh = _corrected(predictions[branch], state, move, branch)
+                found[branch] = best = self._merged(found.get(branch), fresh)
+                guess[branch] = lands(best, level(state, move.s, branch)) + best.nudge
+            if all(self._done(found[branch]).all() for branch in rising):
+                break
+        return {**predictions, **found}
+
+    def _done(self, solved: Solved) -> Tensor:
+        return solved.miss < self.tolerance
+
+    def _merged(self, before: Solved | None, fresh: Solved) -> Solved:
+        """The fresh one, but for samples that were there before."""
+        if before is None:
+            return fresh
+        done = self._done(before)
+        wide = done[:, None, None, None]
+        return Solved(
+            torch.where(wide, before.x0, fresh.x0),
+            torch.where(wide, before.eps, fresh.eps),
+            nudge=torch.where(wide, before.nudge, fresh.nudge),
+            miss=torch.where(done, before.miss, fresh.miss),
+        )
+
+
+def residuals(state: State) -> Tensor:
+    """How far each move of the way up was from its solution, before its last correction.
+
+    Args:
+        state: of the run, at the turn or later.
+
+    Returns:
+        (moves, B), root mean square of the latents that the step down misses.
+
+    Raises:
+        ValueError: this run had no fixed-point inversion.
+    """
+    found = cast(tuple[Tensor, ...], state.memory.get(_KEY) or ())
+    if not found:
+        raise ValueError("no residuals: this run had no FixedPoint that went up")
+    return torch.stack(found)
+
+
+def _corrected(guessed: Prediction, state: State, move: Move, branch: str) -> Solved:
+    """What was predicted at the guess, and the correction of the guess."""
+    here, there = level(state, move.t, branch), level(state, move.s, branch)
+    miss = state.latents[branch] - lands(guessed, here)
+    rms = miss.square().flatten(1).mean(1).sqrt()
+    return Solved(
+        guessed.x0, guessed.eps, nudge=miss / share(state.schedule, there, here), miss=rms
+    )

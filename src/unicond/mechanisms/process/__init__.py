@@ -1,0 +1,1 @@
+"""Revising the diffusion process: the reverse step itself knows what was measured."""

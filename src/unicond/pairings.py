@@ -1,0 +1,74 @@
+"""Who looks at whom in a run: the image with each condition, each pair through its own adapter."""
+
+from collections.abc import Collection, Mapping
+
+from unicond.adapters.config import JointConfig
+from unicond.denoisers.network import Pairing
+from unicond.request import Attention, Record, weights_of
+
+
+def pairings_of(
+    record: Record, configs: Mapping[str, JointConfig], fixed: frozenset[str]
+) -> list[Pairing]:
+    """The image with each condition; held branches of a role that was trained look at nothing.
+
+    Args:
+        record: what was asked for.
+        configs: {branch: its adapter's configuration}.
+        fixed: the branches that do not move.
+
+    Returns:
+        A pairing a condition; none without the image.
+
+    Raises:
+        ValueError: weights, `held` or `attention` do not fit what is held, or the adapter.
+    """
+    if "image" not in record.branches:
+        return []
+    pairings: list[Pairing] = []
+    _check_held(record, fixed)
+    for branch in record.branches:
+        if branch not in configs:
+            continue
+        scale = record.conditioning_scale.get(branch, 1.0)
+        weights = weights_of(scale)
+        roles, held = configs[branch].roles, record.held
+        deaf = {
+            b
+            for b, role in (("image", "image_held"), (branch, "condition_held"))
+            if b in fixed and (held == "one_way" or (held is None and role in roles))
+        }
+        if not isinstance(scale, float):
+            _check_deaf(branch, weights, deaf)
+        aligned = _aligned(branch, configs[branch], record.attention)
+        pairings.append(
+            Pairing(branch, "image", branch, *weights, deaf=frozenset(deaf), aligned=aligned)
+        )
+    return pairings
+
+
+def _aligned(branch: str, config: JointConfig, attention: Attention | None) -> bool:
+    """Whether an adapter's tokens look around their own place only."""
+    if attention == "aligned" and config.post_joint != "conv_fuse":
+        raise ValueError(
+            f"attention='aligned' needs pairs of the same place, but {branch!r} is only "
+            "loosely related to the image; drop attention, or leave this adapter out"
+        )
+    return (attention or config.attention[-1]) == "aligned"
+
+
+def _check_held(record: Record, fixed: frozenset[str]) -> None:
+    if record.held == "one_way" and not fixed:
+        free = [b for b, known in record.given.items() if known.mask is not None or known.guide]
+        why = f": {free[0]!r} has a mask or is a guide, so that it moves" if free else ""
+        raise ValueError(f"held='one_way' is for branches that are held, and none is{why}; drop it")
+
+
+def _check_deaf(branch: str, weights: tuple[float, float], deaf: Collection[str]) -> None:
+    """Refuse a pair of weights of which one is for a side that receives nothing."""
+    for side, name, weight in ((branch, "w_y", weights[1]), ("image", "w_x", weights[0])):
+        if side in deaf and weight > 0:
+            raise ValueError(
+                f"{side!r} is held one-way, so that it receives nothing, but {name} of {branch!r} "
+                f"is {weight}; give 0.0 for it, one number for both, or held='two_way'"
+            )

@@ -1,0 +1,100 @@
+"""Settings of a call that change when and how it samples, and what of them is refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unicond
+from unicond.adapters.config import JointConfig
+from unicond.adapters.joint import JointAdapter
+from unicond.output import read_record
+from unicond.rerun import repeat
+
+DEPTH = torch.linspace(-1, 1, 64).repeat(3, 64, 1)
+
+
+def image(model, **settings):
+    out = model("a dog", branches=["image"], seed=3, **settings)
+    return out.latents["image"]
+
+
+def test_guidance_acts_inside_its_window_only(tiny):
+    closed = unicond.Window.steps(9, 10)
+    plain = image(tiny, guidance_scale=1.0)
+    assert torch.equal(image(tiny, guidance_scale=5.0, guidance_window=closed), plain)
+    late = image(tiny, guidance_scale=5.0, guidance_window=unicond.Window.steps(2, 3))
+    whole = image(tiny, guidance_scale=5.0)
+    assert not torch.allclose(late, plain, atol=1e-3)
+    assert not torch.allclose(late, whole, atol=1e-3)
+    known = {"depth": DEPTH, "condition_guidance": 2.0}
+    off = image(tiny, depth=DEPTH, condition_guidance=0.0)
+    assert torch.equal(image(tiny, **known, guidance_window=closed, guidance_scale=1.0), off) is (
+        tiny.backbone.defaults.guidance_scale == 1.0
+    )
+
+
+def test_the_spacing_is_chosen_recorded_and_repeated(tiny, tmp_path):
+    spaced = {name: image(tiny, spacing=name) for name in ("leading", "linspace", "trailing")}
+    assert torch.equal(spaced[tiny.backbone.schedule.spacing], image(tiny))
+    assert not torch.allclose(spaced["linspace"], spaced["trailing"], atol=1e-3)
+    (path,) = tiny("a dog", branches=["image"], spacing="linspace", seed=3).save(tmp_path)
+    again = repeat(tiny, read_record(path))
+    assert torch.equal(again.latents["image"], spaced["linspace"])
+    with pytest.raises(ValueError, match="not by spacing 'linspace': drop one of them"):
+        image(tiny, spacing="linspace", sampling="released")
+    with pytest.raises(ValueError, match="sideways"):
+        image(tiny, spacing="sideways")
+
+
+def test_a_weight_of_zero_is_the_end_of_small_ones(tiny):
+    """The condition's own LoRA stays at work: it is no part of what w scales."""
+    pairs = {
+        w: tiny("a dog", branches=["image", "depth"], conditioning_scale={"depth": w})
+        for w in (0.0, 1e-6, 1.0)
+    }
+    for branch in ("image", "depth"):
+        none, little, much = (pairs[w].latents[branch] for w in (0.0, 1e-6, 1.0))
+        assert torch.allclose(none, little, atol=1e-4)
+        assert not torch.allclose(none, much, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["guidance_scale", "condition_guidance", "joint_scale"])
+def test_numbers_that_are_none_are_refused_before_sampling(tiny, name):
+    with pytest.raises(ValueError, match=f"{name} is nan; give a finite number"):
+        tiny("a dog", **{name: float("nan")})
+    with pytest.raises(ValueError, match="conditioning_scale of 'depth' is inf"):
+        tiny("a dog", conditioning_scale={"depth": (0.0, float("inf"))})
+
+
+def test_samples_of_one_seed_have_files_of_their_own(tiny, tmp_path):
+    out = tiny(["a dog", "a cat", "a cow"], seed=[5, 6, 5], branches=["image"])
+    names = [path.name for path in out.save(tmp_path)]
+    assert names == ["5-0_image.png", "6_image.png", "5-1_image.png"]
+
+
+def test_pictures_far_below_the_bases_size_are_scaled(tiny):
+    side = tiny.backbone.sample_size
+    small, near = DEPTH[:, : side // 4, : side // 4], DEPTH[:, :side, :side]
+    for picture, expected in ((small, side), (near, side)):
+        assert tiny("a dog", depth=picture, branches=["image"]).record.size == (expected, expected)
+
+
+def test_metric_depth_goes_in_and_out_in_metres(tiny_base, tmp_path):
+    base = unicond.load(tiny_base)
+    config = JointConfig(y="far", kind="metric_depth", rank=2, y_rank=2)
+    JointAdapter.for_network(base.backbone.network, config).save_pretrained(tmp_path / "far")
+    model = unicond.load(tiny_base, [tmp_path / "far"])
+    metres = np.tile(np.linspace(1, 40, 64, dtype=np.float32), (64, 1))
+    np.save(tmp_path / "m.npy", metres)
+    given = unicond.given(tmp_path / "m.npy", kind="metric", noise=0.5)
+    out = model("a dog", far=given)
+    names = [path.name for path in out.save(tmp_path / "out")]
+    assert {"0_far.png", "0_far_16bit.png", "0_far_16bit.npy"} <= set(names)
+    found = np.load(tmp_path / "out" / "0_far_16bit.npy")
+    in_millimetres = np.asarray(Image.open(tmp_path / "out" / "0_far_16bit.png"))
+    assert np.allclose(in_millimetres / 1000, found, atol=1e-3)
+    exact = model("a dog", far=unicond.given(tmp_path / "m.npy", kind="metric"))
+    # what is held comes back as it was given: one level of 16 bit
+    read = 40 ** (1 - (exact.pictures["far"][0, 0].double() + 1) / 2)
+    assert np.allclose(read.numpy(), metres, rtol=1e-4)
