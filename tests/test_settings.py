@@ -34,6 +34,16 @@ def test_guidance_acts_inside_its_window_only(tiny):
     )
 
 
+def test_condition_guidance_against_fewer_weights(tiny):
+    """The formula by hand, for one move: prediction is linear in what is blended."""
+    known = {"depth": DEPTH, "guidance_scale": 1.0, "num_inference_steps": 1}
+    whole, half = (image(tiny, **known, condition_guidance=0.0, joint_scale=w) for w in (1.0, 0.5))
+    found = image(tiny, **known, condition_guidance=2.0, condition_guidance_against=0.5)
+    assert torch.allclose(found, whole + 2.0 * (whole - half), atol=1e-4)
+    with pytest.raises(ValueError, match="compares the model with itself"):
+        image(tiny, **known, condition_guidance=2.0, condition_guidance_against=1.0)
+
+
 def test_the_spacing_is_chosen_recorded_and_repeated(tiny, tmp_path):
     spaced = {name: image(tiny, spacing=name) for name in ("leading", "linspace", "trailing")}
     assert torch.equal(spaced[tiny.backbone.schedule.spacing], image(tiny))

@@ -14,6 +14,7 @@ LAYERS = {
     "adapters": {"sampling", "adapters"},
     "denoisers": {"sampling", "denoisers"},
     "pictures": {"pictures"},
+    "operators": {"operators"},
     "backbones": {"sampling", "backbones"},
 }
 """What each folder may import of ours; folders not named are above and may import all but `cli`."""

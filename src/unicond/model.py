@@ -109,6 +109,7 @@ class Model:
         eta: float | None = None,
         guidance_scale: float | None = None,
         condition_guidance: float | None = None,
+        condition_guidance_against: float = 0.0,
         guidance_window: Window = ALWAYS,
         joint_scale: float = 1.0,
         conditioning_scale: Mapping[str, Scale] | None = None,
@@ -143,6 +144,8 @@ class Model:
             eta: noise of the `"ddim"` solver, 0 to 1.
             guidance_scale: of text; 1.0 is the conditional model alone.
             condition_guidance: of what is given; 0.0 is off.
+            condition_guidance_against: share of the weights of joint attention in what condition
+                guidance moves away from; 0.0 is the model that does not see the condition.
             guidance_window: when text and condition guidance act.
             joint_scale: weight of joint attention; 0.0 is off.
             conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y) for what the
@@ -187,8 +190,7 @@ class Model:
             conditions["image"] = quiet
         inputs = read_inputs(conditions, kinds, size, self.backbone)
         lists = {b: len(picture) for b, picture in inputs.pictures.items()}
-        if not isinstance(prompt, str):
-            lists["prompt"] = len(prompt)
+        lists |= {} if isinstance(prompt, str) else {"prompt": len(prompt)}
         seeds = seeds_of(seed, count, lists)
         steps = task.num_inference_steps if num_inference_steps is None else num_inference_steps
         follow = finite("condition_guidance", condition_guidance, task.condition_guidance)
@@ -210,6 +212,7 @@ class Model:
             eta=eta,
             guidance_scale=finite("guidance_scale", guidance_scale, task.guidance_scale),
             condition_guidance=follow,
+            condition_guidance_against=condition_guidance_against,
             guidance_window=guidance_window,
             joint_scale=finite("joint_scale", joint_scale, 1.0),
             conditioning_scale=scales_of(conditioning_scale or {}, list(kinds)),
@@ -283,7 +286,9 @@ class Model:
         own = walks.replacements(walk, inputs, latents, noise)
         guides = walks.guides(record, inputs, latents)
         guidance = [
-            ConditionGuidance(record.condition_guidance, record.guidance_window),
+            ConditionGuidance(
+                record.condition_guidance, record.guidance_window, record.condition_guidance_against
+            ),
             ClassifierFree(record.guidance_scale, record.guidance_window),
         ]
         fixed = plans.held(walk.plan)

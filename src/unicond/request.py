@@ -132,6 +132,8 @@ class Record:
         attention: how far tokens see in joint attention; None is as the adapters were trained.
         cache: whether held branches run once; None does where that changes nothing.
         refresh: network calls after which a cached branch that hears runs again.
+        condition_guidance_against: share of the weights of joint attention that condition guidance
+            moves away from.
         guidance_window: when text and condition guidance act.
         spacing: of the times of the moves; None is the base's own.
         plan: name of the way through the plane of times; None follows from what is given.
@@ -166,6 +168,7 @@ class Record:
     attention: Attention | None = None
     cache: bool | None = None
     refresh: int | None = None
+    condition_guidance_against: float = 0.0
     guidance_window: Window = ALWAYS
     spacing: Spacing | None = None
     plan: str | None = None

@@ -7,6 +7,7 @@ import torch
 from measured import SHAPE, TRUTH, Fixed, dense, gaussian, measured, random, sample, start
 from torch import nn
 
+import unicond
 from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.guidance.dps import DPS
 from unicond.mechanisms.guidance.mcg import MCG
@@ -92,19 +93,25 @@ def test_decoded_pictures_are_restored_as_pictures_are(name):
     assert m.gap(found[Decoded]).norm() < start_gap.norm()
 
 
-@pytest.mark.parametrize("name", SOLVING)
-def test_a_whole_model_is_conditioned(tiny, name):
-    """Through the public call, on a latent model with random weights."""
+def test_a_whole_model_is_conditioned_beside_its_depth(tiny):
+    """Through the public call, on a latent model with random weights and a held branch."""
     backbone = tiny.backbone
     side = backbone.factor * 8
     operator = super_resolution((3, side, side), 4)
     values = operator.forward(random(1, 3, side, side, seed=4).clamp(-1, 1).float())
     m = Measurement(operator=operator, values=values, noise_std=0.0, space=Decoded(backbone))
-    options = {"size": side, "branches": ["image"], "num_inference_steps": 3, "seed": [1, 2]}
+    depth = random(3, side, side, seed=5).clamp(-1, 1).float()
+    photo = random(3, side, side, seed=6).clamp(-1, 1).float()
+    options = {"depth": depth, "branches": ["image"], "num_inference_steps": 2, "seed": [1, 2]}
     plain = tiny("", **options)
-    found = tiny("", **options, mechanisms=[SOLVING[name](m)])
-    assert found.latents["image"].isfinite().all()
-    assert not torch.allclose(found.latents["image"], plain.latents["image"], atol=1e-4)
+    for make in SOLVING.values():
+        found = tiny("", **options, mechanisms=[make(m)])
+        assert found.latents["image"].isfinite().all()
+        assert not torch.allclose(found.latents["image"], plain.latents["image"], atol=1e-4)
+        assert torch.equal(found.pictures["depth"][0], depth)
+    start_at = CCDF(measurement=m, estimate=backbone.encode(photo[None]))
+    late = tiny("", **options, image=unicond.given(photo, noise=0.3), mechanisms=[start_at])
+    assert late.latents["image"].isfinite().all()
 
 
 @pytest.mark.parametrize("noise_std", [None, -0.1, float("nan"), float("inf")])

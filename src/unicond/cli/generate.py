@@ -68,6 +68,9 @@ def generate(
     eta: Annotated[float | None, typer.Option(help="Noise of the ddim solver, 0 to 1.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
     condition_guidance: Annotated[float | None, typer.Option(help="0 is off.")] = None,
+    condition_guidance_against: Annotated[
+        float, typer.Option(help="Share of joint attention that it moves away from; 0 is none.")
+    ] = 0.0,
     guidance_window: Annotated[
         str, typer.Option(help="FROM:TO, times between which text and condition guidance act.")
     ] = "1:0",
@@ -140,9 +143,8 @@ def generate(
     )
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
-    loras = dict(numbers(lora, "--lora", ":"))
+    seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
     model = load_model(base, adapter, device, dtype, loras, offload)
-    seeds = parse_seeds(seed)
     with progress_bar("sampling") as callback:
         result = model(
             prompt,
@@ -157,6 +159,7 @@ def generate(
             eta=eta,
             guidance_scale=guidance,
             condition_guidance=condition_guidance,
+            condition_guidance_against=condition_guidance_against,
             guidance_window=parse_window(guidance_window, "--guidance-window"),
             joint_scale=joint_scale,
             conditioning_scale=parse_scales(conditioning_scale or []),

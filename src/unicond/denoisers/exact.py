@@ -36,7 +36,7 @@ class JointGaussian:
     def __call__(
         self, state: State, variants: Sequence[Variant] = (Variant(),)
     ) -> list[Predictions]:
-        """One prediction set a variant; with `joint=False` the branches are independent."""
+        """One prediction set a variant; with `joint=0.0` the branches are independent."""
         return [self._predict(state, variant) for variant in variants]
 
     def _predict(self, state: State, variant: Variant) -> Predictions:

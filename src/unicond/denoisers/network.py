@@ -88,7 +88,8 @@ def keeper(
     if cache and not kept:
         raise ValueError(
             f"cache=True, but {', '.join(sorted(held))} hears the others and so changes with them, "
-            "or is shared by several pairs of one adapter; use held='one_way', or refresh=k to run it again every k moves only"
+            "or is shared by several pairs of one adapter; use held='one_way', or refresh=k to run "
+            "it again every k moves only"
         )
     return Keeper(kept)
 
@@ -155,7 +156,7 @@ class NetworkDenoiser:
 
     def _bare(self, variant: Variant) -> Variant:
         """The variant as the network knows it: guidance is the mechanisms' matter."""
-        return Variant(variant.prompt, variant.joint and bool(self.pairings))
+        return Variant(variant.prompt, variant.joint if self.pairings else 0.0)
 
     def _rows(
         self, state: State, variants: tuple[Variant, ...], kept: Kept | None, recalls: bool
@@ -204,12 +205,11 @@ class NetworkDenoiser:
             )
         columns: list[tuple[int, int, float, float, bool, bool]] = []
         for (i, variant), pairing in product(enumerate(rows.variants), mine):
-            on = variant.joint and self.joint_scale != 0
+            on = variant.joint != 0 and self.joint_scale != 0
+            weights = (variant.joint * pairing.weight_x, variant.joint * pairing.weight_y)
             hears = (on and pairing.x not in pairing.deaf, on and pairing.y not in pairing.deaf)
             x, y = (_rows_of(rows, branch, i) for branch in (pairing.x, pairing.y))
-            columns += [
-                (x[b], y[b], pairing.weight_x, pairing.weight_y, *hears) for b in range(rows.batch)
-            ]
+            columns += [(x[b], y[b], *weights, *hears) for b in range(rows.batch)]
         x, y, weight_x, weight_y, hears_x, hears_y = (
             torch.tensor(column) for column in zip(*columns, strict=True)
         )

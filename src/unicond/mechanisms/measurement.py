@@ -254,9 +254,7 @@ class Measurement:
         """`y - A picture`, (B, ...), of pictures (B, C, H, W)."""
         return self.of(picture) - self.operator.forward(picture)
 
-    def projected(
-        self, state: State, predictions: Predictions, branch: str, method: str = "this"
-    ) -> State:
+    def projected(self, state: State, predictions: Predictions, branch: str) -> State:
         """Put the measured part in place, at the noise level of the state.
 
             x' = (I - A^+ A) x + A^+ (alpha y + sigma A z)
@@ -268,12 +266,11 @@ class Measurement:
             state: after the step.
             predictions: of the step; without any, noisy latents of a latent model are left alone.
             branch: what was measured.
-            method: who asks, for the message.
 
         Returns:
             The state with that branch changed.
         """
-        operator, (alpha, sigma) = self.linear(method), state.scales(branch)
+        operator, (alpha, sigma) = self.linear("a projection"), state.scales(branch)
         latents = state.latents[branch]
         if isinstance(self.space, Pixels):
             wanted = alpha * self.of(latents)

@@ -22,13 +22,13 @@ class Variant:
     Args:
         prompt: name of a prompt in the denoiser's table, `"positive"` or `"negative"` or a
             mechanism's own.
-        joint: whether joint attention between the branches is on.
+        joint: share of all weights of joint attention; 1.0 is all of them, 0.0 switches it off.
         guided: whether guidance mechanisms act on this variant; a mechanism that needs the bare
             prediction of one prompt asks for it with `guided=False`.
     """
 
     prompt: str = "positive"
-    joint: bool = True
+    joint: float = 1.0
     guided: bool = True
 
 

@@ -1,8 +1,8 @@
-"""Condition guidance: away from the model that does not see the condition.
+"""Condition guidance: away from the model that does not see the condition, or sees less of it.
 
-    p = p_guided + g_c (p_positive - p_positive without joint attention)      (x0 and eps alike)
+    p = p_guided + g_c (p_positive - p_positive with weights a w)             (x0 and eps alike)
 
-With `guidance_scale` g this is UniCon's `e_u + g (e_c - e_u) + g_c (e_c - e_c_off)`: all terms but
+w are the weights of joint attention; a = 0 switches it off. With `guidance_scale` g this is UniCon's `e_u + g (e_c - e_u) + g_c (e_c - e_c_off)`: all terms but
 the last with joint attention on. One more row a sample and branch, in the same call; `g_c = 0` is
 off.
 
@@ -27,20 +27,32 @@ class ConditionGuidance(Mechanism):
     Args:
         scale: g_c, usually 0 to 3; 0.0 is off.
         window: when it acts.
+        against: a, the share of the weights of joint attention in what is moved away from.
+
+    Raises:
+        ValueError: `against` is 1, which leaves no difference.
     """
 
     scale: float = 0.0
     window: Window = ALWAYS
+    against: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale != 0.0 and self.against == 1.0:
+            raise ValueError(
+                "condition guidance against 1.0 compares the model with itself: give another "
+                "share of the weights, usually 0.0 to 0.7, or condition_guidance=0.0"
+            )
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
-        """Ask for the bare prediction with joint attention on and off beside the guided one."""
+        """Ask for the bare prediction with both sets of weights beside the guided one."""
         if self.scale == 0.0 or not self.window.active(move):
             return denoiser
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
             mine = [replace(variant, guided=False) for variant in variants if variant.guided]
-            off = [replace(variant, joint=False) for variant in mine]
+            off = [replace(variant, joint=self.against) for variant in mine]
             found = denoiser(state, [*variants, *mine, *off])
             ons = iter(found[len(variants) : len(variants) + len(mine)])
             offs = iter(found[len(variants) + len(mine) :])

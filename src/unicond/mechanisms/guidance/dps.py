@@ -19,7 +19,7 @@ from unicond.mechanisms.guidance.gradients import follow
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
 
 _BARE = Variant(guided=False)
@@ -69,11 +69,13 @@ class DPS(Mechanism):
             free = [branch for branch in move.moving() if state.scales(branch)[1] > 0]
             # a solver's second call, at the end of the move, displaces nothing
             late = dict(state.t) != dict(move.t)
-            if late or not free or not any(variant.guided for variant in variants):
+            clean = state.scales(self.branch)[1] == 0  # then its prediction is what it is
+            if late or clean or not free or not any(variant.guided for variant in variants):
                 return denoiser(state, variants)
             found, gradients = follow(denoiser, state, free, self._distance, [*variants, _BARE])
             rows = zip(variants, found[:-1], strict=True)
-            return [self._moved(one, gradients) if v.guided else one for v, one in rows]
+            shifts = {branch: -self.scale * gradient for branch, gradient in gradients.items()}
+            return [displaced(one, shifts) if v.guided else one for v, one in rows]
 
         return guided
 
@@ -83,10 +85,19 @@ class DPS(Mechanism):
         # the root has no gradient at 0: there, none is taken
         return torch.where(square > 0, square, 1.0).sqrt()
 
-    def _moved(self, predictions: Predictions, gradients: dict[str, Tensor]) -> Predictions:
-        changed = dict(predictions)
-        for branch, gradient in gradients.items():
-            old = predictions[branch]
-            nudge = -self.scale * gradient
-            changed[branch] = replace(old, nudge=nudge if old.nudge is None else old.nudge + nudge)
-        return changed
+
+def displaced(predictions: Predictions, shifts: Latents) -> Predictions:
+    """Ask for displacements of the latents after the step, beside those that are asked for.
+
+    Args:
+        predictions: of all branches.
+        shifts: {branch: displacement (B, C, H, W)}.
+
+    Returns:
+        The predictions of all branches.
+    """
+    changed = dict(predictions)
+    for branch, shift in shifts.items():
+        old = predictions[branch]
+        changed[branch] = replace(old, nudge=shift if old.nudge is None else old.nudge + shift)
+    return changed

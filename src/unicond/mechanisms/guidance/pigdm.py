@@ -14,12 +14,13 @@ Source: Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse pro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.guidance.dps import displaced
 from unicond.mechanisms.guidance.gradients import along_the_score, follow
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
@@ -83,8 +84,8 @@ class PiGDM(Mechanism):
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
             free = [branch for branch in move.moving() if min(state.scales(branch)) > 0]
             late = self.published and dict(state.t) != dict(move.t)
-            known = state.scales(self.branch)[1] > 0
-            if late or not known or not free or not any(variant.guided for variant in variants):
+            clean = state.scales(self.branch)[1] == 0  # then its prediction is what it is
+            if late or clean or not free or not any(variant.guided for variant in variants):
                 return denoiser(state, variants)
 
             def energy(predictions: Predictions) -> Tensor:
@@ -116,10 +117,9 @@ class PiGDM(Mechanism):
         scaled = {branch: self.scale * gradient for branch, gradient in gradients.items()}
         if not self.published:
             return along_the_score(predictions, state, scaled)
-        changed = dict(predictions)
+        shifts = dict[str, Tensor]()
         for branch, gradient in scaled.items():
-            (alpha, sigma), old = state.scales(branch), predictions[branch]
-            length = state.schedule.alpha(move.s[branch]) * alpha
-            nudge = -length * sigma**2 / (alpha**2 + sigma**2) * gradient
-            changed[branch] = replace(old, nudge=nudge if old.nudge is None else old.nudge + nudge)
-        return changed
+            alpha, sigma = state.scales(branch)
+            length = state.schedule.alpha(move.s[branch]) * alpha * sigma**2
+            shifts[branch] = -length / (alpha**2 + sigma**2) * gradient
+        return displaced(predictions, shifts)

@@ -50,7 +50,8 @@ class FixedPoint(Ascent):
     """The exact inverse of the deterministic first-order step, where the iteration converges.
 
     At most `iterations` network calls a move, of the source's rows alone; a sample that is there
-    stops by itself. `residuals` tells how well it went. With latent models the picture is the
+    stops by itself, and where the iteration diverges the best guess is taken. `residuals` tells how
+    well it went. With latent models the picture is the
     decoded one: what the autoencoder loses stays lost.
 
     Args:
@@ -99,32 +100,33 @@ class FixedPoint(Ascent):
         rising = [branch for branch in state.t if rises(move, branch)]
         times = {branch: move.s[branch] for branch in state.t}
         guess = dict(state.latents)
-        found: dict[str, Solved] = {}
+        best: dict[str, Solved] = {}
         predictions: Predictions = {}
         for _ in range(self.iterations):
             predictions = denoiser(state.at(guess, times), [variant])[0]
             for branch in rising:
                 fresh = _corrected(predictions[branch], state, move, branch)
-                found[branch] = best = self._merged(found.get(branch), fresh)
-                guess[branch] = lands(best, level(state, move.s, branch)) + best.nudge
-            if all(self._done(found[branch]).all() for branch in rising):
+                best[branch] = self._better(best.get(branch), fresh)
+                guess[branch] = lands(fresh, level(state, move.s, branch)) + fresh.nudge
+            if all((best[branch].miss < self.tolerance).all() for branch in rising):
                 break
-        return {**predictions, **found}
+        return {**predictions, **best}
 
-    def _done(self, solved: Solved) -> Tensor:
-        return solved.miss < self.tolerance
+    def _better(self, best: Solved | None, fresh: Solved) -> Solved:
+        """The fresh guess where it misses by less, but for samples that were there before.
 
-    def _merged(self, before: Solved | None, fresh: Solved) -> Solved:
-        """The fresh one, but for samples that were there before."""
-        if before is None:
+        A guess is given back without its correction where that made it worse.
+        """
+        if best is None:
             return fresh
-        done = self._done(before)
-        wide = done[:, None, None, None]
+        done = best.miss < self.tolerance
+        better = ~done & (fresh.miss < best.miss)
+        wide, stays = better[:, None, None, None], done[:, None, None, None]
         return Solved(
-            torch.where(wide, before.x0, fresh.x0),
-            torch.where(wide, before.eps, fresh.eps),
-            nudge=torch.where(wide, before.nudge, fresh.nudge),
-            miss=torch.where(done, before.miss, fresh.miss),
+            torch.where(wide, fresh.x0, best.x0),
+            torch.where(wide, fresh.eps, best.eps),
+            nudge=torch.where(wide, fresh.nudge, stays * best.nudge),
+            miss=torch.where(better, fresh.miss, best.miss),
         )
 
 
