@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# processes that share a training: on a CPU of one thread each, which is faster than threads
+PROCESSES ?= $(if $(shell command -v nvidia-smi),1,2)
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: demo test test-all lint types weights benchmarks clean
@@ -31,7 +33,7 @@ weights: export MALLOC_MMAP_MAX_ = 0
 weights: export MALLOC_TRIM_THRESHOLD_ = 1000000000000
 weights: export MALLOC_TOP_PAD_ = 1000000000
 weights: $(STAMP)
-	$(BIN)/unicond train all --publish src/unicond/weights
+	$(BIN)/torchrun --nproc-per-node $(PROCESSES) --module unicond train all --publish src/unicond/weights
 
 benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -64,7 +64,6 @@ def test_null_text_reduces_the_error_that_guidance_makes(tiny):
     edit = plan_edit("null_text", times_of(tiny))
     null = NullText(learning_rate=1.0, stop=0.0, slack=0.0)
     fitted = go(tiny, replace(edit, mechanisms=(DDIMInversion(), null)), denoiser, guidance)
-    print(off(fitted), off(guided), off(go(tiny, plan_edit("ddim", times_of(tiny)), denoiser)))
     assert off(fitted) < 0.7 * off(guided)
     assert [tuple(one.shape) for one in embeddings(fitted[-1])] == [(2, 77, 32)] * 4
     assert not any(p.grad is not None for p in tiny.backbone.network.parameters())
@@ -91,22 +90,25 @@ def test_negative_prompt_is_the_sources_prompt_as_the_negative_one(tiny):
 def test_in_float32_the_source_comes_back(tiny, method):
     """The exact methods to float32's digits, where DDIM inversion is far off."""
     denoiser = denoiser_of(tiny, "source", "target")
-    times = times_of(tiny, 8)
-    plain = go(tiny, plan_edit("ddim", times), denoiser)
-    states = go(tiny, plan_edit(method, times), denoiser)
+    # no random network converges at all noise levels
+    edits = [plan_edit(one, times_of(tiny, 8), strength=0.4) for one in ("ddim", method)]
+    plain, states = (go(tiny, edit, denoiser) for edit in edits)
     if method == "fixed_point":
-        print(residuals(states[-1]))
+        assert residuals(states[-1]).max() < 1e-3
     assert off(states) < 1e-3 < 0.1 * off(plain), (off(states), off(plain))
     assert states[-1].latents["source"].dtype == torch.float32
 
 
-@pytest.mark.parametrize("method", ["ddim", "null_text"])
-@pytest.mark.parametrize("heard", [("target",), ("source", "target")])
+@pytest.mark.parametrize(
+    ("method", "heard"), [("ddim", ("source", "target")), ("null_text", ("target",))]
+)
 def test_a_kept_condition_gives_the_numbers_of_one_that_is_recomputed(tiny, method, heard):
     """Up with the source's rows, down with both; a condition that two share is not kept."""
     branches = ("source", "target", "depth")
     pairings = [Pairing("depth", x, "depth", deaf=frozenset({"depth"})) for x in heard]
     edit = plan_edit(method, times_of(tiny, 3), hold={"depth": 0.0})
+    if method == "null_text":
+        edit = replace(edit, mechanisms=(DDIMInversion(), NullText(iterations=2)))
     held, ends = {"depth": noise_of(2)}, []
     with attached(tiny.backbone.network, {"depth": tiny.adapters["depth"].adapter}):
         for cache in (False, None):
@@ -116,10 +118,11 @@ def test_a_kept_condition_gives_the_numbers_of_one_that_is_recomputed(tiny, meth
             states = go(tiny, edit, denoiser, [ClassifierFree(2.0)], held)
             assert states[-1].latents["depth"] is held["depth"]
             ends.append(states[-1].latents)
-        alone = go(tiny, plan_edit(method, times_of(tiny, 3)), denoiser_of(tiny, *branches))
+        plain = plan_edit("ddim", times_of(tiny, 3))
+        alone = go(tiny, plain, denoiser_of(tiny, *branches), [ClassifierFree(2.0)])
     for branch in ("source", "target"):
         torch.testing.assert_close(ends[0][branch], ends[1][branch], rtol=0, atol=1e-4)
-    for branch in heard:
+    for branch in heard:  # the condition is heard
         assert (ends[0][branch] - alone[-1].latents[branch]).abs().max() > 1e-3
 
 

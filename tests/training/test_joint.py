@@ -138,7 +138,7 @@ def test_a_held_branchs_loss_is_left_out_and_it_depends_on_nothing(task):
 
 
 def test_losses_are_weighted_sums_of_the_branches_that_count(task):
-    found = task.losses(6, torch.Generator().manual_seed(2)).detach()
+    found = task.losses(Part(0, 6), torch.Generator().manual_seed(2)).detach()
     generator = torch.Generator().manual_seed(2)
     drawn = roles.draw(CONFIG, 6, 1000, generator)
     batch = task.train.batch(Part(0, 6), drawn, generator)
@@ -159,10 +159,10 @@ def test_losses_are_weighted_sums_of_the_branches_that_count(task):
 
 def test_processes_share_a_batch(task):
     """The parts of a batch have the losses of the whole, whatever is drawn for it."""
-    whole = task.losses(6, torch.Generator().manual_seed(5)).detach()
+    whole = task.losses(Part(0, 6), torch.Generator().manual_seed(5)).detach()
     for count in (2, 3):
         parts = [
-            task.losses_of(Part(9, 6, number, count), torch.Generator().manual_seed(5)).detach()
+            task.losses(Part(9, 6, number, count), torch.Generator().manual_seed(5)).detach()
             for number in range(count)
         ]
         assert {len(part) for part in parts} == {6 // count}
@@ -174,7 +174,7 @@ def test_blocks_that_are_called_again_give_the_same_gradients(task):
     for recompute in (False, True):
         task.adapter.zero_grad()
         task.recompute = recompute
-        task.losses(6, torch.Generator().manual_seed(3)).mean().backward()
+        task.losses(Part(0, 6), torch.Generator().manual_seed(3)).mean().backward()
         found.append(
             {n: v.grad.clone() for n, v in task.adapter.named_parameters() if v.grad is not None}
         )
@@ -197,7 +197,7 @@ def test_scores_do_not_depend_on_how_many_fit_into_a_call(task):
 
 
 def test_the_base_stays_frozen_and_the_adapter_learns(task):
-    task.losses(6, torch.Generator().manual_seed(3)).mean().backward()
+    task.losses(Part(0, 6), torch.Generator().manual_seed(3)).mean().backward()
     assert all(value.grad is None for value in task.unet.parameters())
     assert any(
         float(v.grad.abs().max()) > 0 for v in task.adapter.parameters() if v.grad is not None
@@ -216,7 +216,7 @@ def test_every_field_is_used(task):
             task.train,
             task.held,
         )
-        return other.losses(6, torch.Generator().manual_seed(4)).detach()
+        return other.losses(Part(0, 6), torch.Generator().manual_seed(4)).detach()
 
     plain = losses()
     for changes in (

@@ -32,11 +32,11 @@ class Line:
     def trained(self):
         return self.net
 
-    def losses(self, count, generator):
+    def losses(self, part, generator):
         self.steps += 1
         if self.steps == self.interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
-        x = torch.randn(count, 1, generator=generator)
+        x = part.of(torch.randn(part.count, 1, generator=generator))
         return (self.net(x) - (3 * x - 1)).square().mean(1)
 
     def scores(self):
@@ -111,7 +111,7 @@ class Rows(Line):
         with seeded(3):
             self.net = nn.Sequential(nn.Linear(1, 1))
 
-    def losses_of(self, part, generator):
+    def losses(self, part, generator):
         self.steps += 1
         first = part.number * part.count % 8
         x = part.of(self.ROWS[first : first + part.count])
@@ -204,10 +204,10 @@ def test_a_full_disk_loses_nothing(tmp_path, full_disk):
             with seeded(3):
                 self.net = nn.Sequential(nn.Linear(1, 99), nn.Linear(99, 1))
 
-        def losses(self, count, generator):
+        def losses(self, part, generator):
             if self.steps == 5 and self.limit is not None:
                 self.limit.__enter__()
-            return super().losses(count, generator)
+            return super().losses(part, generator)
 
     whole, full = Wide(), Wide()
     often = Setup(pause_steps=4)

@@ -11,6 +11,7 @@ from unicond.evaluation.probes import Probe, ProbeConfig, ProbeMaps
 from unicond.training.labels import NOT_SAID, Labels, middle_offsets
 from unicond.training.loop import seeded
 from unicond.training.probes import Annotated, ProbeTask, ProbeTrainingConfig, sum_losses
+from unicond.training.processes import Part
 from unicond.world import World, render
 from unicond.world.annotate import soft_edges
 from unicond.world.vocabulary import SKINS, STYLES
@@ -139,11 +140,22 @@ def test_a_perfect_reading_costs_almost_nothing(data):
         assert float(sum_losses(worse, data, rows, free).min()) > 1e-4, name
 
 
+def test_parts_of_a_batch_are_the_batch(data):
+    with seeded(0):
+        task = ProbeTask(SMALL, data, data)
+    task.probe.eval()  # in training each process normalises by the means of its own part
+    whole, *parts = [
+        task.losses(part, torch.Generator().manual_seed(0)).detach()
+        for part in (Part(0, 8), Part(0, 8, 0, 2), Part(0, 8, 1, 2))
+    ]
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-5)  # sums of other batch sizes
+
+
 def test_every_field_is_used(data):
     def losses(config):
         with seeded(0):
             task = ProbeTask(config, data, data)
-        return task.losses(8, torch.Generator().manual_seed(0)).detach()
+        return task.losses(Part(0, 8), torch.Generator().manual_seed(0)).detach()
 
     plain = losses(SMALL)
     for name, value in {

@@ -47,7 +47,7 @@ def made(words):
 
 
 def losses(task):
-    return task.losses(10, torch.Generator().manual_seed(0)).detach()
+    return task.losses(Part(0, 10), torch.Generator().manual_seed(0)).detach()
 
 
 def test_every_field_is_used(made):
@@ -78,7 +78,7 @@ def test_the_text_is_heard_unless_it_is_dropped(made):
 def test_parts_of_a_batch_are_the_batch(made):
     task = made(SMALL)
     parts = [
-        task.losses_of(Part(3, 10, process, 2), torch.Generator().manual_seed(0)).detach()
+        task.losses(Part(3, 10, process, 2), torch.Generator().manual_seed(0)).detach()
         for process in range(2)
     ]
     assert torch.allclose(torch.cat(parts), losses(task), atol=1e-5)  # sums of other batch sizes

@@ -24,9 +24,11 @@ from torch.nn import functional
 
 from unicond.data import latents
 from unicond.data.renders import PICTURES, as_picture
+from unicond.evaluation.metrics_pictures import psnr
 from unicond.training import sheets
 from unicond.training.budget import Budget
 from unicond.training.loop import LoopConfig
+from unicond.training.processes import Part
 
 CHARBONNIER = 0.1
 
@@ -149,11 +151,12 @@ class AutoencoderTask:
         ]
         return as_picture(torch.stack(parts)).contiguous(memory_format=torch.channels_last)
 
-    def losses(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) losses of a random batch."""
-        pictures = self.batch(count, generator)
+    def losses(self, part: Part, generator: torch.Generator) -> Tensor:
+        """Losses of a part of a random batch."""
+        pictures = part.of(self.batch(part.count, generator))
         posterior = latents.posterior(self.vae, pictures)
-        noise = torch.randn(posterior.mean.shape, generator=generator, device=self.device)
+        shape = (part.count, *posterior.mean.shape[1:])
+        noise = part.of(torch.randn(shape, generator=generator, device=self.device))
         drawn = posterior.mean + posterior.std * noise.to(posterior.mean)
         error = latents.pictures_of(self.vae, drawn) - pictures
         config = self.config
@@ -180,8 +183,7 @@ class AutoencoderTask:
         out: dict[str, float] = {}
         for kind in ("image", *self.config.drawings):
             pictures = as_picture(self.held[kind][:96]).expand(-1, 3, -1, -1)
-            error = ((self.reconstruct(pictures) - pictures) / 2).square().flatten(1).mean(1)
-            out[f"psnr_{kind}"] = float(-10 * error.log10().mean())
+            out[f"psnr_{kind}"] = float(psnr(self.reconstruct(pictures), pictures).mean())
         return out
 
     def show(self, folder: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from unicond.training import processes
+
 FILE = "card.json"
 
 
@@ -87,7 +89,10 @@ def up_to_date(folder: Path, wanted: str) -> bool:
 
 
 def hardware(device: torch.device) -> str:
-    """What a device is called."""
+    """What a device is called, and how many processes share the work."""
+    count = processes.this_process().num_processes
+    many = f"{count} processes, each " if count > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
+        return many + torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    return f"{many}{torch.get_num_threads()} threads of {name}"

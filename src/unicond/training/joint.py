@@ -182,12 +182,8 @@ class JointTask:
         """The adapter."""
         return self.adapter
 
-    def losses(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) losses of random pairs: the sum of both branches' weighted errors."""
-        return self.losses_of(Part(0, count), generator)
-
-    def losses_of(self, part: Part, generator: torch.Generator) -> Tensor:
-        """The losses of a part of such a batch."""
+    def losses(self, part: Part, generator: torch.Generator) -> Tensor:
+        """Losses of a part of a random batch: the sum of both branches' weighted errors."""
         drawn = draw(self.config, part.count, len(self.noising), generator)
         if self.adapter.config.post_joint != "conv_fuse":
             drawn = replace(drawn, aligned=False)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -112,8 +112,8 @@ class Task(Protocol):
         """What the optimiser changes (parameters that require a gradient) and is averaged."""
         ...
 
-    def losses(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) losses of a random batch, drawn from `generator` alone."""
+    def losses(self, part: Part, generator: torch.Generator) -> Tensor:
+        """Losses of a part of the random batch that `generator` gives, whichever the part."""
         ...
 
     def scores(self) -> dict[str, float]:
@@ -122,15 +122,6 @@ class Task(Protocol):
 
     def show(self, folder: Path) -> None:
         """Draw sample pictures of the present weights into `folder`."""
-        ...
-
-
-@runtime_checkable
-class DividedTask(Task, Protocol):
-    """A task whose batches several processes can share."""
-
-    def losses_of(self, part: Part, generator: torch.Generator) -> Tensor:
-        """Losses of a part of the batch that `generator` gives, whichever the part."""
         ...
 
 
@@ -236,7 +227,7 @@ def _begun(
     check_output_folder(folder)
     track = tensorboard_folder(folder, setup.track, report)
     helper = processes.accelerator(config.precision, track)
-    _check_division(task, config, setup, helper.num_processes)
+    _check_division(config, setup, helper.num_processes)
     module = task.trained()
     found = optimizers(
         module, config.lr, config.matrix_lr, config.beta2, config.weight_decay, setup.eight_bit
@@ -250,15 +241,13 @@ def _begun(
     return run
 
 
-def _check_division(task: Task, config: LoopConfig, setup: Setup, count: int) -> None:
-    """Refuse a batch that turns and processes cannot share evenly, or a task that cannot be."""
+def _check_division(config: LoopConfig, setup: Setup, count: int) -> None:
+    """Refuse a batch that turns and processes cannot share evenly."""
     if config.batch_size % (setup.accumulate * count):
         raise ValueError(
             f"a batch of {config.batch_size} cannot be divided into {setup.accumulate} turns of "
             f"{count} processes each; give a multiple of {setup.accumulate * count}"
         )
-    if count > 1 and not isinstance(task, DividedTask):
-        raise ValueError(f"this is trained in one process, but {count} were started")
 
 
 def _train(run: Run, journal: Journal, stop: Stop) -> None:
@@ -317,10 +306,8 @@ def _losses(run: Run, number: int) -> Tensor:
     """Losses of this process's part of one batch; batches are numbered over the whole run."""
     helper, count = run.accelerator, run.config.batch_size // run.setup.accumulate
     generator = stream(run.config.seed, number, helper.device)
-    if isinstance(run.task, DividedTask):
-        part = Part(number, count, helper.process_index, helper.num_processes)
-        return run.task.losses_of(part, generator)
-    return run.task.losses(count, generator)
+    part = Part(number, count, helper.process_index, helper.num_processes)
+    return run.task.losses(part, generator)
 
 
 def _report(run: Run, journal: Journal, share: float, total: Tensor, seen: Position) -> None:

@@ -17,6 +17,7 @@ from unicond.training import sheets
 from unicond.training.budget import Budget
 from unicond.training.labels import NOBODY, NOT_SAID, Labels, middle_offsets
 from unicond.training.loop import LoopConfig
+from unicond.training.processes import Part
 from unicond.world.vocabulary import CLASSES, KEYPOINTS, PARTS
 
 MAPS = ("image", "depth", "normals", "edges", "classes", "colors", "parts", "instances")
@@ -99,13 +100,13 @@ class ProbeTask:
         """The probe."""
         return self.probe
 
-    def losses(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) losses: every map's, every choice's, the keypoints'."""
+    def losses(self, part: Part, generator: torch.Generator) -> Tensor:
+        """Losses of a part of a random batch: every map's, every choice's, the keypoints'."""
         total = len(self.train.maps["image"])
-        rows = torch.randint(total, (count,), generator=generator, device=self.device)
-        pictures = self._pictures(rows, generator)
+        rows = torch.randint(total, (part.count,), generator=generator, device=self.device)
+        pictures = part.of(self._pictures(rows, generator))
         read = self.probe(pictures.contiguous(memory_format=torch.channels_last))
-        return sum_losses(read, self.train, rows, self.config)
+        return sum_losses(read, self.train, part.of(rows), self.config)
 
     def _pictures(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Training pictures: renders, some through the autoencoder, some worn."""

@@ -191,12 +191,8 @@ class TextToImageTask:
         """U-Net and text encoder."""
         return self.parts
 
-    def losses(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) v-losses of a random batch; the last share of it are pictures of normals."""
-        return self.losses_of(Part(0, count), generator)
-
-    def losses_of(self, part: Part, generator: torch.Generator) -> Tensor:
-        """The losses of a part of such a batch."""
+    def losses(self, part: Part, generator: torch.Generator) -> Tensor:
+        """v-losses of a part of a random batch, the last share of which are pictures of normals."""
         count = part.count
         normals = round(self.config.normal_share * count)
         drawn = [

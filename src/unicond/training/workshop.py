@@ -186,15 +186,16 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     with processes.one_after_another(), seeded(loop.seed):
         task, save = build()
     scores = fit(task, loop, place, resume, shop.report, about={"identity": identity})
-    if not processes.this_process().is_main_process:
-        return job.folder
-    card = _card(shop, job, scores)
-    with whole_folder(job.folder) as aside:
-        save(aside, card)
-        card.write(aside)
-        for path in aside.rglob("*"):  # safetensors' files are for their owner alone
-            path.chmod(0o755 if path.is_dir() else 0o644)
-    shop.report(1.0, f"{job.folder} is ready")
+    state = processes.this_process()
+    if state.is_main_process:
+        card = _card(shop, job, scores)
+        with whole_folder(job.folder) as aside:
+            save(aside, card)
+            card.write(aside)
+            for path in aside.rglob("*"):  # safetensors' files are for their owner alone
+                path.chmod(0o755 if path.is_dir() else 0o644)
+        shop.report(1.0, f"{job.folder} is ready")
+    state.wait_for_everyone()  # the next stage looks for what this one has made
     return job.folder
 
 

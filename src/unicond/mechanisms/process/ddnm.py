@@ -36,9 +36,10 @@ class DDNM(Mechanism):
     """Restoration by the null space; no network call of its own, one noise draw a step.
 
     It makes the steps of its branch down itself, whichever solver runs (a second-order one wastes
-    its calls); so it goes before mechanisms that mend the state. On latent models the correction is
-    made on decoded pictures (one decoding and two encodings a step), the residual is then that of
-    the autoencoder, and the noise is plain, as for an exact measurement.
+    its calls); so it goes after mechanisms that guide predictions, and before those that mend the
+    state. On latent models the correction is made on decoded pictures (one decoding and two
+    encodings a step), the residual is then that of the autoencoder, and the noise is plain, as for
+    an exact measurement.
 
     Args:
         measurement: y and the linear A.

@@ -32,10 +32,10 @@ class DDRM(Mechanism):
     """Restoration by singular values; no network call of its own, one noise draw a step.
 
     It makes the start of its branch and its steps down itself, whichever solver runs (a
-    second-order one wastes its calls); so it goes before mechanisms that mend the state. On latent
-    models there is no basis for the noise: the change of x0 that the formulas stand for is made on
-    the decoded picture (one decoding and two encodings a step), the noise is that of `s_i = 0`, and
-    the start is left as it is.
+    second-order one wastes its calls); so it goes after mechanisms that guide predictions, and
+    before those that mend the state. On latent models there is no basis for the noise: the change
+    of x0 that the formulas stand for is made on the decoded picture (one decoding and two encodings
+    a step), the noise is that of `s_i = 0`, and the start is left as it is.
 
     Args:
         measurement: y and the linear A.
