@@ -1,5 +1,7 @@
 """Settings of a call that change when and how it samples, and what of them is refused."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,20 @@ def test_metric_depth_goes_in_and_out_in_metres(tiny_base, tmp_path):
     # what is held comes back as it was given: one level of 16 bit
     read = 40 ** (1 - (exact.pictures["far"][0, 0].double() + 1) / 2)
     assert np.allclose(read.numpy(), metres, rtol=1e-4)
+
+
+def shown(out):
+    """The size of what a notebook shows."""
+    return Image.open(io.BytesIO(out._repr_png_())).size
+
+
+def test_a_notebook_shows_all_branches_side_by_side(tiny):
+    assert shown(tiny("a dog", count=2, branches=["image", "depth"])) == (2 * 64, 2 * 64)
+
+
+@pytest.mark.gpu
+def test_pictures_come_back_from_an_accelerator(tiny_base):
+    model = unicond.load(tiny_base, device="cuda")
+    out = model("a dog")
+    assert {picture.device.type for picture in out.pictures.values()} == {"cpu"}
+    assert shown(out) == (64, 64)

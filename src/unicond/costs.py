@@ -60,7 +60,7 @@ def costs(model: Model, size: int | None = None) -> list[Cost]:
     whole = _count(backbone.network)
     rows = [
         _row("network", backbone.network, whole, _gigamacs(model, side, ())),
-        _row("autoencoder", backbone.vae, whole, None),
+        *([] if backbone.vae is None else [_row("autoencoder", backbone.vae, whole, None)]),
         *(_row("text encoder", encoder, whole, None) for encoder in backbone.text_encoders),
     ]
     for branch, loaded in model.adapters.items():

@@ -246,7 +246,9 @@ def near(found, expected):
 def test_prompt_to_prompt_is_its_formula(tiny, tokenizer, kinds):
     """Token by token: a shared token's map is the source's at its own place, times its factor."""
     factors = words.scales(tokenizer, NEW, {"red": 3.0, "box": 0.5})
-    edit = replace(kinds["refine"], scales=factors)
+    alignment = words.refined(tokenizer, OLD, NEW)
+    alignment.shared[0, 6] = 0.25  # a token may share in part
+    edit = replace(kinds["refine"], scales=factors, alignment=alignment)
     layers = inside(tiny, edit, "cross")
     # "a" stays, "b i g" is new, "r e d" moves from 2-4 to 5-7, "b o x" is new; then the end
     place = {0: 0, 1: 1, 5: 2, 6: 3, 7: 4} | {11 + i: 9 + i for i in range(66)}
@@ -255,7 +257,9 @@ def test_prompt_to_prompt_is_its_formula(tiny, tokenizer, kinds):
         source, target = maps_of(q[S], k[S]), maps_of(q[T], k[T])
         for token in range(77):
             if token in place:
-                target[..., token] = source[..., place[token]]
+                share = 0.25 if token == 6 else 1.0
+                old = source[..., place[token]]
+                target[..., token] = share * old + (1 - share) * target[..., token]
             target[..., token] *= factors[0, token]
         near(layers.seen[name][2][T], layers.out(name, target @ v[T]))
     layers = inside(tiny, edit, "self")

@@ -51,7 +51,8 @@ class Backbone(ABC):
     Args:
         name: what it was loaded by.
         network: the denoising network.
-        vae: the autoencoder; float32, or the network's dtype where its config allows.
+        vae: the autoencoder; float32, or the network's dtype where its config allows. None where
+            the state is pixels.
         text_encoders: in the order of `TEXT_PARTS`; float32, or float16 beside a float16 network.
         tokenizers: of the text encoders.
         schedule: the noise schedule that it was trained on.
@@ -67,7 +68,7 @@ class Backbone(ABC):
 
     name: str
     network: UNet2DConditionModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL | None
     text_encoders: tuple[TextEncoder, ...]
     tokenizers: tuple[CLIPTokenizer, ...]
     schedule: DiscreteSchedule | FlowSchedule
@@ -99,7 +100,7 @@ class Backbone(ABC):
     @property
     def factor(self) -> int:
         """Pixels a latent, along one side."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return 2 ** (len(self._autoencoder.config["block_out_channels"]) - 1)
 
     @property
     def multiple(self) -> int:
@@ -119,20 +120,27 @@ class Backbone(ABC):
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (B, C, h, w) of pictures (B, 3, H, W) in [-1, 1]: the mode of the posterior."""
-        posterior = self.vae.encode(pictures.to(self.device, self.vae.dtype))
+        vae = self._autoencoder
+        posterior = vae.encode(pictures.to(self.device, vae.dtype))
         mode: Tensor = posterior.latent_dist.mode()  # pyright: ignore[reportAttributeAccessIssue]
-        return ((mode - self._shift) * self.vae.config["scaling_factor"]).float()
+        return ((mode - self._shift) * vae.config["scaling_factor"]).float()
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] of latents (B, C, h, w)."""
-        raw = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"] + self._shift
-        decoded: Tensor = self.vae.decode(raw).sample  # pyright: ignore[reportAttributeAccessIssue]
+        vae = self._autoencoder
+        raw = latents.to(vae.dtype) / vae.config["scaling_factor"] + self._shift
+        decoded: Tensor = vae.decode(raw).sample  # pyright: ignore[reportAttributeAccessIssue]
         return decoded.float().clamp(-1, 1)
 
     @property
+    def _autoencoder(self) -> AutoencoderKL:
+        assert self.vae is not None, f"{self.family} has no autoencoder"
+        return self.vae
+
+    @property
     def _shift(self) -> float:
-        return float(self.vae.config.get("shift_factor") or 0.0)
+        return float(self._autoencoder.config.get("shift_factor") or 0.0)
 
     def _tokens(self, prompts: Sequence[str], number: int) -> Tensor:
         """Token ids (B, N) of prompts for one of the text encoders, on the device."""

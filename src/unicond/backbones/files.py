@@ -17,7 +17,10 @@ TextEncoder = CLIPTextModel | CLIPTextModelWithProjection
 Part = TypeVar("Part", bound=UNet2DConditionModel | AutoencoderKL | TextEncoder)
 
 EMBEDDED = Path(__file__).parents[1] / "weights"
-LAYOUT = "unet, vae, text_encoder, tokenizer, scheduler; XL also text_encoder_2, tokenizer_2"
+LAYOUT = (
+    "unet, vae, text_encoder, tokenizer, scheduler; XL also text_encoder_2, tokenizer_2; no vae "
+    "where model_index.json says pixel_unshuffle"
+)
 _WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _STEMS = ("diffusion_pytorch_model", "model")
 

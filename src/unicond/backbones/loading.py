@@ -12,6 +12,7 @@ from torch import nn
 from unicond.backbones.base import Backbone, Settings
 from unicond.backbones.files import LAYOUT, Folder, first_line, locate
 from unicond.backbones.offload import offload as offload_parts
+from unicond.backbones.pixels import UNSHUFFLE, PixelDiffusion, UnshuffledUNet, check_unshuffle
 from unicond.backbones.precision import autoencoder_dtype, check_dtype, dtype_for, text_dtype
 from unicond.backbones.single_file import SUFFIXES, open_file
 from unicond.backbones.stable_diffusion import StableDiffusion
@@ -87,13 +88,21 @@ def _source(base: str | Path, config: str | Path | None, half: bool) -> Folder:
 
 def _family(source: Folder) -> type[Backbone]:
     """The family of the network that the configurations describe."""
-    _check_parts(source, ["unet", "vae", "scheduler", "text_encoder", "tokenizer"])
+    index = source.json("model_index.json", optional=True)
+    parts = ["unet", "scheduler", "text_encoder", "tokenizer"]
+    _check_parts(source, parts if UNSHUFFLE in index else [*parts, "vae"])
     config = source.json("unet/config.json")
     kind = config.get("addition_embed_type")
     other = [name for name in ("encoder_hid_dim_type", "class_embed_type") if config.get(name)]
     if kind not in _FAMILIES or other:
         what = f"{other[0]} {config[other[0]]!r}" if other else f"addition_embed_type {kind!r}"
         raise _unreadable(source, f"a network with {what} belongs to no family that is known here")
+    if UNSHUFFLE in index:
+        try:
+            check_unshuffle(index[UNSHUFFLE], config)
+        except ValueError as error:
+            raise _unreadable(source, str(error)) from error
+        return PixelDiffusion
     channels = config.get("in_channels", 4)
     if channels != source.json("vae/config.json").get("latent_channels", 4):
         raise _unreadable(
@@ -138,18 +147,22 @@ def _assemble(
     device: torch.device,
     offload: bool,
 ) -> Backbone:
-    network = source.module(UNet2DConditionModel, "unet", dtype)
-    upcast = bool(source.json("vae/config.json").get("force_upcast", True))
-    vae = source.module(AutoencoderKL, "vae", autoencoder_dtype(dtype, upcast))
+    pixels = issubclass(family, PixelDiffusion)
+    network = source.module(UnshuffledUNet if pixels else UNet2DConditionModel, "unet", dtype)
+    vae = None
+    if not pixels:
+        upcast = bool(source.json("vae/config.json").get("force_upcast", True))
+        vae = source.module(AutoencoderKL, "vae", autoencoder_dtype(dtype, upcast))
     texts = [
         source.module(kind, part, text_dtype(dtype)) for part, kind in family.TEXT_PARTS.items()
     ]
-    parts: list[nn.Module] = [*texts, network, vae]
+    parts: list[nn.Module] = [*texts, network, *([] if vae is None else [vae])]
     for part in parts:
         nn.Module.to(part.requires_grad_(False).eval(), "cpu" if offload else device)
     if offload:
         offload_parts(parts, device)
-        vae.enable_slicing()
+        if vae is not None:
+            vae.enable_slicing()
     usual = asdict(family.DEFAULTS) | dict(source.json("unicond.json", optional=True))
     return family(
         source.name,

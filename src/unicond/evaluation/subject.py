@@ -212,7 +212,7 @@ def fingerprints(model: Model) -> dict[str, str]:
     backbone = model.backbone
     parts: dict[str, nn.Module] = {
         "network": backbone.network,
-        "autoencoder": backbone.vae,
+        **({} if backbone.vae is None else {"autoencoder": backbone.vae}),
         **dict(zip(backbone.TEXT_PARTS, backbone.text_encoders, strict=True)),
         **{f"adapter {name}": loaded.adapter for name, loaded in model.adapters.items()},
     }

@@ -2,7 +2,7 @@
 
     p = p_guided + g_c (p_positive - p_positive with weights a w)             (x0 and eps alike)
 
-w are the weights of joint attention; a = 0 switches it off. With `guidance_scale` g this is UniCon's
+w are the weights of joint attention; a = 0 switches it off. With `guidance_scale` g it is UniCon's
 `e_u + g (e_c - e_u) + g_c (e_c - e_c_off)`: all terms but the last with joint attention on. One
 more row a sample and branch, in the same call; `g_c = 0` is off.
 

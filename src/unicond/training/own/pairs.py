@@ -260,8 +260,10 @@ def _file(folder: Path, row: int) -> Path:
     return folder / f"{row // 1000:05d}" / f"{row % 1000:03d}.safetensors"
 
 
-def _identity(vae: nn.Module) -> str:
-    """What tells an autoencoder from others."""
+def _identity(vae: nn.Module | None) -> str:
+    """What tells an autoencoder from others; "pixels" where there is none."""
+    if vae is None:
+        return "pixels"
     digest = hashlib.sha256()
     for value in vae.state_dict().values():
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
