@@ -163,6 +163,11 @@ def test_fusion_is_the_argmax_of_two_softmaxes():
     theirs, mine = (one.predict(state, "image", "positive") for one in (guided, own))
     assert torch.allclose(found.x0, torch.where(pick, theirs.x0, mine.x0), atol=1e-12)
     assert torch.allclose(found.eps, torch.where(pick, theirs.eps, mine.eps), atol=1e-12)
+    # what others remember of the run's own model (other words, say) is not the second one's
+    state = state.remember("prompts", "the run's own")
+    fusion.wrap(own, MOVE)(state, [Variant()])
+    assert own.calls[-1][0].memory
+    assert not other.calls[-1][0].memory
     # from pure noise eps is the same for all prompts, x0 is not
     assert torch.allclose(
         predicted(fusion, own, latents, t=1.0).x0,

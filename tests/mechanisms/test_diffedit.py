@@ -42,6 +42,34 @@ def test_the_mask_is_where_the_prompts_differ_and_the_rest_is_kept(solver):
     assert not torch.isclose(out[~outside], CLEAN[~outside], atol=0.1).any()
 
 
+def test_the_mask_is_measured_in_each_samples_own_scale_and_without_extremes():
+    """A difference of 2 in one sample, of 20 in the other; beside it one pixel of 60 in both."""
+    target = means(0.0, 0.0) + torch.tensor([2.0, 20.0], dtype=torch.float64).view(2, 1, 1, 1)
+    target = target * (LAWS["positive"][0] != 0.2)
+    target[..., 0, 0] = 60
+    edit = DiffEdit(source="negative", samples=1, strength=0.3)
+    laws = {"positive": (target, 1.0), "negative": (torch.zeros_like(target), 1.0)}
+    mask = edited(edit, 5, laws=laws).memory["diffedit"].mask
+    assert torch.equal(mask, (target != 0).double())
+
+
+def test_on_the_way_down_the_trail_is_put_back():
+    edit, times = DiffEdit(source="a cat", samples=1), SCHEDULE.times(10)
+    plan = edit.plan(times, {"image": 0.0})
+    state = State({"image": CLEAN}, plan[0].t, SCHEDULE, Generators([1, 2], ("image",)))
+    down = []
+    for progress in run(state, Pixels(LAWS), plan, DDIM(), [edit]):
+        state, found = progress.state, progress.state.memory["diffedit"]
+        s = progress.move.s["image"]
+        if progress.move.number >= 2 and s < progress.move.t["image"]:
+            outside = (found.mask == 0).expand_as(CLEAN)
+            assert torch.equal(state.latents["image"][outside], found.trail[s][outside])
+            assert s == 0 or not torch.allclose(found.trail[s][outside], CLEAN[outside], atol=1e-3)
+            down.append(s)
+    assert len(down) == 6
+    assert down[-1] == 0
+
+
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 @pytest.mark.parametrize("g", [1.0, 2.0])
 def test_inside_the_mask_the_mean_is_moved_by_the_flow(strength, g):

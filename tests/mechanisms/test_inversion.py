@@ -92,7 +92,7 @@ def go(edit, known=None, *, beside=(), schedule=ZERO_SNR, denoiser=None, seeds=N
     known = picture() if known is None else known
     noise = Generators(seeds or range(len(known)), edit.branches)
     states = [edit.state(known, schedule, noise)]
-    mechanisms = [*edit.mechanisms, *beside]
+    mechanisms = [*edit.mechanisms, *edit.inner, *beside]
     for progress in run(states[0], denoiser or Mixture(), edit.plan, edit.solver, mechanisms):
         states.append(progress.state)
     return states
@@ -261,7 +261,7 @@ def test_with_the_negative_prompt_of_the_source_guidance_does_nothing_to_it():
 def fit(times, scale=3.0, **options):
     edit = plan_edit("null_text", times)
     options = {"learning_rate": 0.2, "stop": 0.0, "slack": 0.0, **options}
-    edit = replace(edit, mechanisms=(edit.mechanisms[0], NullText(**options)))
+    edit = replace(edit, inner=(NullText(**options),))
     return edit, [ClassifierFree(scale)]
 
 
@@ -364,7 +364,7 @@ def test_edit_friendly_noises_have_their_variance(eta):
     known = picture(1, 128)
     edit = plan_edit("edit_friendly", ZERO_SNR.times(10), strength=0.5)
     edit = replace(edit, mechanisms=(EditFriendly(eta=eta),))
-    words = table({"positive": dict.fromkeys(("source", "target"), (0.3, 0.3))})
+    words = table({"positive": {"source": (0.3, 0.3), "target": (2.0, 2.0)}})
     states = go(edit, known, denoiser=Mixture(words))
     here, there = states[2], states[3]
     (a, o), (to_a, to_o) = here.scales("source"), there.scales("source")

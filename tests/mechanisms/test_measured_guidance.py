@@ -256,6 +256,26 @@ def test_a_measured_depth_steers_the_image_and_held_branches_stay():
         assert (state.latents["depth"] - 0.7).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("method", [DPS, PiGDM])
+def test_a_clean_branch_is_what_it_is(method):
+    """Its prediction does not depend on anything: there is nothing to guide."""
+    shape = (1, 2, 2)
+    joint = JointGaussian(
+        ("image", "depth"),
+        torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double(),
+        {"positive": torch.zeros(2).double()},
+    )
+    m = Measurement(operator=Identity(shape=shape), values=random(1, *shape, seed=3), noise_std=0.0)
+    times = [{"image": 0.6, "depth": 0.0}, {"image": 0.5, "depth": 0.0}]
+    latents = {"image": random(1, *shape), "depth": random(1, *shape, seed=1)}
+    state = State(latents, times[0], VP, Generators([1], ("image", "depth")))
+    plain, guided = (
+        next(run(state, joint, [Move(*times)], DDIM(), mechanisms)).state.latents["image"]
+        for mechanisms in ([], [method(measurement=m, branch="depth")])
+    )
+    assert torch.equal(plain, guided)
+
+
 def test_dps_takes_what_is_not_linear():
     operator = Quantisation(shape=SHAPE, levels=4)
     truth = TRUTH.view(1, *SHAPE)

@@ -10,13 +10,15 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import unicond
 from unicond import conditions
 from unicond.adapters.joint import JointAdapter
 from unicond.cli.train import app
 from unicond.data import latents, partners, renders
 from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
-from unicond.training import presets, stages
+from unicond.training import presets, stages, tokenizer
+from unicond.training.captions import world_words
 from unicond.training.workshop import Workshop
 
 
@@ -41,7 +43,7 @@ def made(shop):
 
 
 def test_everything_is_made_and_loads(made):
-    vae, mini, *adapters, probes = made
+    vae, mini, *adapters, pixels, probes = made
     assert [folder.name for folder in adapters] == list(conditions.NAMES)
     for folder, condition in zip(adapters, conditions.CONDITIONS, strict=True):
         config = JointAdapter.from_pretrained(folder).config
@@ -57,6 +59,9 @@ def test_everything_is_made_and_loads(made):
     drawn = pipeline("a red ball", num_inference_steps=2, output_type="pt").images
     assert drawn.shape == (1, 3, 128, 128)
     assert bool(torch.isfinite(drawn).all())
+    pixel = unicond.load(pixels)
+    assert pixel("a red ball", num_inference_steps=2).pictures["image"].shape == (1, 3, 64, 64)
+    assert pixel.backbone.defaults == presets.tiny().pixels.sampling
     scheduler = json.loads((mini / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["timestep_spacing"] == "trailing"
     assert scheduler["rescale_betas_zero_snr"]
@@ -139,7 +144,12 @@ def test_training_can_start_from_earlier_weights(shop, made):
 def test_what_ships_is_published_whole(shop, made, tmp_path):
     target = tmp_path / "package"
     found = {path.relative_to(target).as_posix() for path in stages.publish(shop, target)}
-    assert found == {"mini", "probes", *(f"adapters/{name}" for name in conditions.NAMES)}
+    assert found == {
+        "mini",
+        "mini-pixel",
+        "probes",
+        *(f"adapters/{name}" for name in conditions.NAMES),
+    }
     for name in found:
         ours = {path.relative_to(shop.weights / name) for path in (shop.weights / name).rglob("*")}
         assert ours == {path.relative_to(target / name) for path in (target / name).rglob("*")}
@@ -160,6 +170,15 @@ def test_a_base_is_fine_tuned_to_one_style(shop, made, tmp_path):
         stages.train_text2image(replace(place, init=None), "toon")
     with pytest.raises(ValueError, match="style 'cubist' is not one of photo, toon"):
         stages.train_text2image(place, "cubist")
+
+
+def test_the_base_on_pixels_goes_on(shop, made, tmp_path):
+    before = load_file(made[-2] / "unet" / "diffusion_pytorch_model.safetensors")
+    told = replace(shop, weights=tmp_path / "w", runs=tmp_path / "r", init=made[-2], steps=1)
+    folder = stages.train_pixels(told)
+    after = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    gaps = [float((after[name].float() - old.float()).abs().max()) for name, old in before.items()]
+    assert 0 < max(gaps) < 0.05  # one step of lr 1e-3
 
 
 def test_missing_parents_name_the_command(tmp_path):
@@ -213,11 +232,15 @@ def test_a_gpu_takes_larger_batches_for_fewer_minutes():
     assert presets.with_budget(loop).budget == loop.budget
 
 
-def test_the_shipped_sizes():
+def test_the_shipped_sizes(tmp_path):
     recipes = presets.mini()
     vae, unet = recipes.vae.build(), recipes.text2image.unet(recipes.vae.latent_channels)
     count = sum(value.numel() for net in (vae, unet) for value in net.parameters())
     assert 2 * count <= 29e6  # the text encoder takes less than the rest of 30 MB
+    with torch.device("meta"):
+        words = tokenizer.build(world_words(), tmp_path)
+        pixels = recipes.pixels.unet(3), recipes.pixels.text_encoder(words)
+    assert 8.5e6 < 2 * sum(value.numel() for net in pixels for value in net.parameters()) < 9.8e6
     for condition in conditions.CONDITIONS:
         adapter = recipes.joint_of(condition).adapter(unet, condition, "mini")
         assert 2 * sum(value.numel() for value in adapter.parameters()) <= 2.95e6, condition.name

@@ -10,16 +10,19 @@ On disk such a base is a folder in diffusers' layout without `vae`; its `model_i
 `"pixel_unshuffle": f`.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SchedulerMixin, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
 from typing_extensions import override
 
 from unicond.backbones.base import Size
@@ -37,12 +40,20 @@ class UnshuffledUNet(UNet2DConditionModel):
     Its weights, its layers and their names are the plain network's, so that adapters, attention
     processors and LoRAs attach to it as to any other. f follows from its `in_channels`, 3 f^2; its
     `sample_size` is counted in places, not in pixels.
+
+    Args:
+        *args: as of the plain network.
+        **kwargs: likewise.
+
+    Raises:
+        ValueError: its channels are not 3 f^2 in and out.
     """
 
     @wraps(UNet2DConditionModel.__init__)  # from the signature diffusers reads what to save
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         factor = math.isqrt(int(self.config["in_channels"]) // CHANNELS)
+        check_unshuffle(factor, self.config)
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(factor), nn.PixelShuffle(factor)
 
     @property
@@ -129,3 +140,33 @@ class PixelDiffusion(StableDiffusion):
     def _unshuffle(self) -> int:
         assert isinstance(self.network, UnshuffledUNet)
         return self.network.factor
+
+
+def save(
+    folder: Path,
+    network: UnshuffledUNet,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    scheduler: SchedulerMixin,
+) -> None:
+    """Write a base without an autoencoder, in its parts' own precision.
+
+    Args:
+        folder: gets a folder a part, and `model_index.json`.
+        network: on pixels.
+        text_encoder: its last layer is what the network is told.
+        tokenizer: of the text encoder.
+        scheduler: of the noise that the network was trained on.
+    """
+    parts = {
+        "unet": network,
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "scheduler": scheduler,
+    }
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    index = {"_class_name": PixelDiffusion.__name__, UNSHUFFLE: network.factor}
+    library = {name: type(part).__module__.split(".")[0] for name, part in parts.items()}
+    index |= {name: [library[name], type(part).__name__] for name, part in parts.items()}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -47,6 +47,7 @@ JointOut = Annotated[
 ]
 STAGES = {
     "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
+    "pixels": "A base of 64 x 64 pixels, mini-pixel: text to pictures without an autoencoder.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
 }
 """Stages that take the common options alone."""
@@ -133,6 +134,7 @@ def _add_stage(stage: str, about: str) -> None:
 
         train = {
             "vae": stages.train_vae,
+            "pixels": stages.train_pixels,
             "probes": stages.train_probes,
         }[stage]
         with _reported() as report:

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unicond.data.folders import whole_folder
 from unicond.pictures.files import check_output_folder, whole_file
@@ -215,9 +216,7 @@ def load(
     Raises:
         ValueError: fewer are drawn.
     """
-    shards = [folder / f"{shard:05d}" for shard in range(-(-count // SHARD))]
-    if missing := [shard for shard in shards if not shard.exists()]:
-        raise ValueError(f"{folder} has no {missing[0].name}; draw {count} scenes first")
+    shards = _shards(folder, count)
     out: dict[str, Tensor] = {}
     for name in names:
         first = np.load(shards[0] / f"{name}.npy", mmap_mode="r")
@@ -227,3 +226,40 @@ def load(
             whole[number * SHARD :][: len(rows)] = rows[: count - number * SHARD]
         out[name] = whole.to(device)
     return out
+
+
+def load_small(
+    folder: Path, name: str, count: int, size: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """A picture of the first `count` scenes at a smaller size: the mean of each square of pixels.
+
+    Args:
+        folder: what `draw` returned.
+        name: one of `PICTURES`.
+        count: how many scenes.
+        size: pixels a side, a divisor of the renders'.
+        device: where it goes.
+
+    Returns:
+        uint8 (count, C, size, size).
+
+    Raises:
+        ValueError: fewer are drawn, or the size is no divisor.
+    """
+    parts: list[Tensor] = []
+    for shard in _shards(folder, count):
+        rows = torch.from_numpy(np.load(shard / f"{name}.npy"))[: count - SHARD * len(parts)]
+        factor, rest = divmod(rows.shape[-1], size)
+        if rest or not factor:
+            raise ValueError(f"renders of {rows.shape[-1]} pixels cannot be averaged to {size}")
+        small = [functional.avg_pool2d(some.float(), factor) for some in rows.split(64)]
+        parts.append(torch.cat(small).round_().to(torch.uint8))
+    return torch.cat(parts).to(device)
+
+
+def _shards(folder: Path, count: int) -> list[Path]:
+    """The folders of the shards that hold the first `count` scenes; they must be there."""
+    shards = [folder / f"{shard:05d}" for shard in range(-(-count // SHARD))]
+    if missing := [shard for shard in shards if not shard.exists()]:
+        raise ValueError(f"{folder} has no {missing[0].name}; draw {count} scenes first")
+    return shards

@@ -5,6 +5,7 @@ residuals and blocks a forward hook. Only layers that a control wants are touche
 is no control. Processors that ask the controls themselves (`Controllable`: joint attention) stay.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -118,12 +119,20 @@ def layers_of(modules: Mapping[str, nn.Module]) -> list[Layer]:
             kind = _kind(path, modules[name])
             if kind is not None and path[0] == part:
                 found.append((name, kind, _PARTS[part], _level(path, deepest)))
+    first = _unshuffled(modules)
     counts = Counter((kind, part) for _, kind, part, _ in found)
     seen, layers = Counter[tuple[str, str]](), list[Layer]()
     for name, kind, part, level in found:
-        layers.append(Layer(name, kind, part, seen[kind, part], counts[kind, part], level))
+        number, count = seen[kind, part], counts[kind, part]
+        layers.append(Layer(name, kind, part, number, count, first + level))
         seen[kind, part] += 1
     return layers
+
+
+def _unshuffled(modules: Mapping[str, nn.Module]) -> int:
+    """How often the latents' sides are halved before the first block: networks may unshuffle."""
+    unshuffles = [module for module in modules.values() if isinstance(module, nn.PixelUnshuffle)]
+    return round(math.log2(math.prod(module.downscale_factor for module in unshuffles)))
 
 
 def _level(path: Sequence[str], deepest: int) -> int:

@@ -9,6 +9,7 @@ from unicond.training.autoencoder import AutoencoderConfig
 from unicond.training.budget import Budget
 from unicond.training.joint import JointTrainingConfig
 from unicond.training.loop import LoopConfig
+from unicond.training.pixels import PixelConfig
 from unicond.training.probes import ProbeTrainingConfig
 from unicond.training.text2image import TextToImageConfig
 
@@ -39,6 +40,7 @@ class Preset:
     Args:
         vae: the autoencoder's.
         text2image: the base's.
+        pixels: the base's without an autoencoder.
         joint: of joint adapters; `joint_of` says what each condition changes.
         probes: the judge's.
         held_scenes: held-out scenes that scores are taken on.
@@ -46,6 +48,7 @@ class Preset:
 
     vae: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     text2image: TextToImageConfig = field(default_factory=TextToImageConfig)
+    pixels: PixelConfig = field(default_factory=PixelConfig)
     joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
     probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
     held_scenes: int = 256
@@ -93,9 +96,11 @@ class Preset:
 def mini() -> Preset:
     """The embedded model: 128 x 128 pixels, 8 x 16 x 16 latents, an 11 M-parameter U-Net.
 
+    Beside it `mini-pixel`: 64 x 64 pixels without an autoencoder, a 4.5 M-parameter U-Net.
+
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
-    `joint --condition depth`, `probes`.
-    Hardware and time: 2 CPU cores: 0.5 + 2.5 + 2 + 0.75 hours; a GPU: budgets 30 times shorter.
+    `joint --condition depth`, `pixels`, `probes`.
+    Hardware and time: 2 CPU cores: 0.5 + 2.5 + 2 + 1 + 0.75 hours; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
@@ -117,6 +122,17 @@ def tiny() -> Preset:
             loop=loop,
         ),
         text2image=TextToImageConfig(
+            block_out_channels=(16, 16),
+            head_width=8,
+            norm_num_groups=4,
+            text_width=16,
+            text_layers=1,
+            scenes=16,
+            normal_scenes=8,
+            variants=1,
+            loop=loop,
+        ),
+        pixels=PixelConfig(
             block_out_channels=(16, 16),
             head_width=8,
             norm_num_groups=4,

@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from unicond.backbones.pixels import CHANNELS, UnshuffledUNet
 from unicond.denoisers.network import NetworkDenoiser
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.sampling import loop, plans
@@ -27,6 +28,14 @@ class Parts:
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     schedule: DiscreteSchedule
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the latents that it was made for."""
+        side = self.unet.config["sample_size"]
+        if isinstance(self.unet, UnshuffledUNet):
+            return CHANNELS, side * self.unet.factor, side * self.unet.factor
+        return self.unet.config["in_channels"], side, side
 
 
 @torch.no_grad()
@@ -54,8 +63,7 @@ def draw(
     """
     unet, count = parts.unet, len(prompts)
     noise = Generators([seed + n for n in range(count)])
-    size = unet.config["sample_size"]
-    like = torch.empty(count, unet.config["in_channels"], size, size, device=unet.device)
+    like = torch.empty(count, *parts.shape, device=unet.device)
     table = {
         "positive": {"image": Prompt(embed(parts, prompts))},
         "negative": {"image": Prompt(embed(parts, [""]))},

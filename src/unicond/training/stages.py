@@ -1,9 +1,10 @@
 """From a preset to folders of weights: each trainer with its data, its parents and its card.
 
-    vae -> text2image -> joint adapters;   vae -> probes
+    vae -> text2image -> joint adapters;   vae -> probes;   pixels
 
 Everything that a stage makes lies in one folder of weights: `vae/`, `mini/` (a diffusers
-pipeline), `adapters/<condition>/`, `probes/`; it appears there whole, when the stage is done.
+pipeline), `adapters/<condition>/`, `mini-pixel/`, `probes/`; it appears there whole, when the stage
+is done.
 """
 
 import shutil
@@ -16,6 +17,7 @@ from transformers import CLIPTokenizer
 
 from unicond import conditions
 from unicond.adapters.hub import Card
+from unicond.backbones.pixels import UnshuffledUNet
 from unicond.conditions import Condition
 from unicond.data import renders
 from unicond.data.folders import fingerprint, whole_folder
@@ -32,7 +34,7 @@ from unicond.training.loop import Task
 from unicond.training.pairs import LatentPairs
 from unicond.training.probes import ProbeTask
 from unicond.training.supplies import HELD, TRAIN
-from unicond.training.text2image import TextToImageTask
+from unicond.training.text2image import Pictured, TextToImageTask
 from unicond.training.workshop import Job, Save, Workshop, run
 
 
@@ -88,10 +90,7 @@ def train_text2image(shop: Workshop, style: str = "") -> Path:
 
     def build() -> tuple[Task, Save]:
         vae = supplies.load_vae(parent, shop.device)
-        if shop.init:
-            words = CLIPTokenizer.from_pretrained(str(shop.init / "tokenizer"))
-        else:
-            words = tokenizer.build(world_words(), shop.runs / job.name / "tokenizer")
+        words = _words(shop, job)
         many, few = config.scenes, config.normal_scenes
         train, normals, held = (
             supplies.pictured(
@@ -113,6 +112,42 @@ def train_text2image(shop: Workshop, style: str = "") -> Path:
         return task, save
 
     return run(shop, job, build)
+
+
+def train_pixels(shop: Workshop) -> Path:
+    """Train the base without an autoencoder: `mini-pixel/`."""
+    config, command = shop.changed(shop.recipes.pixels), shop.command("pixels")
+    title = "Text-to-image model of the embedded world, in pixels"
+    job = Job("pixels", title, command, shop.weights / "mini-pixel", config)
+
+    def build() -> tuple[Task, Save]:
+        words = _words(shop, job)
+
+        def drawn(seed: int, count: int, name: str = "image", prefix: str = "") -> Pictured:
+            size, variants, style = config.size, config.variants, config.style
+            return supplies.pictured(shop, size, words, seed, count, variants, name, prefix, style)
+
+        train, held = drawn(TRAIN, config.scenes), drawn(HELD, shop.recipes.held_scenes)
+        normals = train  # of which none are drawn, unless they have a share
+        if config.normal_share:
+            normals = drawn(TRAIN, config.normal_scenes, "normals", NORMAL_MAP)
+        old = supplies.load_parts(shop.init, UnshuffledUNet) if shop.init else None
+        task = TextToImageTask(config, None, words, (train, normals), held, shop.device, old)
+
+        def save(folder: Path, card: TrainingCard) -> None:
+            del card
+            task.save(folder)
+
+        return task, save
+
+    return run(shop, job, build)
+
+
+def _words(shop: Workshop, job: Job) -> CLIPTokenizer:
+    """The tokenizer of the base that is started from, or one of the world's words."""
+    if shop.init:
+        return CLIPTokenizer.from_pretrained(str(shop.init / "tokenizer"))
+    return tokenizer.build(world_words(), shop.runs / job.name / "tokenizer")
 
 
 def train_joint(shop: Workshop, name: str = "depth") -> Path:
@@ -237,7 +272,7 @@ def train_all(shop: Workshop, names: tuple[str, ...] = conditions.NAMES) -> list
     """
     made = [train_vae(shop), train_text2image(shop)]
     made += [train_joint(shop, name) for name in names]
-    return [*made, train_probes(shop)]
+    return [*made, train_pixels(shop), train_probes(shop)]
 
 
 def publish(shop: Workshop, target: Path) -> list[Path]:

@@ -29,9 +29,11 @@ def load_vae(folder: Path, device: torch.device) -> tuple[AutoencoderKL, str]:
     return vae.requires_grad_(False).eval(), latents.identity(folder)
 
 
-def load_parts(folder: Path) -> nn.ModuleDict:
+def load_parts(
+    folder: Path, kind: type[UNet2DConditionModel] = UNet2DConditionModel
+) -> nn.ModuleDict:
     """U-Net and text encoder of a pipeline folder, float32."""
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    unet = kind.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     return nn.ModuleDict({"unet": unet, "text_encoder": text})
@@ -39,7 +41,7 @@ def load_parts(folder: Path) -> nn.ModuleDict:
 
 def pictured(
     shop: Workshop,
-    vae: tuple[AutoencoderKL, str],
+    vae: tuple[AutoencoderKL, str] | int,
     words: CLIPTokenizer,
     seed: int,
     count: int,
@@ -52,7 +54,8 @@ def pictured(
 
     Args:
         shop: where.
-        vae: the autoencoder and its identity.
+        vae: the autoencoder and its identity, or the pixels a side of pictures that are learned as
+            they are.
         words: the tokenizer.
         seed: of the world.
         count: scenes.
@@ -68,7 +71,10 @@ def pictured(
         ValueError: none of the scenes is in the style.
     """
     folder = shop.drawn(RenderRecipe(seed=seed), count, (name,))
-    found = latents.cached(*vae, folder, name, count, shop.device)
+    if isinstance(vae, int):
+        found = renders.load_small(folder, name, count, vae, shop.device)
+    else:
+        found = latents.cached(*vae, folder, name, count, shop.device)
     said = texts.captions(folder, RenderRecipe(seed=seed), count, variants, styled=not prefix)
     everything = Pictured(found, CaptionTable.of(words, said, prefix, shop.device))
     if prefix or not style:

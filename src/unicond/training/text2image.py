@@ -14,8 +14,11 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from unicond.backbones import pixels
 from unicond.backbones.base import Settings
+from unicond.backbones.pixels import UnshuffledUNet
 from unicond.data import latents
+from unicond.data.renders import as_picture
 from unicond.training import sampling, sheets
 from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
@@ -106,13 +109,23 @@ class TextToImageConfig:
         if self.style and self.style not in STYLES:
             raise ValueError(f"style {self.style!r} is not one of {', '.join(STYLES)}")
 
+    @property
+    def sampling(self) -> Settings:
+        """What its users sample with."""
+        return SAMPLING
+
     def unet(self, latent_channels: int) -> UNet2DConditionModel:
         """An untrained network with cross-attention at each level."""
+        shape = self.unet_shape(latent_channels)
+        return cast(UNet2DConditionModel, UNet2DConditionModel.from_config(shape))
+
+    def unet_shape(self, channels: int) -> dict[str, object]:
+        """Its configuration, with so many channels in and out."""
         levels = len(self.block_out_channels)
-        shape = {
+        return {
             "sample_size": 16,
-            "in_channels": latent_channels,
-            "out_channels": latent_channels,
+            "in_channels": channels,
+            "out_channels": channels,
             "down_block_types": ("CrossAttnDownBlock2D",) * levels,
             "up_block_types": ("CrossAttnUpBlock2D",) * levels,
             "block_out_channels": self.block_out_channels,
@@ -122,7 +135,6 @@ class TextToImageConfig:
             # diffusers' old name: this is the number of heads
             "attention_head_dim": tuple(w // self.head_width for w in self.block_out_channels),
         }
-        return cast(UNet2DConditionModel, UNet2DConditionModel.from_config(shape))
 
     def text_encoder(self, tokenizer: CLIPTokenizer) -> CLIPTextModel:
         """An untrained text encoder; the tokenizer's last two tokens are start and end."""
@@ -145,10 +157,15 @@ class TextToImageConfig:
 
 @dataclass(frozen=True)
 class Pictured:
-    """Latents (N, C, h, w) with their captions."""
+    """Latents (N, C, h, w) with their captions; pictures are their own latents, as uint8."""
 
     latents: Tensor
     captions: CaptionTable
+
+    def at(self, rows: Tensor) -> Tensor:
+        """Latents of some of them, float32."""
+        found = self.latents[rows]
+        return as_picture(found) if found.dtype == torch.uint8 else found
 
     def only(self, rows: Tensor) -> "Pictured":
         """Some of them."""
@@ -160,7 +177,7 @@ class TextToImageTask:
 
     Args:
         config: what and how.
-        vae: the autoencoder that the latents are of; frozen.
+        vae: the autoencoder that the latents are of, frozen; None where they are pictures.
         tokenizer: of the text encoder.
         train: pictures, and pictures of normals.
         held: held-out pictures.
@@ -171,7 +188,7 @@ class TextToImageTask:
     def __init__(
         self,
         config: TextToImageConfig,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | None,
         tokenizer: CLIPTokenizer,
         train: tuple[Pictured, Pictured],
         held: Pictured,
@@ -211,7 +228,7 @@ class TextToImageTask:
         total = len(source.latents)
         rows = torch.randint(total, (count,), generator=generator, device=self.device)
         drop = torch.rand(count, generator=generator, device=self.device) < self.config.drop
-        return source.latents[rows], source.captions.drawn(rows, drop, generator)
+        return source.at(rows), source.captions.drawn(rows, drop, generator)
 
     def _times(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) model indices, one from each of `count` equal parts of the time axis."""
@@ -235,7 +252,7 @@ class TextToImageTask:
         rows = torch.arange(count, device=self.device)
         never = torch.zeros(count, dtype=torch.bool, device=self.device)
         prompts = self.held.captions.drawn(rows, never, generator)
-        x0, index = self.held.latents[:count], self._times(count, generator)
+        x0, index = self.held.at(rows), self._times(count, generator)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         found = self._error(x0, prompts, index, noise)
         return {"held_out_v_loss": float(found.mean())}
@@ -243,7 +260,7 @@ class TextToImageTask:
     def show(self, folder: Path) -> None:
         """Draw `SHEET_PROMPTS` with guidance 3."""
         drawn = sampling.draw(self.pipeline_parts(), SHEET_PROMPTS, guidance_scale=3.0)
-        pictures = latents.decode(self.vae, drawn)
+        pictures = drawn.clamp(-1, 1) if self.vae is None else latents.decode(self.vae, drawn)
         half = len(SHEET_PROMPTS) // 2
         sheets.write(folder / "samples.png", [pictures[:half], pictures[half:]])
 
@@ -255,13 +272,27 @@ class TextToImageTask:
         return sampling.Parts(unet, text, self.tokenizer, self.noising.schedule)
 
     def save(self, folder: Path) -> None:
-        """Write a Stable Diffusion pipeline folder in half precision.
+        """Write a base's folder in half precision: without an autoencoder one of pixels.
 
         The modules of this task are float16 afterwards.
         """
+        if self.vae is None:
+            self._save_pixels(folder)
+        else:
+            self._save_pipeline(folder, self.vae)
+        told = json.dumps(asdict(self.config.sampling), indent=1)
+        (folder / "unicond.json").write_text(told + "\n")
+
+    def _save_pixels(self, folder: Path) -> None:
+        parts = self.pipeline_parts()
+        unet, text = parts.unet.half(), parts.text_encoder.half()
+        assert isinstance(unet, UnshuffledUNet)
+        pixels.save(folder, unet, text, self.tokenizer, mini_scheduler())
+
+    def _save_pipeline(self, folder: Path, vae: AutoencoderKL) -> None:
         parts = self.pipeline_parts()
         pipeline = StableDiffusionPipeline(
-            vae=self.vae.half(),
+            vae=vae.half(),
             text_encoder=parts.text_encoder.half(),
             tokenizer=self.tokenizer,
             unet=parts.unet.half(),
@@ -271,4 +302,3 @@ class TextToImageTask:
             requires_safety_checker=False,
         )
         pipeline.save_pretrained(folder, safe_serialization=True)
-        (folder / "unicond.json").write_text(json.dumps(asdict(SAMPLING), indent=1) + "\n")

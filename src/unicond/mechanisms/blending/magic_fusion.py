@@ -37,7 +37,7 @@ class MagicFusion(Mechanism):
 
     Both must share the latents (the autoencoder), the noise schedule and what the network's output
     means. The second sees one branch alone, and has prompts "positive" and "negative" of its own.
-    No random draw.
+    Goes outside of mechanisms that reach into the run's network. No random draw.
 
     Args:
         other: the second model's denoiser.
@@ -89,7 +89,8 @@ class MagicFusion(Mechanism):
             variant: Variant, state: State, own: Predictions, further: Sequence[Predictions]
         ) -> Predictions:
             branch = self.branch
-            alone = state.at({branch: state.latents[branch]}, {branch: state.t[branch]})
+            latents, t = {branch: state.latents[branch]}, {branch: state.t[branch]}
+            alone = State(latents, t, state.schedule, state.noise)  # memories are of the run's own
             theirs, *rest = (one[branch] for one in other(alone, [variant, *bare(variant)]))
             mine = self._saliency(*(one[branch] for one in further))
             pick = self.weight * self._saliency(*rest) > mine

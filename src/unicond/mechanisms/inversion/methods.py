@@ -2,14 +2,14 @@
 
     edit = plan_edit("direct", schedule.times(50))
     state = edit.state(picture, schedule, Generators([0], edit.branches))
-    mechanisms = [*edit.mechanisms, *attention, ClassifierFree(7.5)]
+    mechanisms = [*edit.mechanisms, *attention, *edit.inner, ClassifierFree(7.5)]
     for progress in run(state, denoiser, edit.plan, edit.solver, mechanisms): ...
 
 with {"positive": {"source": ..., "target": ...}, "negative": {...}} as the denoiser's prompts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -50,6 +50,7 @@ class Edit:
         plan: the moves; empty at strength 0.0.
         solver: the one asked for, or the method's own.
         mechanisms: the method's, to go before attention and guidance.
+        inner: the method's, to go between attention and guidance.
         hold: {branch: time that it stays at}.
     """
 
@@ -57,7 +58,8 @@ class Edit:
     plan: Sequence[Move]
     solver: Solver
     mechanisms: tuple[Mechanism, ...]
-    hold: Mapping[str, float]
+    inner: tuple[Mechanism, ...] = ()
+    hold: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def state(
         self,
@@ -124,18 +126,18 @@ def plan_edit(
     both, used = (source, target), latest(times, strength)
     if method == "sdedit":
         plan = sdedit(times, strength, target, hold)
-        return Edit((target,), plan, solver or DDIM(), (), hold or {})
+        return Edit((target,), plan, solver or DDIM(), (), hold=hold or {})
     plan = (jump_and_down if method == "edit_friendly" else up_and_down)(used, both, hold)
+    own = EDICT() if method == "edict" else DDIM()
+    inner = (NullText(source=source, target=target),) if method == "null_text" else ()
     mechanisms = _MECHANISMS[method](source, target)
-    return Edit(
-        both, plan, solver or (EDICT() if method == "edict" else DDIM()), mechanisms, hold or {}
-    )
+    return Edit(both, plan, solver or own, mechanisms, inner, hold or {})
 
 
 _MECHANISMS: Mapping[str, Callable[[str, str], tuple[Mechanism, ...]]] = {
     "ddim": lambda s, t: (DDIMInversion(source=s, target=t),),
     "fixed_point": lambda s, t: (FixedPoint(source=s, target=t),),
-    "null_text": lambda s, t: (DDIMInversion(source=s, target=t), NullText(source=s, target=t)),
+    "null_text": lambda s, t: (DDIMInversion(source=s, target=t),),
     "negative_prompt": lambda s, t: (
         DDIMInversion(source=s, target=t),
         NegativePrompt(source=s, target=t),

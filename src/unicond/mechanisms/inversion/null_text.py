@@ -11,6 +11,7 @@ early. Loss and stop are each sample's own.
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -44,7 +45,7 @@ class Fitted(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class NullText(Mechanism):
-    """Fit the negative prompt's embedding; after a `DDIMInversion`, before guidance.
+    """Fit the negative prompt's embedding; after `DDIMInversion` and attention, before guidance.
 
     At most `iterations` more network calls a move down, of the source's rows, each with a graph and
     a backward pass; none where no guidance acts. No random draw. Needs a denoiser with a table of
@@ -92,7 +93,8 @@ class NullText(Mechanism):
             return denoiser
 
         def fitted(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            tokens = self._fit(denoiser, state, move)
+            # in a context of its own, where attention's controls do not look into the fit's calls
+            tokens = Context().run(self._fit, denoiser, state, move)
             if tokens is None:
                 return denoiser(state, variants)
             found = denoiser(self._worded(state, _fixed(tokens)), variants)
@@ -128,7 +130,10 @@ class NullText(Mechanism):
                 if not active.any():
                     break
                 adam = adam or torch.optim.Adam([words.tokens], lr=rate)
-                (words.tokens.grad,) = torch.autograd.grad(losses.sum(), [words.tokens])
+                found = torch.autograd.grad(losses.sum(), [words.tokens], allow_unused=True)
+                (words.tokens.grad,) = cast(tuple[Tensor | None], found)
+                if words.tokens.grad is None:
+                    return None
                 before = words.tokens.detach().clone()
                 adam.step()  # pyright: ignore[reportUnknownMemberType] (of torch)
                 with torch.no_grad():
