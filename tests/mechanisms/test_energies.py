@@ -233,6 +233,11 @@ def kinds(red, ball, head):
     }
 
 
+@pytest.fixture(scope="module")
+def plain(tiny):
+    return walked(tiny)
+
+
 ACTIVE = ["layout", "self", "source", "readout"]
 
 
@@ -264,9 +269,9 @@ def test_a_sample_alone_and_in_a_batch_is_the_same(tiny, kinds, name):
         ("readout", {"window": Window.steps(9, 99)}),
     ],
 )
-def test_neutral_is_absent_bit_for_bit(tiny, kinds, name, neutral):
+def test_neutral_is_absent_bit_for_bit(tiny, kinds, plain, name, neutral):
     found = walked(tiny, replace(kinds[name], **neutral))
-    assert torch.equal(found["image"], walked(tiny)["image"])
+    assert torch.equal(found["image"], plain["image"])
 
 
 # --- layout --------------------------------------------------------------------------------------
@@ -518,8 +523,9 @@ def test_what_self_guidance_cannot_do_is_refused(tiny, kinds, red):
     for make in (Position, Size):
         with pytest.raises(ValueError, match="give one of them"):
             make(words=red)
-    with pytest.raises(ValueError, match="give one of them"):
-        Shape(words=red)
+    for make in (Shape, Appearance):
+        with pytest.raises(ValueError, match="taken from a source"):
+            make(words=red)
     with pytest.raises(ValueError, match="both 'source'"):
         replace(kinds["self"], branch="source")
     with pytest.raises(ValueError, match="of 'source', but the branches"):

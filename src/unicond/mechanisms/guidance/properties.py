@@ -99,11 +99,9 @@ class Term:
         """(B,) of absolute differences (B, n)."""
         return gap.mean(1)
 
-    def given(self, like: Tensor) -> Tensor:  # noqa: ARG002
+    def given(self, like: Tensor) -> Tensor:
         """What is wanted without a source, like a property."""
-        raise ValueError(
-            f"{type(self).__name__} needs a source: give source_words, and a branch to look at"
-        )
+        raise NotImplementedError("terms of this kind are made with source_words")
 
     def changed(self, source: Tensor) -> Tensor:
         """What is wanted, of the source's property."""
@@ -182,7 +180,7 @@ class Size(Term):
 
     @override
     def property(self, seen: Seen, words: Tensor) -> Iterator[Tensor]:
-        return (shape(one).mean((1, 2)) for one in seen.of(words))
+        return (shape(one).mean((1, 2))[:, None] for one in seen.of(words))
 
     @override
     def given(self, like: Tensor) -> Tensor:
@@ -198,6 +196,10 @@ class Size(Term):
 class Shape(Term):
     """An object's outline as in the source."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_source(self)
+
     @override
     def property(self, seen: Seen, words: Tensor) -> Iterator[Tensor]:
         return (shape(one) for one in seen.of(words))
@@ -206,6 +208,10 @@ class Shape(Term):
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Appearance(Term):
     """An object's features as in the source, wherever it is there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_source(self)
 
     @override
     def property(self, seen: Seen, words: Tensor) -> Iterator[Tensor]:
@@ -246,4 +252,12 @@ def _check_wanted(term: Term, given: bool) -> None:
         raise ValueError(
             f"{type(term).__name__} is wanted as given (`to`) or as in a source (`source_words`): "
             "give one of them"
+        )
+
+
+def _check_source(term: Term) -> None:
+    if term.source_words is None:
+        raise ValueError(
+            f"{type(term).__name__} is taken from a source: give source_words, 1 at the words in "
+            "the source's prompt"
         )
