@@ -12,7 +12,7 @@ from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.guidance.dps import DPS
 from unicond.mechanisms.guidance.mcg import MCG
 from unicond.mechanisms.guidance.pigdm import PiGDM
-from unicond.mechanisms.measurement import Decoded, Measurement, Pixels
+from unicond.mechanisms.measurement import Decoded, Measurement, Pixels, space_of
 from unicond.mechanisms.process.ddnm import DDNM
 from unicond.mechanisms.process.ddrm import DDRM
 from unicond.operators.resizing import super_resolution
@@ -142,3 +142,14 @@ def test_measurements_that_do_not_fit_are_refused_before_sampling(name):
     )
     with pytest.raises(ValueError, match="'image' was measured, but the branches of this run are"):
         SOLVING[name](measured()).begin(elsewhere)
+
+
+def test_the_space_is_the_bases_own():
+    latent = Shuffled()
+    space = space_of(latent)
+    assert isinstance(space, Decoded)
+    assert space.backbone is latent
+    bare = SimpleNamespace(vae=None, factor=1)
+    assert space_of(bare) == Pixels()
+    with pytest.raises(ValueError, match=r"use Pixels\(\), or space_of\(\)"):
+        Decoded(bare)

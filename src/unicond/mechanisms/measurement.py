@@ -76,8 +76,8 @@ class Autoencoding(Protocol):
     """What is needed of a latent model; every backbone has it."""
 
     @property
-    def vae(self) -> nn.Module:
-        """A diffusers autoencoder, frozen."""
+    def vae(self) -> nn.Module | None:
+        """A diffusers autoencoder, frozen; None of a pixel model."""
         ...
 
     @property
@@ -130,9 +130,16 @@ class Decoded(Space):
 
     Args:
         backbone: whose autoencoder it is; `model.backbone`.
+
+    Raises:
+        ValueError: it has none.
     """
 
     backbone: Autoencoding
+
+    def __post_init__(self) -> None:
+        if self.backbone.vae is None:
+            raise ValueError("a pixel model has no latents to decode: use Pixels(), or space_of()")
 
     @override
     def shape(self, latents: Tensor) -> Shape:
@@ -143,6 +150,7 @@ class Decoded(Space):
     def decode(self, latents: Tensor) -> Tensor:
         # Backbone.decode clips and takes no gradient: both are for pictures that are shown
         vae = self.backbone.vae
+        assert vae is not None
         config = cast(Mapping[str, float | None], vae.config)
         raw = latents.to(next(vae.parameters()).dtype) / cast(float, config["scaling_factor"])
         decoded = cast(_Decoding, vae).decode(raw + (config.get("shift_factor") or 0.0))
@@ -152,6 +160,11 @@ class Decoded(Space):
     def changed(self, latents: Tensor, picture: Tensor, wanted: Tensor) -> Tensor:
         encode = self.backbone.encode
         return latents + (encode(wanted) - encode(picture)).to(latents)
+
+
+def space_of(backbone: Autoencoding) -> Space:
+    """The space that a base's measurements are taken in: `Pixels` or `Decoded`."""
+    return Pixels() if backbone.vae is None else Decoded(backbone)
 
 
 class _Decoded(Protocol):

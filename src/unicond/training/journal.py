@@ -24,6 +24,11 @@ LOG, METRICS = "log.txt", "metrics.jsonl"
 TRACKER = "tensorboard"
 
 
+def silent(share: float, line: str) -> None:
+    """A `Report` that tells nobody."""
+    del share, line
+
+
 class Journal:
     """The journal of a run.
 

@@ -15,7 +15,8 @@ from unicond.pictures.files import check_output_folder
 from unicond.training import cards, checkpoints, presets, processes
 from unicond.training.budget import Budget
 from unicond.training.cards import TrainingCard
-from unicond.training.loop import LoopConfig, Report, Task, fit, seeded
+from unicond.training.journal import Report, silent
+from unicond.training.loop import LoopConfig, Task, fit, seeded
 from unicond.training.presets import Preset
 
 
@@ -36,10 +37,6 @@ class Recipe(Protocol):
 R = TypeVar("R")
 LIMITED = ("normal_scenes", "reconstructed_scenes")
 """Fields of recipes that are at most `scenes`."""
-
-
-def _silent(share: float, line: str) -> None:
-    del share, line
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Workshop:
     scenes: int | None = None
     resume: bool = True
     init: Path | None = None
-    report: Report = field(default=_silent)
+    report: Report = field(default=silent)
 
     def command(self, stage: str) -> str:
         """The command line that runs a stage as this workshop would."""

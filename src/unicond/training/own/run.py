@@ -20,7 +20,7 @@ from unicond.training import checkpoints, processes
 from unicond.training.checkpoints import SaveError
 from unicond.training.diffusion import Noising
 from unicond.training.joint import JointTask
-from unicond.training.journal import Report
+from unicond.training.journal import Report, silent
 from unicond.training.loop import fit
 from unicond.training.optimizers import eight_bit_adamw
 from unicond.training.own import checks
@@ -68,7 +68,7 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     about = checks.about(job, condition, source.fingerprint())
     if job.resume:
         checks.check_same(job, source, about)
-    checks.check_pairs(source, job.data, report)
+    checks.check_pairs(source, job.data, report if state.is_main_process else silent)
     backbone = bases.load(job.base, dtype, device)
     adapter = job.recipe.adapter(backbone.network, condition, backbone.name)
     if job.init is not None:
