@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.model import Cancelled, Model, given
     from unicond.output import Output
-    from unicond.request import Given
+    from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
 
@@ -23,6 +23,7 @@ __all__ = [
     "Given",
     "Model",
     "Output",
+    "Reference",
     "Window",
     "annotate",
     "given",
@@ -39,6 +40,7 @@ _HOMES = {
     "given": "unicond.model",
     "Output": "unicond.output",
     "Given": "unicond.request",
+    "Reference": "unicond.request",
     "SOLVERS": "unicond.sampling.solvers",
 }
 

@@ -37,6 +37,10 @@ class Inputs:
     masks: Mapping[str, Tensor]
     size: Size
 
+    def counts(self) -> dict[str, int]:
+        """{branch: how many pictures of it are given}."""
+        return {branch: len(pictures) for branch, pictures in self.pictures.items()}
+
 
 def read_inputs(
     given: Mapping[str, Given],

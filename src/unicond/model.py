@@ -8,7 +8,7 @@ follows from what is given.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,8 +25,10 @@ from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.mechanisms.prompted import Prompted
 from unicond.output import Output
+from unicond.own import Own
 from unicond.pairings import pairings_of
 from unicond.request import (
+    MOVES,
     Attention,
     DepthKind,
     Given,
@@ -34,20 +36,24 @@ from unicond.request import (
     Picture,
     Policy,
     Record,
+    Reference,
     Sampling,
     Scale,
+    conditions_of,
     finite,
     guidance_weights,
+    makes,
     one_a_sample,
     scales_of,
     seeds_of,
 )
 from unicond.sampling import plans
 from unicond.sampling.loop import Progress, run
+from unicond.sampling.plans import Plan
 from unicond.sampling.prompts import Prompt, Prompts
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.solvers import named
-from unicond.sampling.state import Latents, Mechanism
+from unicond.sampling.state import Latents, Mechanism, Solver
 from unicond.sampling.window import ALWAYS, Window
 
 Callback = Callable[[Progress], bool | None]
@@ -104,7 +110,7 @@ class Model:
         size: int | tuple[int, int] | None = None,
         branches: Sequence[str] | None = None,
         num_inference_steps: int | None = None,
-        solver: str | None = None,
+        solver: str | Solver | None = None,
         spacing: Spacing | None = None,
         eta: float | None = None,
         guidance_scale: float | None = None,
@@ -118,7 +124,8 @@ class Model:
         cache: bool | None = None,
         refresh: int | None = None,
         sampling: Sampling = "unicond",
-        plan: str | None = None,
+        plan: str | Plan | None = None,
+        references: Mapping[str, Reference] | None = None,
         reconstruction_weight: float | Mapping[str, float] | None = None,
         reconstruction_optimizer: AdamW | None = None,
         reconstruction_window: Window = ALWAYS,
@@ -138,7 +145,7 @@ class Model:
             branches: what is generated; default the image and every adapter's branch. `["image"]`
                 runs plain text-to-image at its cost.
             num_inference_steps: moves that call the network; default the base's for the task.
-            solver: a name in `unicond.SOLVERS`.
+            solver: a name in `unicond.SOLVERS`, or a method's own.
             spacing: of the times of the moves: `"leading"`, `"linspace"` or `"trailing"`; default
                 as the base's scheduler has it.
             eta: noise of the `"ddim"` solver, 0 to 1.
@@ -163,7 +170,10 @@ class Model:
                 `sampling.released`).
             plan: the way through the times of image and condition, by name: `"joint"`,
                 `"image-first"`, `"condition-first"`, `"coarse(0.4)"`, `"curve(0.3)"`, or points
-                `"1,1;0.5,1;0,0"` (see `sampling.named_plans`); default follows from what is given.
+                `"1,1;0.5,1;0,0"` (see `sampling.named_plans`), or moves of every branch of the run
+                (see `sampling.plans`); default follows from what is given.
+            references: {branch: a picture with its prompt} beside the image, which a mechanism
+                reads: an edit's source, a style. They need moves as the plan if they are given.
             reconstruction_weight: of guidance towards what is known in part, one number or {branch:
                 its own}; 0.0 is off and the default (replacement alone), 1.0 that of a branch with
                 `guide=True`.
@@ -180,19 +190,18 @@ class Model:
             ValueError: what was asked does not fit together; raised before the network runs.
             Cancelled: the callback returned False.
         """
-        conditions = {b: p if isinstance(p, Given) else Given(p) for b, p in pictures.items()}
-        names = self._branches(branches, conditions)
-        conditions = walks.on_plan(plan, conditions, names)
+        references = references or {}
+        conditions = conditions_of(pictures, references)
+        names = self._branches(branches, pictures, references)
+        conditions, moved = walks.on_plan(plan, conditions, names)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
-        task = self._task(conditions, names)
+        task = self._task(conditions, names, moved)
         if task.estimates and conditions["image"].noise is None:
-            quiet = replace(conditions["image"], noise=task.noise, hold=task.noise > 0)
-            conditions["image"] = quiet
+            conditions["image"] = conditions["image"].at(task.noise)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
-        lists = {b: len(picture) for b, picture in inputs.pictures.items()}
-        lists |= {} if isinstance(prompt, str) else {"prompt": len(prompt)}
+        lists = inputs.counts() | ({} if isinstance(prompt, str) else {"prompt": len(prompt)})
         seeds = seeds_of(seed, count, lists)
-        steps = task.num_inference_steps if num_inference_steps is None else num_inference_steps
+        own = Own.of(mechanisms, plan, solver, eta)
         follow = finite("condition_guidance", condition_guidance, task.condition_guidance)
         record = Record(
             base=self.backbone.name,
@@ -204,10 +213,10 @@ class Model:
             seeds=seeds,
             size=inputs.size,
             branches=names,
-            generated=tuple(b for b in names if b not in conditions or not conditions[b].fixed),
+            generated=tuple(b for b in names if b in moved or makes(b, conditions)),
             given={b: source_of(g) for b, g in conditions.items()},
-            num_inference_steps=steps,
-            solver=solver or self.backbone.defaults.solver,
+            num_inference_steps=own.calls(num_inference_steps, task.num_inference_steps),
+            solver=own.solver_name(solver) or self.backbone.defaults.solver,
             spacing=spacing,
             eta=eta,
             guidance_scale=finite("guidance_scale", guidance_scale, task.guidance_scale),
@@ -221,25 +230,28 @@ class Model:
             cache=cache,
             refresh=refresh,
             sampling=sampling,
-            plan=plan,
+            plan=plan if plan is None or isinstance(plan, str) else MOVES,
+            references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},
             reconstruction_weight=guidance_weights(
                 reconstruction_weight, reconstruction_optimizer, conditions
             ),
             reconstruction_optimizer=reconstruction_optimizer,
             reconstruction_window=reconstruction_window,
-            mechanisms=tuple(type(mechanism).__name__ for mechanism in mechanisms),
+            mechanisms=own.names(),
         )
-        return self._run(record, inputs, mechanisms, callback)
+        return self._run(record, inputs, own, callback)
 
-    def _task(self, conditions: Mapping[str, Given], names: Collection[str]) -> "Task":
+    def _task(
+        self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
+    ) -> "Task":
         """The base's measured settings for what is asked: estimation reads maps off a fixed image.
 
         Another picture of the same things is no map: it is drawn, in as many steps as any.
         """
         base = self.backbone.defaults
-        made = [b for b in names if b not in conditions or not conditions[b].fixed]
+        made = [b for b in names if b in moved or makes(b, conditions)]
         maps = all(b in self.adapters and self._shows_the_same_view(b) for b in made)
-        if "image" in conditions and conditions["image"].fixed and maps:
+        if "image" not in made and "image" in conditions and maps:
             return Task(
                 True, base.estimation_steps, base.estimation_guidance, 0.0, base.estimation_noise
             )
@@ -254,10 +266,19 @@ class Model:
         return self.adapters[branch].adapter.config.post_joint == "conv_fuse"
 
     def _branches(
-        self, branches: Sequence[str] | None, conditions: Collection[str]
+        self,
+        branches: Sequence[str] | None,
+        conditions: Collection[str],
+        references: Collection[str],
     ) -> tuple[str, ...]:
-        """The branches of a run: the image first, then the adapters in their order."""
+        """The branches of a run: the image, the adapters in their order, then the references."""
         known = ("image", *self.adapters)
+        taken = sorted({*references} & {*known})
+        if taken:
+            raise ValueError(
+                f"references names {taken[0]!r}, which is a branch of this model: give its picture "
+                f"as {taken[0]}=..., or name the reference otherwise"
+            )
         wanted = set(known if branches is None else branches) | set(conditions)
         unknown = sorted(wanted - set(known))
         if unknown:
@@ -265,7 +286,7 @@ class Model:
                 f"no branch {unknown[0]!r} in this model; it has {', '.join(known)}. "
                 "Conditions come with adapters: unicond.load(base, adapters=[...])"
             )
-        return tuple(branch for branch in known if branch in wanted)
+        return (*(branch for branch in known if branch in wanted), *references)
 
     def sees_around(self, branch: str) -> bool:
         """Whether the tokens of a condition's pair look around their own place only, by default."""
@@ -276,14 +297,14 @@ class Model:
         self,
         record: Record,
         inputs: Inputs,
-        mechanisms: Sequence[Mechanism],
+        own: Own,
         callback: Callback | None,
     ) -> Output:
         names, given_ = record.branches, inputs.given
-        walk = walks.walk(self.backbone.schedule, record, given_)
+        walk = walks.walk(self.backbone.schedule, record, given_, own.moves)
         latents = {b: self._encode(p, len(record.seeds)) for b, p in inputs.pictures.items()}
         state, noise = walks.start(walk, self.backbone, record, given_, latents)
-        own = walks.replacements(walk, inputs, latents, noise)
+        known = walks.replacements(walk, inputs, latents, noise)
         guides = walks.guides(record, inputs, latents)
         guidance = [
             ConditionGuidance(
@@ -295,14 +316,14 @@ class Model:
         pairings = pairings_of(record, self._configs(), fixed)
         denoiser = NetworkDenoiser(
             self.backbone.network,
-            self._prompts(record, names, mechanisms),
+            self._prompts(record, own.mechanisms),
             pairings,
             record.joint_scale,
             keeper(record.cache, record.refresh, fixed, pairings),
         )
         mine = {b: self.adapters[b].adapter for b in names if b in self.adapters}
-        everything = [*guides, *mechanisms, *guidance, *own]
-        solver_ = named(record.solver, record.eta)
+        everything = [*guides, *own.mechanisms, *guidance, *known]
+        solver_ = named(record.solver, record.eta) if own.solver is None else own.solver
         with attached(self.backbone.network, mine):
             for progress in run(state, denoiser, walk.plan, solver_, everything):
                 state = progress.state
@@ -332,21 +353,25 @@ class Model:
     def _encode(self, pictures: Tensor, count: int) -> Tensor:
         return self.backbone.encode(pictures).expand(count, -1, -1, -1)
 
-    def _prompts(
-        self, record: Record, names: tuple[str, ...], mechanisms: Sequence[Mechanism]
-    ) -> Prompts:
-        """Every branch's prompt, mechanisms' own too; a condition's has trigger words in front."""
+    def _prompts(self, record: Record, mechanisms: Sequence[Mechanism]) -> Prompts:
+        """Every branch's prompt, mechanisms' own too; a condition's has trigger words in front.
+
+        References have their own.
+        """
+        names = record.branches
         triggers = {b: self.adapters[b].adapter.config.trigger for b in names if b in self.adapters}
 
-        def encoded(prompts: Sequence[str]) -> dict[str, Prompt]:
-            texts = {b: [triggers.get(b, "") + prompt for prompt in prompts] for b in names}
+        def encoded(prompts: Mapping[str, Sequence[str]]) -> dict[str, Prompt]:
+            texts = {b: [triggers.get(b, "") + prompt for prompt in prompts[b]] for b in names}
             return {b: self.backbone.encode_prompts(texts[b], record.size) for b in names}
 
+        positive = {b: record.references.get(b, record.prompts) for b in names}
         negative = self.backbone.encode_negative(record.negative_prompt, record.size)
-        found = {"positive": encoded(record.prompts), "negative": dict.fromkeys(names, negative)}
+        found = {"positive": encoded(positive), "negative": dict.fromkeys(names, negative)}
         for mechanism in mechanisms:
             if isinstance(mechanism, Prompted):
-                found |= {name: encoded([text]) for name, text in mechanism.prompts().items()}
+                own = mechanism.prompts().items()
+                found |= {name: encoded({b: [text] for b in names}) for name, text in own}
         return found
 
 

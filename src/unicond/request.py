@@ -5,7 +5,7 @@ What is given conditions; what is left out is generated.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from unicond.mechanisms.guidance.gradients import AdamW
@@ -19,6 +19,7 @@ from unicond.sampling.window import ALWAYS, Window
 Held = Literal["one_way", "two_way"]
 Attention = Literal["global", "aligned"]
 Sampling = Literal["unicond", "released"]
+MOVES = "moves"
 Weights = tuple[float, float]
 Scale = float | Weights
 
@@ -96,6 +97,25 @@ class Given:
         """`noise`, as a number."""
         return 0.0 if self.noise is None else self.noise
 
+    def at(self, noise: float) -> "Given":
+        """The same, kept at a noise level."""
+        return replace(self, noise=noise, hold=noise > 0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference:
+    """A picture that walks beside the image, as a branch of its own: an edit's source, a style.
+
+    Args:
+        prompt: what it shows, or one a sample.
+        picture: as `Given.picture`; None is a picture that is generated, too.
+        fit: as `Given.fit`.
+    """
+
+    prompt: str | Sequence[str] = ""
+    picture: Picture | Sequence[Picture] | None = None
+    fit: Policy = "crop"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -136,7 +156,10 @@ class Record:
             moves away from.
         guidance_window: when text and condition guidance act.
         spacing: of the times of the moves; None is the base's own.
-        plan: name of the way through the plane of times; None follows from what is given.
+        plan: name of the way through the plane of times; None follows from what is given, and
+            `MOVES` stands for the caller's own moves.
+        references: {branch: the prompt of every sample} of pictures beside the image.
+        task: what a task function was asked for, by which `rerun` finds its mechanisms again.
         reconstruction_weight: {branch known in part, or guided: weight of its guidance}.
         reconstruction_optimizer: in the place of a fixed weight.
         reconstruction_window: when that guidance acts.
@@ -172,9 +195,38 @@ class Record:
     guidance_window: Window = ALWAYS
     spacing: Spacing | None = None
     plan: str | None = None
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    task: Mapping[str, object] | None = None
     reconstruction_weight: Mapping[str, float] = field(default_factory=dict[str, float])
     reconstruction_optimizer: AdamW | None = None
     reconstruction_window: Window = ALWAYS
+
+
+def conditions_of(
+    pictures: Mapping[str, Picture | Sequence[Picture] | Given],
+    references: Mapping[str, Reference],
+) -> dict[str, Given]:
+    """Every picture of a call, and how it is given.
+
+    Args:
+        pictures: {branch: picture}.
+        references: {branch: picture beside the image}; some may be generated.
+
+    Returns:
+        {branch: how it is given}.
+    """
+    given = {b: p if isinstance(p, Given) else Given(p) for b, p in pictures.items()}
+    beside = {
+        b: Given(one.picture, fit=one.fit)
+        for b, one in references.items()
+        if one.picture is not None
+    }
+    return given | beside
+
+
+def makes(branch: str, conditions: Mapping[str, Given]) -> bool:
+    """Whether a run that follows from what is given generates a branch."""
+    return branch not in conditions or not conditions[branch].fixed
 
 
 def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:

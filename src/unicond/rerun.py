@@ -3,7 +3,7 @@
 from unicond.model import Callback, Model
 from unicond.output import Output
 from unicond.pictures.files import check_fingerprint
-from unicond.request import Given, Record, Source
+from unicond.request import MOVES, Given, Record, Reference, Source
 
 
 def repeat(model: Model, record: Record, callback: Callback | None = None) -> Output:
@@ -21,18 +21,27 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         ValueError: a given picture came from memory, is missing or has changed, or the run used
             mechanisms of the caller's own.
     """
-    if record.mechanisms:
+    own = [*record.mechanisms, *(["moves of its own"] if record.plan == MOVES else [])]
+    if own:
         raise ValueError(
-            f"this picture was made with {', '.join(record.mechanisms)}, which a record does not "
-            "hold: call the model with them"
+            f"this picture was made with {', '.join(own)}, which a record does not hold: call the "
+            "model with them"
         )
     given = {branch: _given(branch, source) for branch, source in record.given.items()}
+    references = {
+        branch: Reference(prompt=prompts, picture=given[branch].picture, fit=given[branch].fit)
+        if branch in given
+        else Reference(prompt=prompts)
+        for branch, prompts in record.references.items()
+    }
+    given = {b: one for b, one in given.items() if b not in references}
     return model(
         record.prompts,
         negative_prompt=record.negative_prompt,
         seed=record.seeds,
         size=record.size,
-        branches=record.branches,
+        branches=[branch for branch in record.branches if branch not in references],
+        references=references,
         num_inference_steps=record.num_inference_steps,
         solver=record.solver,
         spacing=record.spacing,

@@ -40,7 +40,10 @@ class Walk:
 
 
 def walk(
-    schedule: DiscreteSchedule | FlowSchedule, record: Record, conditions: Mapping[str, Given]
+    schedule: DiscreteSchedule | FlowSchedule,
+    record: Record,
+    conditions: Mapping[str, Given],
+    moves: Plan | None = None,
 ) -> Walk:
     """The walk of a request.
 
@@ -48,6 +51,7 @@ def walk(
         schedule: of the base.
         record: what was asked.
         conditions: {branch: how it is given}.
+        moves: the caller's own, checked by `on_plan`.
 
     Returns:
         The plan, and what goes with it.
@@ -58,6 +62,8 @@ def walk(
     starts = {b: conditions[b].start if b in conditions else 1.0 for b in record.branches}
     hold = [branch for branch, known in conditions.items() if known.hold]
     if record.sampling == "unicond":
+        if moves is not None:
+            return Walk(moves)
         times = schedule.times(record.num_inference_steps, record.spacing)
         if record.plan is None:
             return Walk(plans.descend(times, starts, hold))
@@ -165,12 +171,35 @@ def guides(record: Record, inputs: Inputs, clean: Latents) -> list[Mechanism]:
 
 
 def on_plan(
-    name: str | None, conditions: Mapping[str, Given], branches: Sequence[str]
+    asked: str | Plan | None, conditions: Mapping[str, Given], branches: Sequence[str]
+) -> tuple[dict[str, Given], frozenset[str]]:
+    """What is given, as a plan wants it.
+
+    Args:
+        asked: a plan by name, moves, or None.
+        conditions: {branch: how it is given}.
+        branches: of the run.
+
+    Returns:
+        The conditions, and the branches that moves of the caller's own move.
+
+    Raises:
+        ValueError: the plan does not fit what is given.
+    """
+    if asked is None:
+        return dict(conditions), frozenset()
+    if isinstance(asked, str):
+        return _on_named(asked, conditions, branches), frozenset()
+    return dict(conditions), _own_moves(asked, conditions, branches)
+
+
+def _on_named(
+    name: str, conditions: Mapping[str, Given], branches: Sequence[str]
 ) -> dict[str, Given]:
     """What is given, noised to where a named plan starts it.
 
     Args:
-        name: of the plan; None changes nothing.
+        name: of the plan.
         conditions: {branch: how it is given}.
         branches: of the run.
 
@@ -183,8 +212,6 @@ def on_plan(
             another noise, a mask or a guide; or nothing is left to move along one of its axes.
     """
     found = dict(conditions)
-    if name is None:
-        return found
     plan = named_plans.parse(name)
     for branch in branches:
         start, known = plan.start[0 if branch == "image" else 1], conditions.get(branch)
@@ -210,3 +237,39 @@ def on_plan(
                 "out what is given whole, or give it with a mask or noise; a plan needs an adapter"
             )
     return found
+
+
+def _own_moves(
+    moves: Plan, conditions: Mapping[str, Given], branches: Sequence[str]
+) -> frozenset[str]:
+    """Check moves that the caller brings.
+
+    Args:
+        moves: of every branch, continuous; given pictures are noised to where they start,
+            what is not given starts as noise.
+        conditions: {branch: how it is given}.
+        branches: of the run.
+
+    Returns:
+        The branches that they move.
+
+    Raises:
+        ValueError: no moves, other branches than the run's, a jump, or a clean start of a branch
+            of which no picture is given.
+    """
+    if not moves:
+        raise ValueError("the plan has no move: nothing would be done; give at least one")
+    if set(moves[0].t) != set(branches):
+        raise ValueError(
+            f"the plan moves {', '.join(moves[0].t)}, but the branches of this run are "
+            f"{', '.join(branches)}: name every one in each move, and leave out adapters' branches "
+            "with branches=[...]"
+        )
+    plans.check(moves)
+    for branch, t in moves[0].t.items():
+        if t == 0 and branch not in conditions:
+            raise ValueError(
+                f"the plan starts {branch!r} clean, but no picture of it is given: give one, or "
+                "start it as noise"
+            )
+    return frozenset(branches) - plans.held(moves)

@@ -1,0 +1,81 @@
+"""What of a run no record can hold: mechanisms, moves and a solver that the caller made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unicond.sampling.plans import Plan
+from unicond.sampling.state import Mechanism, Solver
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """The caller's own objects.
+
+    Args:
+        mechanisms: further conditioning methods, outermost first.
+        moves: the plan; None is named in the record.
+        solver: a method's; None is named in the record.
+    """
+
+    mechanisms: Sequence[Mechanism] = ()
+    moves: Plan | None = None
+    solver: Solver | None = None
+
+    @classmethod
+    def of(
+        cls,
+        mechanisms: Sequence[Mechanism],
+        plan: str | Plan | None,
+        solver: str | Solver | None,
+        eta: float | None,
+    ) -> "Own":
+        """What of a call's arguments are objects.
+
+        Args:
+            mechanisms: of the call.
+            plan: a name, or moves.
+            solver: a name, or an object.
+            eta: of the call.
+
+        Returns:
+            The objects.
+
+        Raises:
+            ValueError: eta beside a solver that is an object.
+        """
+        moves = None if isinstance(plan, str) else plan
+        own = None if isinstance(solver, str) else solver
+        if own is not None and eta is not None:
+            raise ValueError(f"eta={eta} is of a solver by name: give it to {own} itself")
+        return cls(mechanisms, moves, own)
+
+    def calls(self, num_inference_steps: int | None, default: int) -> int:
+        """Moves of the run that call the network.
+
+        Args:
+            num_inference_steps: of the call.
+            default: the task's.
+
+        Returns:
+            As many as the caller's moves have, else as many as are asked for.
+
+        Raises:
+            ValueError: both are given.
+        """
+        if self.moves is None:
+            return default if num_inference_steps is None else num_inference_steps
+        if num_inference_steps is not None:
+            raise ValueError(
+                f"the plan has {len(self.moves)} moves already: drop num_inference_steps="
+                f"{num_inference_steps}, or make the plan with as many"
+            )
+        return sum(move.kind == "step" for move in self.moves)
+
+    def solver_name(self, solver: str | Solver | None) -> str | None:
+        """What the record calls the solver of a call; None is the base's own."""
+        return solver if solver is None or isinstance(solver, str) else type(solver).__name__
+
+    def names(self) -> tuple[str, ...]:
+        """What the record calls everything that it cannot hold."""
+        solver = () if self.solver is None else (type(self.solver).__name__,)
+        return (*(type(mechanism).__name__ for mechanism in self.mechanisms), *solver)
