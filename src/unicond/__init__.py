@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
+    from unicond.tasks.registry import edit
 
 __all__ = [
     "SOLVERS",
@@ -26,6 +27,7 @@ __all__ = [
     "Reference",
     "Window",
     "annotate",
+    "edit",
     "given",
     "load",
 ]
@@ -34,6 +36,7 @@ _HOMES = {
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
     "annotate": "unicond.annotators.calling",
+    "edit": "unicond.tasks.registry",
     "load": "unicond.loading",
     "Cancelled": "unicond.model",
     "Model": "unicond.model",

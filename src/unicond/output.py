@@ -28,12 +28,14 @@ class Output:
         latents: {branch: (B, C, h, w)}.
         record: what was asked for.
         kinds: {branch: what it shows}; depth is saved as 16-bit PNG and `.npy`, too.
+        before: (B or 1, 3, H, W) in [-1, 1], what a task began with; None without one.
     """
 
     pictures: Mapping[str, Tensor]
     latents: Mapping[str, Tensor]
     record: Record
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
+    before: Tensor | None = None
 
     def __getattr__(self, branch: str) -> list[Image.Image]:
         """The pictures of a branch by its name."""
@@ -57,7 +59,8 @@ class Output:
 
         Files are called `<seed>_<branch>.png`, or `<seed>-<n>_<branch>.png` of the n-th sample of a
         seed that there is more than once. Depth is also written as `..._16bit.png` and `.npy`:
-        inverse depth in [0, 1], or metric depth in millimetres and in metres.
+        inverse depth in [0, 1], or metric depth in millimetres and in metres. What a task began
+        with is `<seed>_before.png`.
 
         Returns:
             The paths of all files.
@@ -83,6 +86,11 @@ class Output:
                     paths += write_depth((picture.mean(0) + 1) / 2, exact)
                 elif self.kinds.get(branch) == METRIC:
                     paths += write_metres(picture, exact)
+        if self.before is not None:
+            rows = self.before.expand(len(seeds), -1, -1, -1)
+            for sample, (name, picture) in enumerate(zip(names, rows, strict=True)):
+                settings = self.settings("before", sample)
+                paths.append(write_png(picture, target / f"{name}_before.png", settings))
         return paths
 
     def settings(self, branch: str, sample: int) -> Mapping[str, object]:

@@ -4,6 +4,7 @@ from unicond.model import Callback, Model
 from unicond.output import Output
 from unicond.pictures.files import check_fingerprint
 from unicond.request import MOVES, Given, Record, Reference, Source
+from unicond.tasks.registry import again
 
 
 def repeat(model: Model, record: Record, callback: Callback | None = None) -> Output:
@@ -21,6 +22,8 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         ValueError: a given picture came from memory, is missing or has changed, or the run used
             mechanisms of the caller's own.
     """
+    if record.task is not None:
+        return again(model, record.task, callback)
     own = [*record.mechanisms, *(["moves of its own"] if record.plan == MOVES else [])]
     if own:
         raise ValueError(

@@ -9,6 +9,7 @@ from unicond.cli import (
     annotate,
     data,
     demo,
+    edit,
     evaluate,
     gallery,
     generate,
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("generate")(generate.generate)
+app.command("edit")(edit.edit)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("plan")(plan.plan)

@@ -1,0 +1,68 @@
+"""`unicond edit`: change a given picture by words."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def edit(
+    picture: Annotated[Path, typer.Argument(help="The picture to change.")],
+    prompt: Annotated[str, typer.Option(help="What it is to show.")],
+    source_prompt: Annotated[
+        str, typer.Option(help="What it shows; methods with p2p need it.")
+    ] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="INVERSION+ATTENTION, an inversion, sdedit, diffedit, or semantic; see methods."
+        ),
+    ] = "direct+p2p",
+    strength: Annotated[
+        float | None, typer.Option(help="In (0, 1]; small changes little. Default: the method's.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="A condition that stays as it is in the picture, as depth; repeat."),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Of semantic; negative takes away.")] = 7.0,
+    negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/edit"),
+    base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="As of generate; those of --keep if left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first sample.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Samples.")] = 1,
+    size: Annotated[str | None, typer.Option(help="SIDE or HEIGHTxWIDTH.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Times from clean to noise.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
+) -> None:
+    """Change a picture as words say; what they do not speak of stays."""
+    from unicond.cli.generate import parse_size
+    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.pictures.files import check_output_folder
+    from unicond.tasks.edit import Edit
+
+    task = Edit(
+        str(picture),
+        prompt,
+        source_prompt=source_prompt,
+        method=method,
+        strength=strength,
+        keep=tuple(keep or ()),
+        scale=scale,
+        seed=seed,
+        count=count,
+        size=parse_size(size),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=negative_prompt,
+    )
+    check_output_folder(out)
+    model = load_model(base, adapter if adapter is not None else keep or ["none"], device, dtype)
+    with progress_bar("editing") as callback:
+        result = task.run(model, callback)
+    finish(result, out)

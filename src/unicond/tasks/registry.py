@@ -1,0 +1,57 @@
+"""All tasks by name, as one call each, and again from the record in a picture."""
+
+from collections.abc import Callable, Mapping
+from typing import Concatenate, ParamSpec, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from unicond.model import Callback, Model
+from unicond.output import Output
+from unicond.tasks.base import Task, pictures_back
+from unicond.tasks.edit import Edit
+
+P = ParamSpec("P")
+
+TASKS: Mapping[str, type[Task]] = {"Edit": Edit}
+
+
+def again(model: Model, recorded: Mapping[str, object], callback: Callback | None = None) -> Output:
+    """Run a task as a record says.
+
+    Args:
+        model: the base and adapters that the record names.
+        recorded: `Record.task`.
+        callback: called after each move.
+
+    Returns:
+        What the task made then.
+
+    Raises:
+        ValueError: an unknown task, fields of another version, or a picture that came from memory,
+            is missing or has changed.
+    """
+    name = recorded.get("name")
+    if name not in TASKS:
+        raise ValueError(f"this picture was made by a task {name!r}; known are {', '.join(TASKS)}")
+    kind = TASKS[cast(str, name)]
+    try:
+        task = TypeAdapter(kind).validate_python(pictures_back(kind, recorded))
+    except ValidationError as error:
+        raise ValueError(
+            f"the recorded {name} is not complete ({error.error_count()} fields): it was made by "
+            "another version of unicond, or changed"
+        ) from error
+    return task.run(model, callback)
+
+
+def _calls(task: Callable[P, Task]) -> Callable[Concatenate[Model, P], Output]:
+    """A task as one call: the model, then the task's own arguments."""
+
+    def call(model: Model, /, *args: P.args, **kwargs: P.kwargs) -> Output:
+        return task(*args, **kwargs).run(model)
+
+    call.__name__, call.__doc__ = task.__name__.lower(), task.__doc__
+    return call
+
+
+edit = _calls(Edit)
