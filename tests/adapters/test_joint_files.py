@@ -12,7 +12,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file
 from spoiling import BLOCK, edit, refuses
 
-from unicond.adapters import hub
+from unicond.adapters import hub, stored
 from unicond.adapters.attach import attached
 from unicond.adapters.config import JointConfig
 from unicond.adapters.hub import Card
@@ -91,7 +91,7 @@ def test_interrupted_saving_leaves_the_old_files(saved, adapters, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hub, "save_file", interrupted)
+    monkeypatch.setattr(stored, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         adapters["id"].save_pretrained(saved)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

@@ -83,7 +83,7 @@ def test_a_head_comes_back_as_it_was_saved(head, features, tmp_path):
     torch.testing.assert_close(half(features, T), head(features, T), rtol=0, atol=1e-2)
     with torch.no_grad():
         head.out.bias[0] = torch.inf
-    with pytest.raises(ValueError, match=r"out\.bias is not finite"):
+    with pytest.raises(ValueError, match=r"out\.bias holds values that are not finite"):
         head.save_pretrained(tmp_path / "b")
 
 
@@ -94,11 +94,12 @@ def test_damaged_folders_are_refused(head, tmp_path):
     path = tmp_path / CONFIG_FILE
     good = json.loads(path.read_text())
     bad = {
-        "does not describe a readout head": {**good, "type": "unicond.joint"},
+        "describes something else, not a readout head": {**good, "type": "unicond.joint"},
         "has format 7": {**good, "format": 7},
         r"unknown fields \['more'\]": {**good, "more": 1},
         "multiples of 8": {**good, "width": 12},
         "integers of at least 1": {**good, "blocks": [16, "8"]},
+        "blocks are 16; they must be a list": {**good, "blocks": 16},
         "kind is ''": {**good, "kind": ""},
         r"taken\.0\.weight has shape": {**good, "width": 16},
         r"not expected \(first: taken\.1": {**good, "blocks": [16]},

@@ -472,6 +472,8 @@ def test_terms_by_hand():
     assert math.isclose(energy(look), (0.25 + 4) / 2)
     with pytest.raises(ValueError, match="marked in 3 tokens, but prompts have 2"):
         energy(Size(words=torch.ones(1, 3), to=0.5))
+    with pytest.raises(ValueError, match="Position is wanted as in a source, but no source was"):
+        there.energy(seen, None)
 
 
 def test_self_guidance_goes_along_the_gradient(tiny, network, kinds):

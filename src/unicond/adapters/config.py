@@ -1,20 +1,17 @@
 """What is known about a joint adapter beside its weights: `adapter_config.json`."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from unicond.adapters.stored import StoredConfig
 
 PostJoint = Literal["conv", "conv_fuse"]
 Attention = Literal["global", "aligned"]
 Role = Literal["two_way", "condition_held", "image_held"]
 
-TYPE = "unicond.joint"
-FORMAT = 1
-
 
 @dataclass(frozen=True, kw_only=True)
-class JointConfig:
+class JointConfig(StoredConfig):
     """Everything about a joint adapter that its weights do not say.
 
     Args:
@@ -35,6 +32,11 @@ class JointConfig:
     Raises:
         ValueError: a field is outside of what is allowed.
     """
+
+    TYPE: ClassVar[str] = "unicond.joint"
+    FORMAT: ClassVar[int] = 1
+    KIND: ClassVar[str] = "a joint adapter"
+    TUPLES: ClassVar[tuple[str, ...]] = ("roles", "attention")
 
     x: str = "image"
     y: str = "depth"
@@ -72,51 +74,3 @@ class JointConfig:
                 )
             if {*given} - {*known}:
                 raise ValueError(f"{name} are {given!r}; allowed are {known}")
-
-    def to_json(self) -> str:
-        """The content of `adapter_config.json`."""
-        return json.dumps({"type": TYPE, "format": FORMAT, **asdict(self)}, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, source: str) -> "JointConfig":
-        """Read the content of `adapter_config.json`.
-
-        Args:
-            text: the file's content.
-            source: where it came from, for messages.
-
-        Returns:
-            The configuration.
-
-        Raises:
-            ValueError: it is not JSON, not of a joint adapter, of a newer format, or a field is
-                unknown, missing or wrong.
-        """
-        try:
-            content: object = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{source} is not JSON: {error}") from error
-        if not isinstance(content, Mapping) or content.get("type") != TYPE:
-            what = "a peft adapter" if "peft_type" in text else "something else"
-            raise ValueError(
-                f"{source} describes {what}, not a joint adapter (its type is not {TYPE!r})"
-            )
-        if content.get("format") != FORMAT:
-            raise ValueError(f"{source} has format {content.get('format')!r}; this is {FORMAT}")
-        values = {
-            str(key): value for key, value in content.items() if key not in ("type", "format")
-        }
-        expected = {field.name for field in fields(cls)}
-        if values.keys() != expected:
-            raise ValueError(
-                f"{source}: unknown fields {sorted(values.keys() - expected)}, "
-                f"missing fields {sorted(expected - values.keys())}"
-            )
-        lists = ("roles", "attention")
-        for name in lists:
-            if not isinstance(values[name], list):
-                raise ValueError(f"{source}: {name} are {values[name]!r}; they must be a list")
-        try:
-            return cls(**{**values, **{name: tuple(values[name]) for name in lists}})
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error

@@ -4,7 +4,6 @@ A folder holds `adapter_config.json` (what the weights do not say), `adapter_mod
 weights) and `README.md` (the card: data, command, scores, licence).
 """
 
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -14,10 +13,9 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from unicond.adapters import released
+from unicond.adapters import released, stored
 from unicond.adapters.config import JointConfig
 
 CONFIG_FILE = "adapter_config.json"
@@ -105,10 +103,7 @@ def write(
     card: Card | None,
     dtype: torch.dtype | None,
 ) -> None:
-    """Write an adapter's files: all under temporary names, then renamed, the configuration last.
-
-    An older configuration goes first: whoever is stopped between two renames leaves a folder that
-    says that it is not complete, never new weights beside an old configuration.
+    """Write an adapter's files (see `stored.write`).
 
     Args:
         folder: created where missing.
@@ -120,28 +115,10 @@ def write(
     Raises:
         ValueError: a weight is not finite (in `dtype`).
     """
-    stored = {
-        name: value.detach().to("cpu", dtype or value.dtype).contiguous()
-        for name, value in values.items()
-    }
-    for name, value in stored.items():
-        if not value.isfinite().all():
-            raise ValueError(f"{name} holds values that are not finite in {value.dtype}: not saved")
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {CONFIG_FILE: config.to_json()}
+    beside: dict[str, str] = {}
     if card is not None or not (folder / CARD_FILE).exists():
-        texts = {CARD_FILE: (card or Card()).render(config), **texts}
-    unfinished = {name: folder / f".{name}.{os.getpid()}" for name in (MODEL_FILE, *texts)}
-    try:
-        save_file(stored, unfinished[MODEL_FILE], metadata={"format": "pt"})
-        for name, text in texts.items():
-            unfinished[name].write_text(text, encoding="utf-8")
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        for name, path in unfinished.items():
-            os.replace(path, folder / name)
-    finally:
-        for path in unfinished.values():
-            path.unlink(missing_ok=True)
+        beside[CARD_FILE] = (card or Card()).render(config)
+    stored.write(folder, (MODEL_FILE, values), (CONFIG_FILE, config.to_json()), beside, dtype)
 
 
 def read(

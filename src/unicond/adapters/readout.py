@@ -10,24 +10,19 @@ Source: Luo et al. 2023, arXiv:2312.02150, section 3.1. Deviates: one convolutio
 place of a bottleneck of residual ones.
 """
 
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from typing_extensions import override
 
-from unicond.adapters import released, tensors
+from unicond.adapters import released, stored, tensors
 
-TYPE = "unicond.readout"
-FORMAT = 1
 CONFIG_FILE = "readout_config.json"
 MODEL_FILE = "readout_model.safetensors"
 _GROUPS = 8
@@ -35,7 +30,7 @@ _WAVES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadoutConfig:
+class ReadoutConfig(stored.StoredConfig):
     """Everything about a readout head that its weights do not say.
 
     Args:
@@ -48,6 +43,11 @@ class ReadoutConfig:
     Raises:
         ValueError: a field is outside of what is allowed.
     """
+
+    TYPE: ClassVar[str] = "unicond.readout"
+    FORMAT: ClassVar[int] = 1
+    KIND: ClassVar[str] = "a readout head"
+    TUPLES: ClassVar[tuple[str, ...]] = ("blocks",)
 
     kind: str
     blocks: tuple[int, ...]
@@ -66,47 +66,6 @@ class ReadoutConfig:
         odd = [count for count in (self.width, *self.blocks) if count % _GROUPS]
         if odd:
             raise ValueError(f"width and blocks must be multiples of {_GROUPS}, not {odd}")
-
-    def to_json(self) -> str:
-        """The content of `readout_config.json`."""
-        return json.dumps({"type": TYPE, "format": FORMAT, **asdict(self)}, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, source: str) -> "ReadoutConfig":
-        """Read the content of `readout_config.json`.
-
-        Args:
-            text: the file's content.
-            source: where it came from, for messages.
-
-        Returns:
-            The configuration.
-
-        Raises:
-            ValueError: it is not JSON, not of a readout head, of a newer format, or a field is
-                unknown, missing or wrong.
-        """
-        try:
-            content: object = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{source} is not JSON: {error}") from error
-        if not isinstance(content, Mapping) or content.get("type") != TYPE:
-            raise ValueError(
-                f"{source} does not describe a readout head (its type is not {TYPE!r})"
-            )
-        if content.get("format") != FORMAT:
-            raise ValueError(f"{source} has format {content.get('format')!r}; this is {FORMAT}")
-        values = {str(key): one for key, one in content.items() if key not in ("type", "format")}
-        expected = {field.name for field in fields(cls)}
-        if values.keys() != expected or not isinstance(values["blocks"], list):
-            raise ValueError(
-                f"{source}: unknown fields {sorted(values.keys() - expected)}, missing fields "
-                f"{sorted(expected - values.keys())}, or blocks that are no list"
-            )
-        try:
-            return cls(**{**values, "blocks": tuple(cast(list[int], values["blocks"]))})
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
 
 
 class ReadoutHead(nn.Module):
@@ -189,9 +148,6 @@ class ReadoutHead(nn.Module):
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write `readout_config.json` and `readout_model.safetensors` into a folder.
 
-        All under temporary names, then renamed, the configuration last: whoever is stopped between
-        leaves a folder that says that it is not complete.
-
         Args:
             folder: created where missing.
             dtype: of the file, for example `torch.float16`; as they are where None.
@@ -199,25 +155,8 @@ class ReadoutHead(nn.Module):
         Raises:
             ValueError: a weight is not finite (in `dtype`).
         """
-        stored = {
-            name: value.detach().to("cpu", dtype or value.dtype).contiguous()
-            for name, value in self.state_dict().items()
-        }
-        for name, value in stored.items():
-            if not value.isfinite().all():
-                raise ValueError(f"{name} is not finite in {value.dtype}: not saved")
-        root = Path(folder)
-        root.mkdir(parents=True, exist_ok=True)
-        unfinished = {name: root / f".{name}.{os.getpid()}" for name in (MODEL_FILE, CONFIG_FILE)}
-        try:
-            save_file(stored, unfinished[MODEL_FILE], metadata={"format": "pt"})
-            unfinished[CONFIG_FILE].write_text(self.config.to_json(), encoding="utf-8")
-            (root / CONFIG_FILE).unlink(missing_ok=True)
-            for name, path in unfinished.items():
-                os.replace(path, root / name)
-        finally:
-            for path in unfinished.values():
-                path.unlink(missing_ok=True)
+        weights, config = (MODEL_FILE, self.state_dict()), (CONFIG_FILE, self.config.to_json())
+        stored.write(Path(folder), weights, config, {}, dtype)
 
     @classmethod
     def from_pretrained(

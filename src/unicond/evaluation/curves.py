@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unicond.evaluation.report import INK
-from unicond.evaluation.tables import MORE_IS_BETTER, Row
-from unicond.pictures.files import whole_file
+from unicond.evaluation.report import INK, half_width, heading, save_figure
+from unicond.evaluation.tables import Row
 
 COLORS = ("#5e81ac", "#bf616a", "#a3be8c", "#d08770", "#b48ead", "#88c0d0", "#8a6d3b", "#4c566a")
 
@@ -62,7 +61,7 @@ def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 
             if not shown:
                 continue
             values = [row.metrics[panel.y] for row in shown]
-            half = [_half(row, panel.y) for row in shown]
+            half = [half_width(row, panel.y) for row in shown]
             axis.errorbar(
                 [row.metrics[panel.x] for row in shown],
                 values,
@@ -82,8 +81,7 @@ def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 
                 )
         if panel.log:
             axis.set_xscale("log", base=2)
-        better = "more" if panel.y in MORE_IS_BETTER else "less"
-        axis.set_title(f"{panel.y.replace('_', ' ')} ({better} is better)", fontsize=9, color=INK)
+        axis.set_title(heading(panel.y), fontsize=9, color=INK)
         axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
         axis.tick_params(labelsize=8, colors=INK)
         axis.spines[["top", "right"]].set_visible(False)
@@ -91,12 +89,4 @@ def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 
             axis.legend(fontsize=7, frameon=False)
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
-    figure.suptitle(title, fontsize=10, color=INK)
-    with whole_file(path) as file:
-        figure.savefig(file, dpi=150, format="png")
-    return path
-
-
-def _half(row: Row, metric: str) -> float:
-    low, high = row.intervals.get(metric, (0.0, 0.0))
-    return (high - low) / 2
+    return save_figure(figure, path, title)

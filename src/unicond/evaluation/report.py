@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table
 from unicond.pictures.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, ACCENT = "#3b4252", "#5e81ac"
 
@@ -37,23 +41,42 @@ def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> P
         names = [row.name.replace("_", " ") for row in rows]
         values = [row.metrics[metric] for row in rows]
         bars = panel.barh(names, values, color=ACCENT, height=0.7)
-        half = [_half(row, metric) for row in rows]
+        half = [half_width(row, metric) for row in rows]
         panel.errorbar(values, range(len(rows)), xerr=half, fmt="none", ecolor=INK, elinewidth=1)
         panel.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
         panel.invert_yaxis()
         panel.margins(x=0.18)
-        better = "more" if metric in MORE_IS_BETTER else "less"
-        panel.set_title(f"{metric.replace('_', ' ')} ({better} is better)", fontsize=9, color=INK)
+        panel.set_title(heading(metric), fontsize=9, color=INK)
         panel.tick_params(labelsize=8, length=0, colors=INK)
         panel.xaxis.set_visible(False)
         panel.spines[["top", "right", "bottom"]].set_visible(False)
+    return save_figure(figure, path, title)
+
+
+def save_figure(figure: "Figure", path: Path, title: str) -> Path:
+    """Save a figure as PNG, with a title above all of it.
+
+    Args:
+        figure: what was drawn.
+        path: of the PNG; its folder is made where it does not exist.
+        title: above all.
+
+    Returns:
+        The path.
+    """
     figure.suptitle(title, fontsize=10, color=INK)
     with whole_file(path) as file:
         figure.savefig(file, dpi=150, format="png")
     return path
 
 
-def _half(row: Row, metric: str) -> float:
+def heading(metric: str) -> str:
+    """The name of a metric above its panel, and which way is better."""
+    better = "more" if metric in MORE_IS_BETTER else "less"
+    return f"{metric.replace('_', ' ')} ({better} is better)"
+
+
+def half_width(row: Row, metric: str) -> float:
     """Half the width of a number's interval; 0 where it has none."""
     low, high = row.intervals.get(metric, (0.0, 0.0))
     return (high - low) / 2

@@ -238,6 +238,29 @@ class LinearOperator(Operator):
         """`U z` of coordinates (B, C, H, W) that are 0 where the singular value is."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelectingOperator(LinearOperator):
+    """Keeps some values of a picture as they are and drops the others: V is the identity.
+
+    The singular values are 1 (kept) or 0, so that `U z` is `A z`.
+
+    Args:
+        shape: (C, H, W) of the pictures that it takes.
+    """
+
+    @override
+    def _analysed(self, x: Tensor) -> Tensor:
+        return x
+
+    @override
+    def _synthesised(self, z: Tensor) -> Tensor:
+        return z
+
+    @override
+    def _measurement_synthesised(self, z: Tensor) -> Tensor:
+        return self._forward(z)
+
+
 def check_shape(shape: tuple[int, ...]) -> None:
     """Raise unless a shape is (C, H, W), none of them 0."""
     if len(shape) != 3 or min(shape) < 1:

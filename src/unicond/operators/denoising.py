@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.operators.base import LinearOperator
+from unicond.operators.base import SelectingOperator
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Identity(LinearOperator):
+class Identity(SelectingOperator):
     """The identity; all singular values are 1.
 
     Args:
@@ -34,17 +34,5 @@ class Identity(LinearOperator):
         return torch.ones(1, 1, 1, dtype=torch.float64)
 
     @override
-    def _analysed(self, x: Tensor) -> Tensor:
-        return x
-
-    @override
-    def _synthesised(self, z: Tensor) -> Tensor:
-        return z
-
-    @override
     def _measurement_analysed(self, y: Tensor) -> Tensor:
         return y
-
-    @override
-    def _measurement_synthesised(self, z: Tensor) -> Tensor:
-        return z

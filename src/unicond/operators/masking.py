@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.operators.base import LinearOperator, constant, drawing
+from unicond.operators.base import SelectingOperator, constant, drawing
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Mask(LinearOperator):
+class Mask(SelectingOperator):
     """Keeps the known pixels, in all channels.
 
     Args:
@@ -68,22 +68,10 @@ class Mask(LinearOperator):
         return self.known.detach().cpu().double().reshape(1, *self.shape[1:])
 
     @override
-    def _analysed(self, x: Tensor) -> Tensor:
-        return x
-
-    @override
-    def _synthesised(self, z: Tensor) -> Tensor:
-        return z
-
-    @override
     def _measurement_analysed(self, y: Tensor) -> Tensor:
         channels, height, width = self.shape
         empty = y.new_zeros(y.shape[0], channels, height * width)
         return empty.index_copy(2, self._places.to(y.device), y).unflatten(2, (height, width))
-
-    @override
-    def _measurement_synthesised(self, z: Tensor) -> Tensor:
-        return self._forward(z)
 
 
 def box(

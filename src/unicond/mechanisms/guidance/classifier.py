@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.guidance.energies import checked
 from unicond.mechanisms.guidance.gradients import along_the_score
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, State
@@ -65,19 +66,6 @@ class Classifier(Mechanism):
         with torch.inference_mode(False), torch.enable_grad():
             latents = state.latents[self.branch].detach().clone().requires_grad_()
             said = self.log_probability(latents, state.t[self.branch])
-            _check(said, len(latents))
+            checked(said, len(latents), "log_probability")
             (gradient,) = torch.autograd.grad(said.sum(), latents)
         return along_the_score(predictions, state, {self.branch: -self.scale * gradient})
-
-
-def _check(said: Tensor, count: int) -> None:
-    if said.shape != (count,):
-        raise ValueError(
-            f"log_probability returned shape {tuple(said.shape)} for {count} samples; it must be "
-            f"({count},): the log-probability of the wanted class, one a sample"
-        )
-    if not said.requires_grad:
-        raise ValueError(
-            "log_probability has no gradient by the latents: something inside it detaches them, or "
-            "it is an index (argmax); return a log-probability"
-        )

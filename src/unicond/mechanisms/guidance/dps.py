@@ -9,20 +9,19 @@ Source: Chung et al. 2023, arXiv:2209.14687, algorithm 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.gradients import follow
+from unicond.mechanisms.guidance.gradients import Change, displaced, guided
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
-
-_BARE = Variant(guided=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,39 +64,22 @@ class DPS(Mechanism):
         if self.scale == 0 or not self.window.active(move):
             return denoiser
 
-        def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+        def towards(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
             free = [branch for branch in move.moving() if state.scales(branch)[1] > 0]
             # a solver's second call, at the end of the move, displaces nothing
             late = dict(state.t) != dict(move.t)
-            clean = state.scales(self.branch)[1] == 0  # then its prediction is what it is
-            if late or clean or not free or not any(variant.guided for variant in variants):
+            if late or state.scales(self.branch)[1] == 0:  # clean: its prediction is what it is
                 return denoiser(state, variants)
-            found, gradients = follow(denoiser, state, free, self._distance, [*variants, _BARE])
-            rows = zip(variants, found[:-1], strict=True)
-            shifts = {branch: -self.scale * gradient for branch, gradient in gradients.items()}
-            return [displaced(one, shifts) if v.guided else one for v, one in rows]
+            return guided(denoiser, state, free, self._distance, variants, self._changing)
 
-        return guided
+        return towards
+
+    def _changing(self, gradients: Latents) -> Change:
+        shifts = {branch: -self.scale * gradient for branch, gradient in gradients.items()}
+        return partial(displaced, shifts=shifts)
 
     def _distance(self, predictions: Predictions) -> Tensor:
         gap = self.measurement.gap(self.measurement.space.decode(predictions[self.branch].x0))
         square = gap.flatten(1).square().sum(1)
         # the root has no gradient at 0: there, none is taken
         return torch.where(square > 0, square, 1.0).sqrt()
-
-
-def displaced(predictions: Predictions, shifts: Latents) -> Predictions:
-    """Ask for displacements of the latents after the step, beside those that are asked for.
-
-    Args:
-        predictions: of all branches.
-        shifts: {branch: displacement (B, C, H, W)}.
-
-    Returns:
-        The predictions of all branches.
-    """
-    changed = dict(predictions)
-    for branch, shift in shifts.items():
-        old = predictions[branch]
-        changed[branch] = replace(old, nudge=shift if old.nudge is None else old.nudge + shift)
-    return changed

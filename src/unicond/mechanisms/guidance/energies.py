@@ -7,18 +7,17 @@ E is of the predictions, or of what is watched inside the network while they are
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.gradients import Energy, along_the_score, follow
+from unicond.mechanisms.guidance.gradients import BARE, Change, Energy, along_the_score, guided
 from unicond.sampling.controls import Changes, Layer, Recorder, acting
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows, Variant
-from unicond.sampling.state import Denoiser, Move, State
-
-BARE = Variant(guided=False)
+from unicond.sampling.state import Denoiser, Latents, Move, State
 
 
 class Watch(Recorder):
@@ -62,7 +61,7 @@ def checked(energies: Tensor, count: int, who: str) -> Tensor:
         )
     if not energies.requires_grad:
         raise ValueError(
-            f"{who} has no gradient by its input: something inside it detaches it (no_grad, "
+            f"{who} has no gradient by the latents: something inside it detaches them (no_grad, "
             "numpy, rounding, argmax)"
         )
     return energies
@@ -96,35 +95,23 @@ def tried(energy: Callable[[Tensor], Tensor], like: Tensor, who: str) -> None:
         )
 
 
-def differentiated(
-    denoiser: Denoiser,
-    state: State,
-    free: Sequence[str],
-    energy: Energy,
-    variants: Sequence[Variant],
-    watches: Sequence[Watch] = (),
-) -> tuple[list[Predictions], dict[str, Tensor]]:
-    """`follow` by the bare prediction, which is the first of the call: what is watched is its own.
+def bare_first(denoiser: Denoiser, watches: Sequence[Watch] = ()) -> Denoiser:
+    """A denoiser whose last variant is the first of its call: what is watched is that one's.
 
     Args:
         denoiser: all branches in, all predictions out.
-        state: where.
-        free: the branches whose latents are differentiated by.
-        energy: (B,), of the bare predictions and of what is watched.
-        variants: asked for beside the bare one.
         watches: look into the network's call.
 
     Returns:
-        The predictions of the variants, and {free branch: grad E (B, C, H, W)}.
+        The same predictions, in the order that they are asked for.
     """
 
-    def bare_first(state: State, variants: Sequence[Variant] = (BARE,)) -> list[Predictions]:
+    def watched(state: State, variants: Sequence[Variant] = (BARE,)) -> list[Predictions]:
         with acting(*watches):
             bare, *rest = denoiser(state, [variants[-1], *variants[:-1]])
         return [*rest, bare]
 
-    found, gradients = follow(bare_first, state, free, energy, [*variants, BARE])
-    return found[:-1], gradients
+    return watched
 
 
 def guided_by(
@@ -154,9 +141,10 @@ def guided_by(
     """
     moving = [branch for branch in move.moving() if branch not in still]
     free = [branch for branch in moving if min(state.scales(branch)) > 0]
-    if not free or not any(variant.guided for variant in variants):
-        return denoiser(state, variants)
-    found, gradients = differentiated(denoiser, state, free, energy, variants, watches)
-    pulls = {branch: scale * gradient for branch, gradient in gradients.items()}
-    rows = zip(variants, found, strict=True)
-    return [along_the_score(one, state, pulls) if v.guided else one for v, one in rows]
+
+    def changing(gradients: Latents) -> Change:
+        pulls = {branch: scale * gradient for branch, gradient in gradients.items()}
+        return partial(along_the_score, state=state, gradients=pulls)
+
+    watching = bare_first(denoiser, watches)
+    return guided(denoiser, state, free, energy, variants, changing, watching)

@@ -17,6 +17,9 @@ from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Move, State
 
 Energy = Callable[[Predictions], Tensor]
+Change = Callable[[Predictions], Predictions]
+BARE = Variant(guided=False)
+"""The prediction under the prompt, before anything is blended: what energies are of."""
 _SMALL = 1e-2  # Adam's eps, in units of the gradient's own size: less is not told from rounding
 
 
@@ -53,7 +56,7 @@ def follow(
     energy: Energy,
     variants: Sequence[Variant],
 ) -> tuple[list[Predictions], dict[str, Tensor]]:
-    """Predict, and differentiate an energy of what is predicted, in one network call.
+    """Predict, and differentiate an energy of the bare prediction, in one network call.
 
     Inside another mechanism's graph (latents that already require a gradient) that graph is kept.
 
@@ -61,11 +64,11 @@ def follow(
         denoiser: all branches in, all predictions out.
         state: where.
         free: the branches whose latents are differentiated by.
-        energy: E, (B,), of the predictions of the last variant.
-        variants: how to evaluate the denoiser.
+        energy: E, (B,), of the bare predictions.
+        variants: asked for beside the bare one, which is the last of the call.
 
     Returns:
-        The predictions of every variant, without a graph, and {free branch: grad E (B, C, H, W)}.
+        The predictions of the variants, without a graph, and {free branch: grad E (B, C, H, W)}.
 
     Raises:
         ValueError: the predictions carry no gradient.
@@ -77,8 +80,8 @@ def follow(
             for branch, latents in state.latents.items()
             if branch in free
         }
-        found = denoiser(state.at({**state.latents, **leaves}, state.t), variants)
-        energies = energy(found[-1])
+        *found, bare = denoiser(state.at({**state.latents, **leaves}, state.t), [*variants, BARE])
+        energies = energy(bare)
         if not energies.requires_grad:
             raise ValueError(
                 "guidance needs predictions with a gradient, and this denoiser's have none: "
@@ -89,6 +92,36 @@ def follow(
         )
     kept = found if inside else [each(one, lambda _, p: _detached(p)) for one in found]
     return kept, dict(zip(free, gradients, strict=True))
+
+
+def guided(
+    denoiser: Denoiser,
+    state: State,
+    free: Sequence[str],
+    energy: Energy,
+    variants: Sequence[Variant],
+    changing: Callable[[Latents], Change],
+    watching: Denoiser | None = None,
+) -> list[Predictions]:
+    """Predictions of which the guided ones are changed by the gradient of an energy.
+
+    Args:
+        denoiser: all branches in, all predictions out.
+        state: where.
+        free: the branches whose latents are differentiated by; without any, nothing is changed.
+        energy: E, (B,), of the bare predictions.
+        variants: those with `guided=False` stay what they are.
+        changing: makes the change of predictions of {free branch: grad E (B, C, H, W)}.
+        watching: asked in the denoiser's place where predictions are changed.
+
+    Returns:
+        The predictions of the variants.
+    """
+    if not free or not any(variant.guided for variant in variants):
+        return denoiser(state, variants)
+    found, gradients = follow(watching or denoiser, state, free, energy, variants)
+    change = changing(gradients)
+    return [change(one) if v.guided else one for v, one in zip(variants, found, strict=True)]
 
 
 def along_the_score(predictions: Predictions, state: State, gradients: Latents) -> Predictions:
@@ -163,11 +196,27 @@ def nudged(predictions: Predictions, state: State, move: Move, shifts: Latents) 
     Returns:
         The predictions of all branches.
     """
+    nudges = {
+        branch: state.schedule.sigma(move.s[branch]) / state.scales(branch)[1] * shift
+        for branch, shift in shifts.items()
+    }
+    return displaced(predictions, nudges)
+
+
+def displaced(predictions: Predictions, shifts: Latents) -> Predictions:
+    """Ask for displacements of the latents after the step, beside those that are asked for.
+
+    Args:
+        predictions: of all branches.
+        shifts: {branch: displacement (B, C, H, W)}.
+
+    Returns:
+        The predictions of all branches.
+    """
     changed = dict(predictions)
     for branch, shift in shifts.items():
-        nudge = state.schedule.sigma(move.s[branch]) / state.scales(branch)[1] * shift
         old = predictions[branch]
-        changed[branch] = replace(old, nudge=nudge if old.nudge is None else old.nudge + nudge)
+        changed[branch] = replace(old, nudge=shift if old.nudge is None else old.nudge + shift)
     return changed
 
 

@@ -20,14 +20,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.guidance.energies import (
-    BARE,
     Watch,
+    bare_first,
     check_branch,
     checked,
-    differentiated,
     grid_at,
 )
-from unicond.mechanisms.guidance.gradients import nudged
+from unicond.mechanisms.guidance.gradients import BARE, follow, nudged
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -199,7 +198,7 @@ class Layout(Mechanism):
             kept.append(found.detach())
             return found
 
-        _, gradients = differentiated(denoiser, state, [self.branch], energy, [], [watch])
+        _, gradients = follow(bare_first(denoiser, [watch]), state, [self.branch], energy, [])
         return kept[0], gradients[self.branch]
 
     def _carried(self, found: Predictions, state: State, move: Move, shift: Tensor) -> Predictions:

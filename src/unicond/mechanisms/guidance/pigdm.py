@@ -15,20 +15,18 @@ Source: Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse pro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.dps import displaced
-from unicond.mechanisms.guidance.gradients import along_the_score, follow
+from unicond.mechanisms.guidance.gradients import Change, along_the_score, displaced, guided
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
-
-_BARE = Variant(guided=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,23 +79,19 @@ class PiGDM(Mechanism):
         if self.scale == 0 or not self.window.active(move):
             return denoiser
 
-        def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+        def towards(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
             free = [branch for branch in move.moving() if min(state.scales(branch)) > 0]
             late = self.published and dict(state.t) != dict(move.t)
-            clean = state.scales(self.branch)[1] == 0  # then its prediction is what it is
-            if late or clean or not free or not any(variant.guided for variant in variants):
+            if late or state.scales(self.branch)[1] == 0:  # clean: its prediction is what it is
                 return denoiser(state, variants)
 
             def energy(predictions: Predictions) -> Tensor:
                 return self._energy(predictions[self.branch].x0, *state.scales(self.branch))
 
-            found, gradients = follow(denoiser, state, free, energy, [*variants, _BARE])
-            rows = zip(variants, found[:-1], strict=True)
-            return [
-                self._moved(one, state, move, gradients) if v.guided else one for v, one in rows
-            ]
+            changing = partial(self._changing, state, move)
+            return guided(denoiser, state, free, energy, variants, changing)
 
-        return guided
+        return towards
 
     def _energy(self, x0: Tensor, alpha: float, sigma: float) -> Tensor:
         """(B,): minus the derivative of it is `w^T A dx0_hat`, with w held fixed."""
@@ -111,15 +105,13 @@ class PiGDM(Mechanism):
             pull = operator.from_spectral(weight * gap)
         return -(pull * picture).flatten(1).sum(1)
 
-    def _moved(
-        self, predictions: Predictions, state: State, move: Move, gradients: Latents
-    ) -> Predictions:
+    def _changing(self, state: State, move: Move, gradients: Latents) -> Change:
         scaled = {branch: self.scale * gradient for branch, gradient in gradients.items()}
         if not self.published:
-            return along_the_score(predictions, state, scaled)
+            return partial(along_the_score, state=state, gradients=scaled)
         shifts = dict[str, Tensor]()
         for branch, gradient in scaled.items():
             alpha, sigma = state.scales(branch)
             length = state.schedule.alpha(move.s[branch]) * alpha * sigma**2
             shifts[branch] = -length / (alpha**2 + sigma**2) * gradient
-        return displaced(predictions, shifts)
+        return partial(displaced, shifts=shifts)

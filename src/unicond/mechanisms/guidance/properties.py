@@ -14,7 +14,7 @@ has is read from their mean map.
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Term:
+class Term(ABC):
     """A property of some words' object, and what it is to be.
 
     Args:
@@ -79,15 +79,29 @@ class Term:
                 )
 
     def energy(self, mine: Seen, source: Seen | None) -> Tensor:
-        """`| property - wanted |`, (B,): the mean over layers."""
+        """How far the property is from what is wanted: `| property - wanted |`.
+
+        Args:
+            mine: of the branch.
+            source: of the source; needed where the term has `source_words`.
+
+        Returns:
+            (B,): the mean over layers.
+
+        Raises:
+            ValueError: the term looks at a source, and there is none.
+        """
         found = list(self.property(mine, self.words))
-        if source is None or self.source_words is None:
-            wanted = [self.given(one) for one in found]
-        else:
-            wanted = [self.changed(one) for one in self.property(source, self.source_words)]
+        theirs: list[Tensor | None] = [None] * len(found)
+        if self.source_words is not None:
+            if source is None:
+                raise ValueError(
+                    f"{type(self).__name__} is wanted as in a source, but no source was run beside"
+                )
+            theirs = list(self.property(source, self.source_words))
         gaps = [
-            self.norm((one - other.to(one)).abs().flatten(1))
-            for one, other in zip(found, wanted, strict=True)
+            self.norm((one - self.wanted(one, other).to(one)).abs().flatten(1))
+            for one, other in zip(found, theirs, strict=True)
         ]
         return torch.stack(gaps).mean(0)
 
@@ -99,13 +113,9 @@ class Term:
         """(B,) of absolute differences (B, n)."""
         return gap.mean(1)
 
-    def given(self, like: Tensor) -> Tensor:
-        """What is wanted without a source, like a property."""
-        raise NotImplementedError("terms of this kind are made with source_words")
-
-    def changed(self, source: Tensor) -> Tensor:
-        """What is wanted, of the source's property."""
-        return source
+    @abstractmethod
+    def wanted(self, like: Tensor, source: Tensor | None) -> Tensor:
+        """What a property (B, ...) of one layer is to be, by the source's if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,11 +153,9 @@ class Position(Term):
         return gap.sum(1)
 
     @override
-    def given(self, like: Tensor) -> Tensor:
-        return like.new_tensor(self.to).expand_as(like)
-
-    @override
-    def changed(self, source: Tensor) -> Tensor:
+    def wanted(self, like: Tensor, source: Tensor | None) -> Tensor:
+        if source is None:
+            return like.new_tensor(self.to).expand_as(like)
         return source + source.new_tensor(self.by)
 
 
@@ -183,22 +191,34 @@ class Size(Term):
         return (shape(one).mean((1, 2))[:, None] for one in seen.of(words))
 
     @override
-    def given(self, like: Tensor) -> Tensor:
-        assert self.to is not None
-        return torch.full_like(like, self.to)
-
-    @override
-    def changed(self, source: Tensor) -> Tensor:
+    def wanted(self, like: Tensor, source: Tensor | None) -> Tensor:
+        if source is None:
+            assert self.to is not None
+            return torch.full_like(like, self.to)
         return self.times * source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Shape(Term):
-    """An object's outline as in the source."""
+class _AsInSource(Term):
+    """A property that is wanted as it is in the source."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_source(self)
+        if self.source_words is None:
+            raise ValueError(
+                f"{type(self).__name__} is taken from a source: give source_words, 1 at the words "
+                "in the source's prompt"
+            )
+
+    @override
+    def wanted(self, like: Tensor, source: Tensor | None) -> Tensor:
+        assert source is not None
+        return source
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shape(_AsInSource):
+    """An object's outline as in the source."""
 
     @override
     def property(self, seen: Seen, words: Tensor) -> Iterator[Tensor]:
@@ -206,12 +226,8 @@ class Shape(Term):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Appearance(Term):
+class Appearance(_AsInSource):
     """An object's features as in the source, wherever it is there."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_source(self)
 
     @override
     def property(self, seen: Seen, words: Tensor) -> Iterator[Tensor]:
@@ -252,12 +268,4 @@ def _check_wanted(term: Term, given: bool) -> None:
         raise ValueError(
             f"{type(term).__name__} is wanted as given (`to`) or as in a source (`source_words`): "
             "give one of them"
-        )
-
-
-def _check_source(term: Term) -> None:
-    if term.source_words is None:
-        raise ValueError(
-            f"{type(term).__name__} is taken from a source: give source_words, 1 at the words in "
-            "the source's prompt"
         )

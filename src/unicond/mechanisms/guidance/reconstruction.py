@@ -28,6 +28,7 @@ Ho et al. 2022, arXiv:2204.03458, section 3.1; the variance: Song et al. 2023 (P
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,8 +36,10 @@ from typing_extensions import override
 
 from unicond.mechanisms.guidance.gradients import (
     AdamW,
+    Change,
     along_the_score,
     follow,
+    guided,
     masked,
     nudged,
     optimised,
@@ -45,8 +48,6 @@ from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
-
-_BARE = Variant(guided=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,12 +152,12 @@ class Reconstruction(Mechanism):
         if not self.window.active(move) or not any(target.weight for target in self.targets):
             return denoiser
 
-        def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            return self._guided(denoiser, state, move, variants)
+        def pulled(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            return self._pulled(denoiser, state, move, variants)
 
-        return guided
+        return pulled
 
-    def _guided(
+    def _pulled(
         self, denoiser: Denoiser, state: State, move: Move, variants: Sequence[Variant]
     ) -> list[Predictions]:
         known = [one for one in self.targets if move.s[one.branch] >= one.until]
@@ -164,7 +165,7 @@ class Reconstruction(Mechanism):
         free = [branch for branch in move.moving() if self._movable(state, branch)]
         # a solver's second call, at the end of the move, finds no displacement of its beginning
         late = self.optimizer is not None and dict(state.t) != dict(move.t)
-        if not acting or not free or late or not any(variant.guided for variant in variants):
+        if not acting or late:
             return denoiser(state, variants)
 
         def energy(predictions: Predictions) -> Tensor:
@@ -175,18 +176,17 @@ class Reconstruction(Mechanism):
 
         def again(latents: Latents) -> Latents:
             there = state.at({**state.latents, **latents}, state.t)
-            return follow(denoiser, there, free, energy, [_BARE])[1]
+            return follow(denoiser, there, free, energy, [])[1]
 
-        found, gradients = follow(denoiser, state, free, energy, [*variants, _BARE])
-        loose = {one.branch: one.loose for one in known}
-        if self.optimizer is None:
-            pulls = {b: masked(gradient, loose.get(b)) for b, gradient in gradients.items()}
-            changed = [along_the_score(one, state, pulls) for one in found]
-        else:
+        def changing(gradients: Latents) -> Change:
+            loose = {one.branch: one.loose for one in known}
+            if self.optimizer is None:
+                pulls = {b: masked(gradient, loose.get(b)) for b, gradient in gradients.items()}
+                return partial(along_the_score, state=state, gradients=pulls)
             shifts = optimised(self.optimizer, state.latents, gradients, loose, again)
-            changed = [nudged(one, state, move, shifts) for one in found]
-        rows = zip(variants, found[:-1], changed[:-1], strict=True)
-        return [new if variant.guided else old for variant, old, new in rows]
+            return partial(nudged, state=state, move=move, shifts=shifts)
+
+        return guided(denoiser, state, free, energy, variants, changing)
 
     def _movable(self, state: State, branch: str) -> bool:
         """A clean branch stays; from pure noise x0 says nothing of the latents (1 / alpha)."""
