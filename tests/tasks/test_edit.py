@@ -24,7 +24,8 @@ def picture():
 @pytest.mark.parametrize("method", [*NAMED, *ALONE, "direct"])
 def test_every_method_edits(tiny, picture, method):
     """Those that promise the source back, whatever the guidance, keep it."""
-    out = Edit(picture, "a blue ball", method=method, **WORDS).run(tiny)
+    look = picture.flip(0) if method == "style_injection" else None
+    out = Edit(picture, "a blue ball", method=method, style=look, **WORDS).run(tiny)
     assert torch.equal(out.before, picture[None])
     assert out.pictures["image"].isfinite().all()
     clean = tiny.backbone.encode(picture[None])
@@ -74,6 +75,8 @@ def test_memory_is_no_record(tiny, picture):
         ({"method": "magic"}, r"no method 'magic': write INVERSION\+ATTENTION with one of ddim"),
         ({"method": "ddim+magic"}, "no method 'ddim.magic'"),
         ({"source_prompt": ""}, "say what the picture shows with source_prompt"),
+        ({"method": "style_injection"}, r"give style \(--style\)"),
+        ({"style": "look.png"}, "'direct.p2p' takes no picture of a style"),
         ({"strength": 0.0}, r"strength 0.0 must be in \(0, 1\]"),
         ({"keep": ("pose",)}, "keep names 'pose', and no adapter of this model is for it; it has"),
         ({"prompt": "something else entirely", "source_prompt": "ball"}, "no word"),

@@ -15,7 +15,7 @@ def edit(
     method: Annotated[
         str,
         typer.Option(
-            help="INVERSION+ATTENTION, an inversion, sdedit, diffedit, or semantic; see methods."
+            help="INVERSION+ATTENTION, an inversion, or one of its own: see `unicond methods`."
         ),
     ] = "direct+p2p",
     strength: Annotated[
@@ -26,6 +26,10 @@ def edit(
         typer.Option(help="A condition that stays as it is in the picture, as depth; repeat."),
     ] = None,
     scale: Annotated[float, typer.Option(help="Of semantic; negative takes away.")] = 7.0,
+    style: Annotated[
+        Path | None, typer.Option(help="Of style_injection: a picture that shows the look.")
+    ] = None,
+    style_prompt: Annotated[str, typer.Option(help="What the picture of the style shows.")] = "",
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/edit"),
     base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
@@ -54,6 +58,8 @@ def edit(
         strength=strength,
         keep=tuple(keep or ()),
         scale=scale,
+        style=None if style is None else str(style),
+        style_prompt=style_prompt,
         seed=seed,
         count=count,
         size=parse_size(size),

@@ -3,6 +3,7 @@
     direct+p2p       inversion by `direct`, prompt-to-prompt on the way down
     edict            an inversion alone
     sdedit, diffedit, semantic       methods of their own
+    style_injection  drawn as another picture is, `style`
 
 Source and target walk side by side, the picture's own words at the source. What `keep` names is
 read from the picture by the model itself (its depth, its edges) and held as a condition of the
@@ -20,10 +21,13 @@ from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.masactrl import MasaCtrl
 from unicond.mechanisms.attention.plug_and_play import PlugAndPlay
 from unicond.mechanisms.attention.prompt_to_prompt import PromptToPrompt
+from unicond.mechanisms.attention.style_injection import StyleInjection
 from unicond.mechanisms.blending import semantic
 from unicond.mechanisms.correction.diffedit import DiffEdit
+from unicond.mechanisms.inversion.ddim import DDIMInversion
 from unicond.mechanisms.inversion.methods import Edit as Route
 from unicond.mechanisms.inversion.methods import Method, plan_edit
+from unicond.mechanisms.inversion.paths import latest, up_and_down
 from unicond.model import Callback, Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
@@ -34,7 +38,7 @@ from unicond.tasks.base import Task
 
 INVERSIONS = tuple(name for name in get_args(Method) if name != "sdedit")
 ATTENTIONS = ("p2p", "pnp", "masactrl")
-ALONE = ("sdedit", "diffedit", "semantic")
+ALONE = ("sdedit", "diffedit", "semantic", "style_injection")
 STRENGTHS: Mapping[str, float] = {
     "sdedit": 0.6,
     "diffedit": 0.7,
@@ -71,12 +75,15 @@ class Edit(Task):
         strength: share of the way to noise that is gone, in (0, 1]; None is the method's own.
         keep: conditions of the model that stay as they are in the picture.
         scale: of `semantic`'s edit; negative takes it away.
+        style: of `style_injection`: the picture that shows how it is to look.
+        style_prompt: what that one shows.
 
     Raises:
-        ValueError: an unknown method, or a strength out of range.
+        ValueError: an unknown method, a strength out of range, or a style that is missing or that
+            the method does not take.
     """
 
-    PICTURES: ClassVar[frozenset[str]] = frozenset({"picture"})
+    PICTURES: ClassVar[frozenset[str]] = frozenset({"picture", "style"})
 
     picture: Picture
     prompt: str
@@ -85,9 +92,17 @@ class Edit(Task):
     strength: float | None = field(default=None, kw_only=True)
     keep: tuple[str, ...] = field(default=(), kw_only=True)
     scale: float = field(default=7.0, kw_only=True)
+    style: Picture | None = field(default=None, kw_only=True)
+    style_prompt: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         self.parts()
+        if (self.style is None) == (self.method == "style_injection"):
+            raise ValueError(
+                "style_injection takes its look from a picture: give style (--style)"
+                if self.style is None
+                else f"{self.method!r} takes no picture of a style: use method='style_injection'"
+            )
         if self.strength is not None and not 0 < self.strength <= 1:
             raise ValueError(
                 f"strength {self.strength} must be in (0, 1]: small changes little, 1 all"
@@ -122,11 +137,10 @@ class Edit(Task):
         prompt, route = self.prompt, self.route(model, hold)
         if self.method == "semantic":
             prompt = self.source_prompt
-        beside = {
-            branch: Reference(prompt=self.source_prompt, picture=self.picture)
-            for branch in route.branches
-            if branch != "image"
-        }
+        shown = {"source": Reference(prompt=self.source_prompt, picture=self.picture)}
+        if self.style is not None:
+            shown["style"] = Reference(prompt=self.style_prompt, picture=self.style)
+        beside = {branch: shown[branch] for branch in route.branches if branch != "image"}
         out = model(
             prompt,
             negative_prompt=self.negative_prompt,
@@ -162,6 +176,11 @@ class Edit(Task):
             method = DiffEdit(source=self.source_prompt or "negative", strength=strength)
             start = {"image": 0.0, **hold}
             return Route(("image",), method.plan(times, start), DDIM(), (method,), hold=hold)
+        if inversion == "style_injection":
+            branches = ("source", "style", "image")
+            up = DDIMInversion(target="image")
+            used = latest(times, strength)
+            return Route(branches, up_and_down(used, branches, hold), DDIM(), (up,), hold=hold)
         name = "edit_friendly" if inversion == "semantic" else inversion
         return plan_edit(cast(Method, name), times, strength=strength, target="image", hold=hold)
 
@@ -180,6 +199,8 @@ class Edit(Task):
             align = words.swapped if count[0] == count[1] else words.refined
             both = align(tokenizer, self.source_prompt, self.prompt)
             return [PromptToPrompt(target="image", alignment=both)]
+        if self.method == "style_injection":
+            return [StyleInjection(target="image")]
         made = {"pnp": PlugAndPlay, "masactrl": MasaCtrl}
         return [made[attention](target="image")] if attention else []
 
