@@ -38,6 +38,20 @@ def run(tiny_base, tmp_path, monkeypatch):
     return call
 
 
+def test_ctrl_c_while_sampling_leaves_nothing(run, tmp_path, monkeypatch):
+    """As if pressed after the second move."""
+
+    def pressed(bar, task, completed, total):
+        if completed == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.Progress.update", pressed)
+    stopped = run("generate", "--prompt", "a dog", "--steps", "3", "--out", "made")
+    assert stopped.exit_code == 130
+    assert "Stopped before the pictures were done: nothing was written." in stopped.output
+    assert not list((tmp_path / "made").glob("**/*.png"))
+
+
 def test_generate_inspect_rerun(run, depth_file, tmp_path):
     made = run(
         "generate", "--prompt", "a dog", "--depth", depth_file, "--seed", "7-8", "--only", "image"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from unicond.output import Output
     from unicond.sampling.loop import Progress as Move
 
+INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C ended."""
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
@@ -66,7 +68,7 @@ def load_model(
 
 @contextmanager
 def progress_bar(what: str) -> Generator["Callback"]:
-    """A bar that a model's callback moves, one move at a time."""
+    """A bar that a model's callback moves, one move at a time; Ctrl-C ends the command."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +81,11 @@ def progress_bar(what: str) -> Generator["Callback"]:
         def callback(move: "Move") -> None:
             bar.update(task, completed=move.move.number + 1, total=move.move.count)
 
-        yield callback
+        try:
+            yield callback
+        except KeyboardInterrupt:
+            typer.echo("Stopped before the pictures were done: nothing was written.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def finish(result: "Output", folder: "Path") -> None:

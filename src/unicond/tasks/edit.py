@@ -40,9 +40,9 @@ INVERSIONS = tuple(name for name in get_args(Method) if name != "sdedit")
 ATTENTIONS = ("p2p", "pnp", "masactrl")
 ALONE = ("sdedit", "diffedit", "semantic", "style_injection")
 STRENGTHS: Mapping[str, float] = {
-    "sdedit": 0.6,
-    "diffedit": 0.7,
-    "semantic": 0.64,
+    "sdedit": 0.75,
+    "diffedit": 0.9,
+    "semantic": 0.8,
     "edit_friendly": 0.64,
     "edict": 0.7,
 }
