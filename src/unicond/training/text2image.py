@@ -89,7 +89,7 @@ class TextToImageConfig:
             batch_size=64,
             lr=8e-4,
             matrix_lr=1.5e-3,
-            budget=Budget(minutes=180, flat=0.4),
+            budget=Budget(minutes=160, flat=0.4),
             average=0.999,
         )
     )
