@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
-    from unicond.tasks.registry import edit
+    from unicond.tasks.registry import compose, edit, layout
 
 __all__ = [
     "SOLVERS",
@@ -27,8 +27,10 @@ __all__ = [
     "Reference",
     "Window",
     "annotate",
+    "compose",
     "edit",
     "given",
+    "layout",
     "load",
 ]
 
@@ -36,7 +38,9 @@ _HOMES = {
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
     "annotate": "unicond.annotators.calling",
+    "compose": "unicond.tasks.registry",
     "edit": "unicond.tasks.registry",
+    "layout": "unicond.tasks.registry",
     "load": "unicond.loading",
     "Cancelled": "unicond.model",
     "Model": "unicond.model",

@@ -7,6 +7,7 @@ import typer
 
 from unicond.cli import (
     annotate,
+    compose,
     data,
     demo,
     edit,
@@ -15,6 +16,7 @@ from unicond.cli import (
     generate,
     info,
     inspect,
+    layout,
     plan,
     table,
     train,
@@ -28,6 +30,8 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("edit")(edit.edit)
+app.command("compose")(compose.compose)
+app.command("layout")(layout.layout)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("plan")(plan.plan)

@@ -33,6 +33,8 @@ class Task:
 
     PICTURES: ClassVar[frozenset[str]] = frozenset()
     """Fields that are pictures: recorded by their path and hash."""
+    PICTURES_BY_NAME: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are {name: picture}: each recorded so."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     seed: int = field(default=0, kw_only=True)
@@ -82,7 +84,12 @@ class Task:
         found: dict[str, object] = {"name": type(self).__name__}
         for one in fields(self):
             value: object = getattr(self, one.name)
-            found[one.name] = _fingerprint(value) if one.name in self.PICTURES else _plain(value)
+            if one.name in self.PICTURES_BY_NAME:
+                pictures = cast(Mapping[str, object], value)
+                found[one.name] = {name: _fingerprint(each) for name, each in pictures.items()}
+            else:
+                known = one.name in self.PICTURES
+                found[one.name] = _fingerprint(value) if known else _plain(value)
         return found
 
 
@@ -100,16 +107,24 @@ def pictures_back(task: type[Task], recorded: Mapping[str, object]) -> dict[str,
         ValueError: a picture came from memory, is missing or has changed.
     """
     found = {name: value for name, value in recorded.items() if name != "name"}
-    for name in task.PICTURES:
-        given = found.get(name)
-        if given == {}:
-            raise ValueError(
-                f"the {name} of this {task.__name__} was given from memory, not from a file: it "
-                "cannot be found again"
-            )
-        if given is not None:
-            found[name] = str(check_fingerprint(cast(Mapping[str, str], given)))
+    for name in task.PICTURES & found.keys():
+        found[name] = _path_back(task, name, found[name])
+    for group in task.PICTURES_BY_NAME & found.keys():
+        pictures = cast(Mapping[str, object], found[group])
+        found[group] = {name: _path_back(task, name, one) for name, one in pictures.items()}
     return found
+
+
+def _path_back(task: type[Task], name: str, recorded: object) -> str | None:
+    """The path of a recorded picture; None where there was none."""
+    if recorded == {}:
+        raise ValueError(
+            f"the {name} of this {task.__name__} was given from memory, not from a file: it "
+            "cannot be found again"
+        )
+    if recorded is None:
+        return None
+    return str(check_fingerprint(cast(Mapping[str, str], recorded)))
 
 
 def _fingerprint(picture: object) -> Mapping[str, str] | None:

@@ -109,7 +109,10 @@ class Edit(Task):
             )
 
     def parts(self) -> tuple[str, str]:
-        """The method's inversion and its attention; "" where it has none.
+        """What the method is made of.
+
+        Returns:
+            Its inversion (or itself) and its attention, "" where it has none.
 
         Raises:
             ValueError: there is no such method.

@@ -8,11 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 from unicond.model import Callback, Model
 from unicond.output import Output
 from unicond.tasks.base import Task, pictures_back
+from unicond.tasks.compose import Compose
 from unicond.tasks.edit import Edit
+from unicond.tasks.layout import Layout
 
 P = ParamSpec("P")
 
-TASKS: Mapping[str, type[Task]] = {"Edit": Edit}
+TASKS: Mapping[str, type[Task]] = {"Edit": Edit, "Compose": Compose, "Layout": Layout}
 
 
 def again(model: Model, recorded: Mapping[str, object], callback: Callback | None = None) -> Output:
@@ -54,4 +56,6 @@ def _calls(task: Callable[P, Task]) -> Callable[Concatenate[Model, P], Output]:
     return call
 
 
+compose = _calls(Compose)
 edit = _calls(Edit)
+layout = _calls(Layout)

@@ -1,0 +1,103 @@
+"""`unicond layout`: things in their boxes; and what it shares with `unicond compose`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Depth = Annotated[Path | None, typer.Option(help="A given depth map, as a condition.")]
+Give = Annotated[
+    list[str] | None, typer.Option(help="BRANCH=FILE for any other condition; repeat.")
+]
+Adapter = Annotated[
+    list[str] | None, typer.Option(help="As of generate; those of the conditions if left out.")
+]
+
+
+def layout(
+    prompt: Annotated[str, typer.Argument(help="What the whole picture shows.")],
+    box: Annotated[
+        list[str],
+        typer.Option(help="PHRASE@LEFT,TOP,RIGHT,BOTTOM, shares of width and height; repeat."),
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="regions, noise_collage, layout, paint_with_words, segmentation, or text."
+        ),
+    ] = "regions",
+    scale: Annotated[
+        float | None, typer.Option(help="Of layout and paint_with_words; default the method's.")
+    ] = None,
+    coarse: Annotated[
+        float, typer.Option(help="Of segmentation: how coarse its map is, in [0, 1].")
+    ] = 0.0,
+    depth: Depth = None,
+    give: Give = None,
+    negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/layout"),
+    base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
+    adapter: Adapter = None,
+    seed: Annotated[int, typer.Option(help="Of the first sample.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Samples.")] = 1,
+    size: Annotated[str | None, typer.Option(help="SIDE or HEIGHTxWIDTH.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Moves that call the network.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
+) -> None:
+    """Make a picture with things in their boxes."""
+    from unicond.cli.generate import parse_size
+    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.pictures.files import check_output_folder
+    from unicond.tasks.layout import Layout
+
+    conditions = given_conditions(depth, give)
+    task = Layout(
+        prompt,
+        [parse_box(one, "--box") for one in box],
+        scale=scale,
+        coarse=coarse,
+        method=method,
+        conditions=conditions,
+        seed=seed,
+        count=count,
+        size=parse_size(size),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=negative_prompt,
+    )
+    check_output_folder(out)
+    own = ["segmentation"] if method == "segmentation" else []
+    model = load_model(base, adapters_for(adapter, [*conditions, *own]), device, dtype)
+    with progress_bar("placing") as callback:
+        result = task.run(model, callback)
+    finish(result, out)
+
+
+def given_conditions(depth: Path | None, give: list[str] | None) -> dict[str, str]:
+    """{branch: file} of the conditions' options."""
+    from unicond.cli.generate import pairs
+
+    return dict(pairs(give or [], "--give")) | ({} if depth is None else {"depth": str(depth)})
+
+
+def adapters_for(asked: list[str] | None, branches: list[str]) -> list[str]:
+    """The adapters that a run loads: those asked for, else one of each condition's name."""
+    if asked is not None:
+        return asked
+    return [branch.replace("_", "-") for branch in branches] or ["none"]
+
+
+def parse_box(text: str, flag: str) -> tuple[str, float, float, float, float]:
+    """PHRASE@LEFT,TOP,RIGHT,BOTTOM."""
+    from unicond.cli.generate import number
+
+    phrase, _, sides = text.rpartition("@")
+    parts = sides.split(",")
+    if not phrase.strip() or len(parts) != 4:
+        raise ValueError(
+            f"{flag} {text!r} is not PHRASE@LEFT,TOP,RIGHT,BOTTOM, as in 'a red ball@0.1,0.3,0.4,1'"
+        )
+    left, top, right, bottom = (number(part, flag) for part in parts)
+    return phrase.strip(), left, top, right, bottom

@@ -1,0 +1,112 @@
+"""What compositions and layouts share: pictures that condition them, and texts in places."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from unicond.inputs import read_inputs
+from unicond.mechanisms.blending.regions import MOST_REGIONS, Region
+from unicond.model import Callback, Model
+from unicond.output import Output
+from unicond.pictures.decoding import Source as Picture
+from unicond.pictures.fitting import Size
+from unicond.request import Given
+from unicond.sampling.state import Mechanism
+from unicond.tasks.base import Task
+
+Placed = tuple[str, float, float, float, float]
+"""A text and its box: left, top, right, bottom as shares of the picture's width and height."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned(Task):
+    """A task whose picture is made under conditions.
+
+    Args:
+        conditions: {branch: its picture}, such as depth or a pose, each held as it is.
+
+    Raises:
+        ValueError: the image itself is among them.
+    """
+
+    PICTURES_BY_NAME: ClassVar[frozenset[str]] = frozenset({"conditions"})
+
+    conditions: Mapping[str, Picture] = field(default_factory=dict[str, Picture], kw_only=True)
+
+    def __post_init__(self) -> None:
+        if "image" in self.conditions:
+            raise ValueError(
+                "conditions names 'image', which is what is made here: give a picture to be "
+                "changed to an edit, or to a composition by method 'blended'"
+            )
+
+    def fitted_size(self, model: Model) -> Size:
+        """(height, width) of the run: what is asked for, or that of the conditions, in pixels."""
+        given = {branch: Given(picture) for branch, picture in self.conditions.items()}
+        adapters = model.adapters
+        kinds = {b: adapters[b].adapter.config.kind for b in given if b in adapters}
+        return read_inputs(given, kinds, self.size, model.backbone).size
+
+    def call(
+        self,
+        model: Model,
+        callback: Callback | None,
+        prompt: str,
+        size: Size,
+        mechanisms: Sequence[Mechanism],
+        further: Mapping[str, Given],
+    ) -> Output:
+        """Call the model for the image under the conditions.
+
+        Args:
+            model: a base with the conditions' adapters.
+            callback: called after each move.
+            prompt: of the whole picture.
+            size: (height, width) in pixels.
+            mechanisms: outermost first.
+            further: {branch: what is given} beside the conditions.
+
+        Returns:
+            The image, with the conditions as they came.
+        """
+        pictures = {**self.conditions, **further}
+        return model(
+            prompt,
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+            count=self.count,
+            size=size,
+            branches=["image", *(branch for branch in pictures if branch != "image")],
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            mechanisms=mechanisms,
+            callback=callback,
+            **pictures,  # pyright: ignore[reportArgumentType] (names are branches)
+        )
+
+
+def boxed(places: Sequence[Placed], further: int = 0) -> list[Region]:
+    """Texts with their boxes, checked.
+
+    Args:
+        places: each (text, left, top, right, bottom).
+        further: how many places there are beside these.
+
+    Returns:
+        A region for each.
+
+    Raises:
+        ValueError: too many, an empty text, or a box that is empty or leaves the picture.
+    """
+    if len(places) + further > MOST_REGIONS:
+        raise ValueError(
+            f"{len(places) + further} places are given, and {MOST_REGIONS} are the most: each is "
+            "one more row a sample in every network call; join some, or compose in two runs"
+        )
+    found: list[Region] = []
+    for place in places:
+        if len(place) != 5:
+            raise ValueError(f"{place!r} is no place: give (text, left, top, right, bottom)")
+        text, *box = place
+        found.append(Region(prompt=text, box=(box[0], box[1], box[2], box[3])))
+    return found

@@ -1,0 +1,170 @@
+"""Drawing things where boxes say.
+
+    regions            MultiDiffusion: every box is predicted under its own phrase
+    noise_collage      the same, pasted into the prompt's scene
+    layout             latents move until the phrase is attended to inside its box
+    paint_with_words   the phrase is attended to more inside its box
+    segmentation       the boxes as a segmentation map, a condition of the model
+    text               the prompt alone, which knows of no box
+
+`layout` and `paint_with_words` place words of the prompt: their phrases must stand in it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.mechanisms.attention import words
+from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
+from unicond.mechanisms.blending.multidiffusion import Regions
+from unicond.mechanisms.blending.noise_collage import NoiseCollage
+from unicond.mechanisms.guidance import layout
+from unicond.model import Callback, Model
+from unicond.output import Output
+from unicond.pictures.fitting import Size
+from unicond.request import Given
+from unicond.sampling.state import Mechanism
+from unicond.tasks.compose import APART
+from unicond.tasks.conditioned import Conditioned, Placed, boxed
+from unicond.tasks.places import draw_outlines, draw_segmentation, thing_of
+
+SCALED = ("layout", "paint_with_words")
+"""Methods whose strength is a scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout(Conditioned):
+    """Make a picture with things in their boxes.
+
+    Args:
+        prompt: of the whole picture.
+        boxes: (phrase, left, top, right, bottom), shares of width and height in [0, 1]; at least
+            one.
+        scale: of the methods in `SCALED`; None is the method's own, 0.0 is off.
+        coarse: of `segmentation`, up to which time the drawn map is coarse, in [0, 1].
+        method: one of `METHODS`.
+
+    Raises:
+        ValueError: an unknown method, something that it does not use, no box, too many, or one
+            that is empty or leaves the picture; a phrase that a segmentation has no class for.
+    """
+
+    prompt: str
+    boxes: Sequence[Placed]
+    scale: float | None = field(default=None, kw_only=True)
+    coarse: float = field(default=0.0, kw_only=True)
+    method: str = field(default="regions", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in METHODS:
+            raise ValueError(f"no method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if not self.boxes:
+            raise ValueError(
+                "a layout needs boxes: give at least one as (phrase, left, top, right, bottom) "
+                "(--box 'a red ball@0.1,0.3,0.4,0.9')"
+            )
+        boxed(self.boxes)
+        if self.scale is not None and self.method not in SCALED:
+            raise ValueError(
+                f"method {self.method!r} has no scale: drop it, or choose {' or '.join(SCALED)}"
+            )
+        if self.coarse and self.method != "segmentation":
+            raise ValueError(f"method {self.method!r} draws no map that could be coarse: drop it")
+        if self.method == "segmentation":
+            for phrase, *_ in self.boxes:
+                thing_of(phrase)
+
+    @override
+    def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
+        size = self.fitted_size(model)
+        given = dict[str, Given]()
+        if self.method == "segmentation":
+            drawn = draw_segmentation(self.boxes, size)
+            given[self._segmentation(model)] = Given(drawn, noise=self.coarse)
+        mechanisms = METHODS[self.method](self, model, size)
+        out = self.call(model, callback, self.prompt, size, mechanisms, given)
+        return draw_outlines(self.boxes, size)[None], out
+
+    def words(self, model: Model) -> list[Tensor]:
+        """Where each phrase is in the prompt.
+
+        Args:
+            model: whose tokenizer it is.
+
+        Returns:
+            (1, tokens) a box, 1 at its words.
+
+        Raises:
+            ValueError: phrases that are not in the prompt; they are listed.
+        """
+        tokenizer, phrases = model.backbone.tokenizers[0], [phrase for phrase, *_ in self.boxes]
+        try:
+            words.places(tokenizer, self.prompt, phrases)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: {self.method!r} places words of the prompt, so write them there as they "
+                "are in the boxes, or choose regions or noise_collage (--method)"
+            ) from error
+        return [words.places(tokenizer, self.prompt, [phrase]) for phrase in phrases]
+
+    def _segmentation(self, model: Model) -> str:
+        """The branch that shows segmentations."""
+        kinds = {b: loaded.adapter.config.kind for b, loaded in model.adapters.items()}
+        found = [branch for branch, kind in kinds.items() if kind == "segmentation"]
+        if not found:
+            raise ValueError(
+                "method 'segmentation' gives the boxes as a segmentation map, and no adapter of "
+                f"this model is for it (it has {', '.join(kinds) or 'none'}): load one (--adapter "
+                "segmentation), or choose another method"
+            )
+        if found[0] in self.conditions:
+            raise ValueError(
+                f"method 'segmentation' draws {found[0]!r} itself: drop it from the conditions"
+            )
+        return found[0]
+
+
+def _regions(task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:
+    return [Regions(regions=boxed(task.boxes), bootstrap=APART)]
+
+
+def _collage(task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:
+    return [NoiseCollage(objects=boxed(task.boxes))]
+
+
+def _guided(task: Layout, model: Model, _size: Size) -> Sequence[Mechanism]:
+    objects = [
+        layout.Placed(words=marks, box=(left, top, right, bottom))
+        for marks, (_, left, top, right, bottom) in zip(task.words(model), task.boxes, strict=True)
+    ]
+    if task.scale is None:
+        return [layout.Layout(objects=objects)]
+    return [layout.Layout(objects=objects, scale=task.scale)]
+
+
+def _painted(task: Layout, model: Model, size: Size) -> Sequence[Mechanism]:
+    latents = torch.empty(1, *model.backbone.latent_shape(size))
+    placed = zip(task.words(model), boxed(task.boxes), strict=True)
+    painted = [Painted(words=marks, mask=box.inside(latents)) for marks, box in placed]
+    if task.scale is None:
+        return [PaintWithWords(regions=painted)]
+    return [PaintWithWords(regions=painted, scale=task.scale)]
+
+
+def _nothing(_task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:
+    return []
+
+
+METHODS: Mapping[str, Callable[[Layout, Model, Size], Sequence[Mechanism]]] = {
+    "regions": _regions,
+    "noise_collage": _collage,
+    "layout": _guided,
+    "paint_with_words": _painted,
+    "segmentation": _nothing,
+    "text": _nothing,
+}
+"""All methods of `Layout`."""

@@ -1,0 +1,174 @@
+"""Layouts: every method knows of the boxes in its own way; what they are drawn as; refusals."""
+
+import json
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+import unicond
+from unicond.adapters.joint import JointAdapter
+from unicond.mechanisms.blending.regions import MOST_REGIONS
+from unicond.output import read_record
+from unicond.pictures.metadata import write_png
+from unicond.tasks.base import pictures_back
+from unicond.tasks.compose import Compose
+from unicond.tasks.layout import METHODS, Layout
+from unicond.tasks.places import HORIZON, draw_outlines, draw_segmentation
+from unicond.world.palette import CLASS_RGB, COLOR_RGB
+
+PROMPT = "a red ball left of a blue box"
+BOXES = (("a red ball", 0.0, 0.25, 0.5, 1.0), ("a blue box", 0.5, 0.5, 1.0, 1.0))
+USUAL = {"num_inference_steps": 3, "guidance_scale": 3.0}
+ROUNDING = 1e-4  # across batch sizes, in float32
+
+
+@pytest.fixture(scope="module")
+def segmented(tiny_base, tiny, tmp_path_factory):
+    """The tiny base with an adapter that says that it is for segmentations."""
+    folder = tmp_path_factory.mktemp("adapters") / "segmentation"
+    JointAdapter.from_pretrained(tiny.adapters["depth"].source).save_pretrained(folder)
+    (path,) = folder.glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "segmentation"}))
+    return unicond.load(tiny_base, {"classes": folder, "depth": tiny.adapters["depth"].source})
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+    return tiny(PROMPT, branches=["image"], **USUAL).latents["image"]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "segmentation"])
+def test_every_method_but_the_text_alone_knows_of_the_boxes(tiny, plain, method):
+    out = Layout(PROMPT, BOXES, method=method, **USUAL).run(tiny)
+    assert out.record.generated == ("image",)
+    assert out.latents["image"].isfinite().all()
+    assert torch.equal(out.latents["image"], plain) == (method == "text")
+    assert torch.equal(out.before, draw_outlines(BOXES, (64, 64))[None])
+
+
+@pytest.mark.parametrize("method", ["layout", "paint_with_words"])
+def test_a_scale_of_nothing_is_the_text_alone(tiny, plain, method):
+    out = Layout(PROMPT, BOXES, method=method, scale=0.0, **USUAL).run(tiny)
+    assert torch.equal(out.latents["image"], plain)
+
+
+@pytest.mark.parametrize("method", ["layout", "paint_with_words"])
+def test_each_phrase_goes_to_its_own_box(tiny, method):
+    """Its words of the prompt, and nothing of the other's."""
+    (made,) = METHODS[method](Layout(PROMPT, BOXES, method=method), tiny, (64, 64))
+    objects = made.objects if method == "layout" else made.regions
+    where = [one.words[0].nonzero()[:, 0].tolist() for one in objects]
+    assert where == [[*range(1, 9)], [*range(15, 23)]]  # the tiny tokenizer spells by letters
+    if method == "layout":
+        assert [one.box for one in objects] == [box[1:] for box in BOXES]
+    else:
+        corners = torch.stack([one.mask[0, 0, [2, 4], [0, 7]] for one in objects])
+        assert torch.equal(corners, torch.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("method", "composed"), [("regions", "multidiffusion"), ("noise_collage", "noise_collage")]
+)
+def test_places_are_those_of_a_composition(tiny, method, composed):
+    out = Layout(PROMPT, BOXES, method=method, **USUAL).run(tiny)
+    same = Compose(PROMPT, regions=BOXES, method=composed, **USUAL).run(tiny)
+    assert torch.equal(out.latents["image"], same.latents["image"])
+
+
+@pytest.mark.parametrize("method", ["regions", "layout"])
+def test_under_a_condition(tiny, method, tmp_path):
+    depth = torch.linspace(-1, 1, 64).expand(3, 64, 64)
+    path = write_png(depth, tmp_path / "depth.png", {})
+    task = Layout(PROMPT, BOXES, method=method, conditions={"depth": str(path)}, **USUAL)
+    out = task.run(tiny)
+    alone = Layout(PROMPT, BOXES, method=method, **USUAL).run(tiny)
+    assert not torch.equal(out.latents["image"], alone.latents["image"])
+    assert (out.pictures["depth"] - depth).abs().max() < 0.01  # of 8 bits, read again
+
+
+def test_a_segmentation_is_a_condition_of_the_model(segmented, plain):
+    out = Layout(PROMPT, BOXES, method="segmentation", **USUAL).run(segmented)
+    drawn = draw_segmentation(BOXES, (64, 64))
+    assert torch.equal(out.pictures["classes"], drawn[None])
+    assert not torch.equal(out.latents["image"], plain)
+    coarse = Layout(PROMPT, BOXES, method="segmentation", coarse=0.5, **USUAL).run(segmented)
+    assert "classes" in coarse.record.generated
+    given = {"conditions": {"classes": drawn}}
+    with pytest.raises(ValueError, match="draws 'classes' itself"):
+        Layout(PROMPT, BOXES, method="segmentation", **given, **USUAL).run(segmented)
+
+
+def test_things_are_drawn_in_their_boxes_and_colours():
+    """Each class fills its box from side to side, and nothing is drawn beside it."""
+    size = (48, 96)
+    for thing in ("ball", "box", "cylinder", "pill", "cone", "person"):
+        drawn = draw_segmentation([(f"a green {thing} on grass", 0.25, 0.25, 0.5, 1.0)], size)
+        color = torch.tensor(CLASS_RGB[thing])[:, None, None] * 2 - 1
+        here = (drawn - color).abs().amax(0) < 0.01
+        rows, columns = here.any(1).nonzero(), here.any(0).nonzero()
+        assert (int(rows.min()), int(rows.max())) == (12, 47)
+        assert (int(columns.min()), int(columns.max())) == (24, 47)
+        assert here[12:, 24:48].float().mean() > 0.45
+        ground = torch.tensor(CLASS_RGB["ground"]) * 2 - 1
+        assert (drawn[:, round(HORIZON * 48), 0] - ground).abs().max() < 0.01
+    both = draw_segmentation([("a ball", 0, 0, 1, 1), ("a box", 0, 0, 1, 0.5)], (64, 64))
+    ball = torch.tensor(CLASS_RGB["ball"]) * 2 - 1
+    assert (both[:, 16, 32] - ball).abs().max() < 0.01  # it ends lower: it is nearer
+
+
+def test_outlines_are_in_the_colours_of_the_phrases():
+    drawn = draw_outlines(BOXES, (64, 64))
+    for name, x, y in (("red", 0, 40), ("blue", 63, 40)):
+        assert (drawn[:, y, x] - (torch.tensor(COLOR_RGB[name]) * 2 - 1)).abs().max() < 0.01
+    assert (drawn[:, 8, :] == 1).all()
+    assert (drawn[:, 40, 10] == 1).all()
+    white = draw_outlines([("a white ball", 0.0, 0.0, 1.0, 1.0)], (64, 64))
+    assert (white[:, 0, 0] != 1).any()
+
+
+def test_it_is_written_and_comes_back_from_its_record(tiny, tmp_path):
+    task = Layout(PROMPT, list(BOXES), method="noise_collage", count=2, **USUAL)
+    out = task.run(tiny)
+    files = {one.name: one for one in out.save(tmp_path)}
+    assert set(files) == {"0_image.png", "1_image.png", "0_before.png", "1_before.png"}
+    recorded = json.loads(json.dumps(read_record(files["1_image.png"]).task))
+    back = TypeAdapter(Layout).validate_python(pictures_back(Layout, recorded))
+    again = back.run(tiny)
+    torch.testing.assert_close(again.latents["image"], out.latents["image"], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "magic"}, "no method 'magic': choose one of regions, noise_collage"),
+        ({"boxes": ()}, "a layout needs boxes"),
+        ({"boxes": (("a ball", 0.0, 0.0, 1.2, 1.0),)}, "leaves the picture"),
+        ({"boxes": (("a ball", 0.4, 0.0, 0.4, 1.0),), "method": "text"}, "is empty"),
+        ({"boxes": (("", 0.0, 0.0, 1.0, 1.0),)}, "a region needs a prompt"),
+        ({"boxes": BOXES[:1] * (MOST_REGIONS + 1)}, "17 places are given, and 16 are the most"),
+        ({"scale": 2.0}, "'regions' has no scale: drop it, or choose layout or paint_with_words"),
+        ({"coarse": 0.5}, "'regions' draws no map that could be coarse"),
+        ({"method": "layout", "scale": -1.0}, "layout guidance needs scale >= 0"),
+        (
+            {"method": "layout", "prompt": "a ball and a box"},
+            "'a red ball', 'a blue box' not in the prompt 'a ball and a box': 'layout' places",
+        ),
+        ({"method": "paint_with_words", "prompt": "a red ball"}, "'a blue box' not in the prompt"),
+        ({"method": "segmentation"}, r"no adapter of this model is for it \(it has depth, id\)"),
+        (
+            {"method": "segmentation", "boxes": (("a horse", 0, 0, 1, 1),)},
+            "'a horse' names nothing that a segmentation of this world has: write one of ball",
+        ),
+        ({"conditions": {"image": "x.png"}}, "conditions names 'image'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_network_runs(
+    tiny, arguments, message, monkeypatch
+):
+    def forbidden(*args, **kwargs):
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr(type(tiny.backbone.network), "forward", forbidden)
+    with pytest.raises(ValueError, match=message):
+        Layout(**{"prompt": PROMPT, "boxes": BOXES, **USUAL, **arguments}).run(tiny)
