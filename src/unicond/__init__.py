@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
-    from unicond.tasks.registry import compose, edit, layout
+    from unicond.tasks.registry import compose, edit, layout, restore
 
 __all__ = [
     "SOLVERS",
@@ -32,6 +32,7 @@ __all__ = [
     "given",
     "layout",
     "load",
+    "restore",
 ]
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "compose": "unicond.tasks.registry",
     "edit": "unicond.tasks.registry",
     "layout": "unicond.tasks.registry",
+    "restore": "unicond.tasks.registry",
     "load": "unicond.loading",
     "Cancelled": "unicond.model",
     "Model": "unicond.model",

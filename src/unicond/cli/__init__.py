@@ -18,6 +18,7 @@ from unicond.cli import (
     inspect,
     layout,
     plan,
+    restore,
     table,
     train,
     world,
@@ -32,6 +33,7 @@ app.command("generate")(generate.generate)
 app.command("edit")(edit.edit)
 app.command("compose")(compose.compose)
 app.command("layout")(layout.layout)
+app.command("restore")(restore.restore)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("plan")(plan.plan)

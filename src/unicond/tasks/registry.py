@@ -11,10 +11,16 @@ from unicond.tasks.base import Task, pictures_back
 from unicond.tasks.compose import Compose
 from unicond.tasks.edit import Edit
 from unicond.tasks.layout import Layout
+from unicond.tasks.restore import Restore
 
 P = ParamSpec("P")
 
-TASKS: Mapping[str, type[Task]] = {"Edit": Edit, "Compose": Compose, "Layout": Layout}
+TASKS: Mapping[str, type[Task]] = {
+    "Edit": Edit,
+    "Compose": Compose,
+    "Layout": Layout,
+    "Restore": Restore,
+}
 
 
 def again(model: Model, recorded: Mapping[str, object], callback: Callback | None = None) -> Output:
@@ -59,3 +65,4 @@ def _calls(task: Callable[P, Task]) -> Callable[Concatenate[Model, P], Output]:
 compose = _calls(Compose)
 edit = _calls(Edit)
 layout = _calls(Layout)
+restore = _calls(Restore)

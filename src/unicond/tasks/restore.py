@@ -1,0 +1,335 @@
+"""Restoring a picture of which a measurement is known: small, blurred, grey, with a hole.
+
+    y = A x + n,    n ~ N(0, noise_std^2)
+
+Which methods there are for which A:
+
+    ddnm, ddrm, pigdm, mcg, ccdf           any linear one
+    dps                                    any
+    ilvr                                   pictures made smaller
+    replacement, repaint, reconstruction   masks
+
+Each brings mechanisms, a solver and a plan of its own; all of them draw one picture of those that
+would measure so, `count` draws several. On latent models operators act on decoded pictures.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from typing_extensions import override
+
+from unicond.backbones.base import Backbone
+from unicond.mechanisms.correction.ccdf import CCDF
+from unicond.mechanisms.correction.ilvr import ILVR
+from unicond.mechanisms.correction.repaint import resampled
+from unicond.mechanisms.correction.replacement import Replacement
+from unicond.mechanisms.guidance.dps import DPS
+from unicond.mechanisms.guidance.mcg import MCG
+from unicond.mechanisms.guidance.pigdm import PiGDM
+from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
+from unicond.mechanisms.inversion.paths import latest
+from unicond.mechanisms.process.ddnm import DDNM
+from unicond.mechanisms.process.ddrm import DDRM
+from unicond.model import Callback, Model
+from unicond.operators.base import LinearOperator
+from unicond.output import Output
+from unicond.pictures.decoding import Source as Picture
+from unicond.request import seeds_of
+from unicond.sampling import plans
+from unicond.sampling.plans import Plan
+from unicond.sampling.solvers import DDIM
+from unicond.sampling.state import Mechanism
+from unicond.sampling.window import ALWAYS, Window
+from unicond.tasks import measured
+from unicond.tasks.base import Task
+from unicond.tasks.measured import Kind, Measured
+
+ETA: Mapping[str, float] = {
+    "dps": 0.0,
+    "mcg": 1.0,
+    "pigdm": 0.0,
+    "ilvr": 1.0,
+    "ccdf": 1.0,
+    "replacement": 1.0,
+    "repaint": 1.0,
+    "reconstruction": 0.0,
+}
+"""Noise of the DDIM step beside a method; DDNM and DDRM bring their own."""
+NEW_NOISE = 0.85
+"""Of DDNM and DDRM: share of a step's noise that is new."""
+PULL = 2.0
+"""Of DPS and MCG: length of all steps together, see `Case.length`."""
+WEIGHT: Mapping[str, float] = {"pigdm": 1.0, "reconstruction": 1.0}
+"""Of guidance that knows its own length."""
+SOBER = Window(0.8)
+"""When PiGDM acts on a noisy measurement. Before, x0 = latents / alpha and the coarse content of
+pictures, which varies more than the formula's unit prior, make its steps too long: they diverge."""
+START: Mapping[Kind, float] = {"mask": 0.6, "sr": 0.4, "linear": 0.6}
+"""Of CCDF: share of the times that is left to mend the estimate."""
+STRETCH, REPEATS = 0.2, 5
+"""Of RePaint: stretches as a share of the plan, and how often each is gone."""
+
+
+class Way(NamedTuple):
+    """What a method brings to a run."""
+
+    plan: Plan
+    mechanisms: Sequence[Mechanism]
+    solver: DDIM = DDIM()
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What a method is made from.
+
+    Args:
+        seen: the measurement.
+        backbone: of the model.
+        times: descending times of a whole run.
+    """
+
+    seen: Measured
+    backbone: Backbone
+    times: Sequence[float]
+
+    def estimate(self) -> Tensor:
+        """A plain guess as clean latents, (B or 1, C, h, w)."""
+        return self.backbone.encode(self.seen.estimate())
+
+    def down(self) -> Plan:
+        """The moves from noise to clean."""
+        return plans.descend(self.times, {"image": 1.0})
+
+    def length(self) -> float:
+        """DPS's zeta for any size and number of moves: PULL sqrt(values in y) / (moves * gain).
+
+        A step moves A x by at most zeta times the gain, the largest s_i^2; all of them together
+        could move each value of y by PULL.
+        """
+        operator, gain = self.seen.operator, 1.0
+        if isinstance(operator, LinearOperator):
+            gain = float(operator.singulars.max()) ** 2
+        values = math.prod(operator.measurement_shape)
+        return PULL * math.sqrt(values) / (len(self.times) * gain)
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """What is known of a picture, in latents.
+
+        Returns:
+            Clean latents (B or 1, C, h, w), and (1, 1, h, w), 1 where all of a latent is known.
+
+        Raises:
+            ValueError: no latent is.
+        """
+        side = self.backbone.factor
+        mask = -functional.max_pool2d(-self.seen.known(), side)
+        if not mask.any():
+            raise ValueError(
+                f"a latent of this base is {side} pixels wide, and none is known wholly: draw the "
+                "mask coarser, or use a method that acts on decoded pixels, such as ddnm"
+            )
+        return self.estimate(), mask
+
+
+def _ddnm(case: Case) -> Way:
+    return Way(case.down(), [DDNM(measurement=case.seen.measurement, eta=NEW_NOISE)])
+
+
+def _ddrm(case: Case) -> Way:
+    return Way(case.down(), [DDRM(measurement=case.seen.measurement, eta=NEW_NOISE)])
+
+
+def _dps(case: Case) -> Way:
+    known, scale = case.seen.measurement, case.length()
+    return Way(case.down(), [DPS(measurement=known, scale=scale)], DDIM(ETA["dps"]))
+
+
+def _mcg(case: Case) -> Way:
+    known, scale = case.seen.measurement, case.length()
+    return Way(case.down(), [MCG(measurement=known, scale=scale)], DDIM(ETA["mcg"]))
+
+
+def _pigdm(case: Case) -> Way:
+    known, scale = case.seen.measurement, WEIGHT["pigdm"]
+    exact = known.noise_std == 0
+    window = ALWAYS if exact else SOBER
+    guide = PiGDM(measurement=known, scale=scale, published=exact, window=window)
+    return Way(case.down(), [guide], DDIM(ETA["pigdm"]))
+
+
+def _ilvr(case: Case) -> Way:
+    seen, backbone = case.seen, case.backbone
+    smaller = seen.size[1] // seen.measurement.values.shape[-1]
+    factor = max(2, smaller // backbone.factor)  # averages of less than two are nothing
+    # a pixel model's averages are y itself; an autoencoder would take the edges of blocks for true
+    reference = seen.shortest() if backbone.vae is None else case.estimate()
+    return Way(case.down(), [ILVR(reference=reference, factor=factor)], DDIM(ETA["ilvr"]))
+
+
+def _ccdf(case: Case) -> Way:
+    used = latest(case.times, START[case.seen.kind])
+    mend = CCDF(measurement=case.seen.measurement, estimate=case.estimate())
+    return Way(plans.path({"image": [*used, 0.0]}), [mend], DDIM(ETA["ccdf"]))
+
+
+def _replacement(case: Case) -> Way:
+    return Way(case.down(), [Replacement("image", *case.parts())], DDIM(ETA["replacement"]))
+
+
+def _repaint(case: Case) -> Way:
+    jump = max(1, round(STRETCH * len(case.times)))
+    plan = resampled(case.down(), jump, REPEATS)
+    return Way(plan, [Replacement("image", *case.parts())], DDIM(ETA["repaint"]))
+
+
+def _reconstruction(case: Case) -> Way:
+    known, mask = case.parts()
+    target = Target(branch="image", known=known, mask=mask, weight=WEIGHT["reconstruction"])
+    both = [Reconstruction([target]), Replacement("image", known, mask)]
+    return Way(case.down(), both, DDIM(ETA["reconstruction"]))
+
+
+LINEAR: tuple[Kind, ...] = ("mask", "sr", "linear")
+METHODS: Mapping[str, tuple[Callable[[Case], Way], tuple[Kind, ...]]] = {
+    "ddnm": (_ddnm, LINEAR),
+    "ddrm": (_ddrm, LINEAR),
+    "dps": (_dps, (*LINEAR, "nonlinear")),
+    "mcg": (_mcg, LINEAR),
+    "pigdm": (_pigdm, LINEAR),
+    "ilvr": (_ilvr, ("sr",)),
+    "repaint": (_repaint, ("mask",)),
+    "ccdf": (_ccdf, LINEAR),
+    "replacement": (_replacement, ("mask",)),
+    "reconstruction": (_reconstruction, ("mask",)),
+}
+"""{method: (what makes it, the kinds of operators that it is for)}."""
+DEFAULTS: Mapping[Kind, str] = {"mask": "ddnm", "sr": "ddnm", "linear": "ddrm", "nonlinear": "dps"}
+"""The method where none is asked for."""
+KINDS: Mapping[Kind, str] = {
+    "mask": "masks",
+    "sr": "pictures made smaller (sr2, sr4, sr8)",
+    "linear": "other linear operators",
+    "nonlinear": "operators that are not linear",
+}
+
+
+def methods_for(operator: str) -> list[str]:
+    """The methods that an operator can be restored by.
+
+    Args:
+        operator: as of the registry, or `"mask"`.
+
+    Returns:
+        Their names.
+    """
+    kind = measured.kind_of(operator)
+    return [name for name, (_, kinds) in METHODS.items() if kind in kinds]
+
+
+@dataclass(frozen=True, eq=False)
+class Restore(Task):
+    """Find a picture that fits what was measured of it.
+
+    The size of the run follows from the measurement, which is taken as it is; with `size` it is
+    first cropped and resized to what belongs to that size. Without a prompt there is no guidance of
+    text unless it is asked for. MCG, CCDF, ILVR and the methods for masks take y as exact: its
+    noise comes out as it went in.
+
+    Args:
+        picture: the measurement: a small, blurred or grey picture, or one with a hole; with
+            `simulate` the clean picture that is measured first.
+        operator: what measured it, as `"sr4"`, `"blur:3"`, `"inpaint-box"`; `"mask"` with a mask.
+        noise_std: of the noise in y, on pictures in [-1, 1]; 0.0 is exact, 0.0023 the rounding of
+            files of 8 bits. Never guessed.
+        prompt: what the picture shows, if it is known.
+        mask: of operator `"mask"`: white (from 0.5) is known.
+        method: one of `METHODS`; None is that of `DEFAULTS`.
+        simulate: measure the picture first, with noise drawn from the seed.
+
+    Raises:
+        ValueError: an unknown operator or method, a method that is not for the operator, no noise
+            level, a mask that is missing or not used, or an operator whose measurement is no
+            picture without `simulate`.
+    """
+
+    PICTURES: ClassVar[frozenset[str]] = frozenset({"picture", "mask"})
+
+    picture: Picture
+    operator: str
+    noise_std: float
+    prompt: str = field(default="", kw_only=True)
+    mask: Picture | None = field(default=None, kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
+    simulate: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        able, wanted = methods_for(self.operator), self.chosen()
+        if wanted not in METHODS:
+            raise ValueError(f"no method {wanted!r} restores; choose of {', '.join(METHODS)}")
+        if wanted not in able:
+            kinds = ", ".join(KINDS[kind] for kind in METHODS[wanted][1])
+            raise ValueError(
+                f"{wanted!r} is for {kinds}; {self.operator!r} is restored by {', '.join(able)}"
+            )
+        noise = cast(float | None, self.noise_std)
+        if noise is None or not 0 <= noise < math.inf:
+            raise ValueError(
+                f"noise_std is {noise}: say how noisy the measurement is (--noise-std), as the "
+                "standard deviation of its noise on pictures in [-1, 1]; 0 where it is exact"
+            )
+        if (self.mask is None) == (self.operator == measured.OWN_MASK):
+            raise ValueError(
+                "operator 'mask' hides what a picture says: give mask (--mask), white is known"
+                if self.mask is None
+                else f"{self.operator!r} takes no mask picture: use operator 'mask', or drop mask"
+            )
+        if not self.simulate and self.operator.partition(":")[0] in measured.NO_PICTURES:
+            raise ValueError(
+                f"what {self.operator!r} measures is no picture: give the clean picture, and "
+                "simulate=True (--simulate)"
+            )
+
+    def chosen(self) -> str:
+        """The method: what is asked for, or the default of the operator's kind."""
+        return self.method or DEFAULTS[measured.kind_of(self.operator)]
+
+    @override
+    def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
+        seen = self.seen(model.backbone)
+        with torch.no_grad():
+            way = METHODS[self.chosen()][0](Case(seen, model.backbone, self.times(model)))
+        words = bool(self.prompt or self.negative_prompt)
+        guidance = 1.0 if self.guidance_scale is None and not words else self.guidance_scale
+        out = model(
+            self.prompt,
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+            count=self.count,
+            size=seen.size,
+            branches=["image"],
+            solver=way.solver,
+            plan=way.plan,
+            guidance_scale=guidance,
+            mechanisms=way.mechanisms,
+            callback=callback,
+        )
+        return seen.shown(), out
+
+    def seen(self, backbone: Backbone) -> Measured:
+        """What was measured.
+
+        Args:
+            backbone: says which sizes can be.
+
+        Returns:
+            The measurement, at the size of the run.
+        """
+        known = (self.picture, self.operator, self.noise_std, self.mask, self.size, backbone)
+        if self.simulate:
+            return measured.simulated(*known, seeds_of(self.seed, self.count, {}))
+        return measured.measured(*known)
