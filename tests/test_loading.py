@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 import unicond
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
+from unicond.adapters.readout import ReadoutConfig, ReadoutHead
+from unicond.loading import load_readout
 
 DEPTH = Path(__file__).parent / "golden" / "unicon" / "weights" / "depth"
 
@@ -72,6 +74,17 @@ def test_two_adapters_of_one_branch_are_refused(tiny_base, tmp_path):
     shutil.copytree(DEPTH, tmp_path / "depth")
     with pytest.raises(ValueError, match="two branches would be called 'depth'"):
         unicond.load(tiny_base, [DEPTH, tmp_path / "depth"])
+
+
+def test_a_readout_head_is_found_by_name_and_by_folder(tmp_path, monkeypatch):
+    for name, kind in (("weights/readout/depth", "depth"), ("own", "haze")):
+        config = ReadoutConfig(kind=kind, blocks=(8,), width=8)
+        ReadoutHead(config).save_pretrained(tmp_path / name)
+    monkeypatch.setattr("unicond.loading.EMBEDDED", tmp_path / "weights")
+    assert load_readout("depth").config.kind == "depth"
+    assert load_readout(tmp_path / "own").config.kind == "haze"
+    with pytest.raises(ValueError, match="no readout head 'pose': embedded are depth"):
+        load_readout("pose")
 
 
 def test_an_adapter_takes_the_networks_format(tiny_base):

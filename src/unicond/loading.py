@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unicond.adapters.attach import check_fit
 from unicond.adapters.joint import JointAdapter
+from unicond.adapters.readout import ReadoutHead
 from unicond.backbones import loading as bases
 from unicond.backbones.base import Backbone
 from unicond.backbones.files import EMBEDDED
@@ -80,6 +81,28 @@ def _adapter(where: str) -> JointAdapter:
             "a hub id 'owner/name', or 'owner/name:subfolder'"
         )
     return JointAdapter.from_pretrained(repo, subfolder=subfolder or None)
+
+
+def load_readout(name: str | Path) -> ReadoutHead:
+    """Load a readout head, which `mechanisms.guidance.readout` guides by.
+
+    Args:
+        name: of an embedded head, as `"depth"`, or a folder.
+
+    Returns:
+        The head, on the CPU in float32, in evaluation mode, its parameters frozen.
+
+    Raises:
+        ValueError: there is no such head; the message says which are there.
+    """
+    for folder in (EMBEDDED / "readout" / name, Path(name)):
+        if folder.is_dir():
+            return ReadoutHead.from_pretrained(folder)
+    names = sorted(path.name for path in (EMBEDDED / "readout").glob("*"))
+    raise ValueError(
+        f"no readout head {str(name)!r}: embedded are {', '.join(names) or 'none'}; else give a "
+        "folder"
+    )
 
 
 def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:

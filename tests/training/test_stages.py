@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 import unicond
 from unicond import conditions
 from unicond.adapters.joint import JointAdapter
+from unicond.adapters.readout import ReadoutHead
 from unicond.cli.train import app
 from unicond.data import latents, partners, renders
 from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
-from unicond.training import presets, stages, tokenizer
+from unicond.training import presets, readout, stages, supplies, tokenizer
 from unicond.training.captions import world_words
 from unicond.training.workshop import Workshop
 
@@ -43,7 +44,9 @@ def made(shop):
 
 
 def test_everything_is_made_and_loads(made):
-    vae, mini, *adapters, pixels, probes = made
+    vae, mini, *joined, pixels, probes = made
+    many = len(conditions.NAMES)
+    adapters, heads = joined[:many], joined[many:]
     assert [folder.name for folder in adapters] == list(conditions.NAMES)
     for folder, condition in zip(adapters, conditions.CONDITIONS, strict=True):
         config = JointAdapter.from_pretrained(folder).config
@@ -51,6 +54,12 @@ def test_everything_is_made_and_loads(made):
         assert (config.post_joint == "conv_fuse") == (config.y_rank > 0) == condition.aligned
         assert config.trigger == condition.trigger
         assert condition.note in (folder / "README.md").read_text()
+    for folder, name in zip(heads, readout.SHIPPED, strict=True):
+        config = ReadoutHead.from_pretrained(folder).config
+        assert (folder.parent.name, folder.name, config.kind) == ("readout", name, name)
+        assert (config.blocks, config.width) == ((16, 16), 8)
+        assert config.channels == (3 if name == "pose" else 1)
+        assert config.base.startswith("mini@")
     assert Probe.from_pretrained(probes).config.widths == (4, 8)
     assert AutoencoderKL.from_pretrained(vae).config["latent_channels"] == 4
     pipeline = StableDiffusionPipeline.from_pretrained(mini)
@@ -95,6 +104,39 @@ def test_metric_depth_starts_from_depth(shop, made, tmp_path):
     found = load_file(folder / "adapter_model.safetensors")
     gaps = [float((value.float() - 0.25).abs().max()) for value in found.values()]
     assert 0 < max(gaps) < 0.01  # two steps of lr 5e-4
+
+
+def test_heads_learn_the_renders_own_maps(shop, made):
+    vae = supplies.load_vae(made[0], shop.device)
+    words = tokenizer.build(("a", "ball"), shop.runs / "words")
+    pose = conditions.named("pose")
+    found = supplies.mapped(shop, vae, words, 0, 16, 1, pose)
+    rows = partners.scene_rows("people", 0, 16)
+    assert 0 < len(rows) < 16
+    folder = shop.drawn(RenderRecipe(seed=0), 16, ("image", "skeleton"))
+    pictures = renders.load(folder, ("skeleton",), 16)["skeleton"][rows].float()
+    means = pictures.unflatten(3, (16, 8)).unflatten(2, (16, 8)).mean((3, 5))
+    assert (found.maps.float() - means).abs().max() <= 0.5
+    latent = latents.cached(*vae, folder, "image", 16, "cpu")[rows]
+    assert torch.equal(found.pictures.latents, latent)
+    assert len(found.pictures.captions.table) == len(found) == len(rows)
+
+
+def test_a_head_goes_on_from_an_earlier_one(shop, made, tmp_path):
+    weights, head = tmp_path / "w", shop.weights / "readout" / "softedge"
+    shutil.copytree(shop.weights / "mini", weights / "mini")
+    place = replace(shop, weights=weights, runs=tmp_path / "r", steps=1, init=head)
+    file = "readout_model.safetensors"
+    before = load_file(head / file)
+    after = load_file(stages.train_readout(place, "softedge") / file)
+    gaps = [float((after[name].float() - old.float()).abs().max()) for name, old in before.items()]
+    assert 0 < max(gaps) < 0.01  # one step of lr 1e-3
+    with pytest.raises(ValueError, match="kind 'softedge', not 'pose'; channels 1, not 3"):
+        stages.train_readout(place, "pose")
+    with pytest.raises(ValueError, match=r"--init: .*mini is no readout head"):
+        stages.train_readout(replace(place, init=made[1]), "pose")
+    with pytest.raises(ValueError, match=r"identity is no map of the picture.*one of depth, "):
+        stages.train_readout(place, "identity")
 
 
 def test_what_is_up_to_date_is_skipped(shop, made):
@@ -149,6 +191,7 @@ def test_what_ships_is_published_whole(shop, made, tmp_path):
         "mini-pixel",
         "probes",
         *(f"adapters/{name}" for name in conditions.NAMES),
+        *(f"readout/{name}" for name in readout.SHIPPED),
     }
     for name in found:
         ours = {path.relative_to(shop.weights / name) for path in (shop.weights / name).rglob("*")}
@@ -187,6 +230,8 @@ def test_missing_parents_name_the_command(tmp_path):
         stages.train_text2image(empty)
     with pytest.raises(ValueError, match="make it first: unicond train text2image"):
         stages.train_joint(empty)
+    with pytest.raises(ValueError, match="make it first: unicond train text2image"):
+        stages.train_readout(empty)
     with pytest.raises(ValueError, match=r"condition 'smell' .*choose one of depth, "):
         stages.train_joint(empty, "smell")
     with pytest.raises(ValueError, match="preset 'huge' is not known; choose one of mini, tiny"):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unicond.cli import own_pictures as own
-from unicond.conditions import NAMES
+from unicond.conditions import CONDITIONS, NAMES
 
 if TYPE_CHECKING:
     from unicond.training.workshop import Workshop
@@ -39,6 +39,13 @@ Condition = Annotated[
     str,
     typer.Option(
         help=f"What the second branch shows: {', '.join(NAMES)}; with --data, or a name of yours."
+    ),
+]
+Read = Annotated[
+    str,
+    typer.Option(
+        help="What the head reads off the picture: "
+        f"{', '.join(each.name for each in CONDITIONS if each.aligned)}."
     ),
 ]
 JointOut = Annotated[
@@ -220,6 +227,26 @@ def joint(
         weights = out or Path("runs/weights")
         shop = _shop(report, preset, weights, runs, minutes, steps, scenes, resume, init)
         stages.train_joint(shop, condition)
+
+
+@app.command()
+def readout(
+    condition: Read = "depth",
+    preset: Preset = "mini",
+    out: Out = Path("runs/weights"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scenes: Scenes = None,
+    resume: Resume = True,
+    init: Init = None,
+) -> None:
+    """A readout head: reads a map off the base's features, for guidance. Needs the base."""
+    from unicond.training import stages
+
+    with _reported() as report:
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        stages.train_readout(shop, condition)
 
 
 @app.command(name="all")

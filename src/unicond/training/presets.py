@@ -11,6 +11,7 @@ from unicond.training.joint import JointTrainingConfig
 from unicond.training.loop import LoopConfig
 from unicond.training.pixels import PixelConfig
 from unicond.training.probes import ProbeTrainingConfig
+from unicond.training.readout import ReadoutTrainingConfig
 from unicond.training.text2image import TextToImageConfig
 
 CUDA_SPEED, GPU_BATCH = 30, 4
@@ -42,6 +43,7 @@ class Preset:
         text2image: the base's.
         pixels: the base's without an autoencoder.
         joint: of joint adapters; `joint_of` says what each condition changes.
+        readout: of readout heads.
         probes: the judge's.
         held_scenes: held-out scenes that scores are taken on.
     """
@@ -50,6 +52,7 @@ class Preset:
     text2image: TextToImageConfig = field(default_factory=TextToImageConfig)
     pixels: PixelConfig = field(default_factory=PixelConfig)
     joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
+    readout: ReadoutTrainingConfig = field(default_factory=ReadoutTrainingConfig)
     probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
     held_scenes: int = 256
 
@@ -99,8 +102,9 @@ def mini() -> Preset:
     Beside it `mini-pixel`: 64 x 64 pixels without an autoencoder, a 4.5 M-parameter U-Net.
 
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
-    `joint --condition depth`, `pixels`, `probes`.
-    Hardware and time: 2 CPU cores: 0.5 + 2.5 + 2 + 1 + 0.75 hours; a GPU: budgets 30 times shorter.
+    `joint --condition depth`, `readout --condition depth`, `pixels`, `probes`.
+    Hardware and time: 2 CPU cores: 0.5 + 2.5 + 2 + 1 + 0.75 hours, 10 minutes for each readout
+    head; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
@@ -144,6 +148,7 @@ def tiny() -> Preset:
             loop=loop,
         ),
         joint=JointTrainingConfig(rank=2, y_rank=2, scenes=16, variants=1, loop=loop),
+        readout=ReadoutTrainingConfig(width=8, scenes=16, variants=1, loop=loop),
         probes=ProbeTrainingConfig(
             probe=ProbeConfig(widths=(4, 8)), scenes=16, reconstructed_scenes=8, loop=loop
         ),

@@ -1,10 +1,10 @@
 """From a preset to folders of weights: each trainer with its data, its parents and its card.
 
-    vae -> text2image -> joint adapters;   vae -> probes;   pixels
+    vae -> text2image -> joint adapters, readout heads;   vae -> probes;   pixels
 
 Everything that a stage makes lies in one folder of weights: `vae/`, `mini/` (a diffusers
-pipeline), `adapters/<condition>/`, `mini-pixel/`, `probes/`; it appears there whole, when the stage
-is done.
+pipeline), `adapters/<condition>/`, `readout/<condition>/`, `mini-pixel/`, `probes/`; it appears
+there whole, when the stage is done.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from transformers import CLIPTokenizer
 
 from unicond import conditions
 from unicond.adapters.hub import Card
+from unicond.adapters.readout import ReadoutHead
 from unicond.backbones.pixels import UnshuffledUNet
 from unicond.conditions import Condition
 from unicond.data import renders
@@ -33,6 +34,7 @@ from unicond.training.joint import JointTask, JointTrainingConfig
 from unicond.training.loop import Task
 from unicond.training.pairs import LatentPairs
 from unicond.training.probes import ProbeTask
+from unicond.training.readout import SHIPPED, ReadoutTask
 from unicond.training.supplies import HELD, TRAIN
 from unicond.training.text2image import Pictured, TextToImageTask
 from unicond.training.workshop import Job, Save, Workshop, run
@@ -236,6 +238,69 @@ def joint_task(
     )
 
 
+def train_readout(shop: Workshop, name: str = "depth") -> Path:
+    """Train a readout head of the base: `readout/<name>/`.
+
+    Args:
+        shop: where.
+        name: of an aligned condition.
+
+    Returns:
+        The folder of weights.
+
+    Raises:
+        ValueError: there is no such condition or it is no map of the picture, the base is missing,
+            or what it starts from is another head, or none.
+    """
+    condition = conditions.named(name)
+    if not condition.aligned:
+        maps = ", ".join(each.name for each in conditions.CONDITIONS if each.aligned)
+        raise ValueError(f"{name} is no map of the picture itself; a head reads one of {maps}")
+    config, base = shop.changed(shop.recipes.readout), shop.parent("mini", "text2image")
+    folder, parents = shop.weights / "readout" / name, {"mini": fingerprint(base)}
+    title, command = f"Readout head of mini: {name}", shop.command(f"readout --condition {name}")
+    job = Job(f"readout-{name}", title, command, folder, config, parents)
+
+    def build() -> tuple[Task, Save]:
+        parts = supplies.load_parts(base).to(shop.device)
+        vae = supplies.load_vae(base / "vae", shop.device)
+        words = CLIPTokenizer.from_pretrained(str(base / "tokenizer"))
+        train, held = (
+            supplies.mapped(shop, vae, words, seed, count, config.variants, condition)
+            for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
+        )
+        told = f"mini@{parents['mini']}"
+        head = config.head(parts["unet"], condition.shows, train.maps.shape[1], told)
+        if shop.init is not None:
+            _go_on(head, shop.init)
+        noising = Noising.of(mini_scheduler(), shop.device)
+        task = ReadoutTask(config, head.to(shop.device), parts, noising, train, held)
+
+        def save(folder: Path, card: TrainingCard) -> None:
+            del card
+            head.save_pretrained(folder, torch.float16)
+
+        return task, save
+
+    return run(shop, job, build)
+
+
+def _go_on(head: ReadoutHead, start: Path) -> None:
+    """Give a head the weights of an earlier one, or ValueError where that is something else."""
+    try:
+        old = ReadoutHead.from_pretrained(start)
+    except FileNotFoundError as error:
+        raise ValueError(f"--init: {error}") from error
+    differ = [
+        f"{field} {getattr(old.config, field)!r}, not {getattr(head.config, field)!r}"
+        for field in ("kind", "blocks", "channels", "width")
+        if getattr(old.config, field) != getattr(head.config, field)
+    ]
+    if differ:
+        raise ValueError(f"--init {start} is another head: {'; '.join(differ)}")
+    head.load_state_dict(old.state_dict())
+
+
 def train_probes(shop: Workshop) -> Path:
     """Train the judge: `probes/`."""
     config = shop.changed(shop.recipes.probes)
@@ -265,13 +330,14 @@ def train_all(shop: Workshop, names: tuple[str, ...] = conditions.NAMES) -> list
 
     Args:
         shop: where.
-        names: of the conditions whose adapters are trained.
+        names: of the conditions whose adapters, and readout heads where they ship, are trained.
 
     Returns:
         The folders of weights.
     """
     made = [train_vae(shop), train_text2image(shop)]
     made += [train_joint(shop, name) for name in names]
+    made += [train_readout(shop, name) for name in SHIPPED if name in names]
     return [*made, train_pixels(shop), train_probes(shop)]
 
 

@@ -15,6 +15,7 @@ from unicond.training.captions import CaptionTable
 from unicond.training.labels import Labels
 from unicond.training.pairs import PairData
 from unicond.training.probes import MAPS, Annotated
+from unicond.training.readout import Mapped
 from unicond.training.text2image import Pictured
 from unicond.training.workshop import Workshop
 
@@ -113,12 +114,7 @@ def pairs(
     Raises:
         ValueError: no scene is of the kind that the condition asks for.
     """
-    rows = scene_rows(condition.scenes, seed, count)
-    if not rows:
-        raise ValueError(
-            f"of the first {count} scenes of world {seed} none are {condition.scenes}, which "
-            f"{condition.name} is learned on; give more --scenes"
-        )
+    rows = _rows_for(condition, seed, count)
     recipe = RenderRecipe(seed=seed)
     names = ("image", condition.source) if condition.aligned else ("image",)
     folder = shop.drawn(recipe, count, names)
@@ -132,6 +128,51 @@ def pairs(
         CaptionTable.of(words, said, prefix, shop.device) for prefix in ("", condition.trigger)
     )
     return PairData(images, other, plain, triggered)
+
+
+def _rows_for(condition: Condition, seed: int, count: int) -> list[int]:
+    """Those of the first scenes of a world that a condition asks for, or ValueError."""
+    rows = scene_rows(condition.scenes, seed, count)
+    if not rows:
+        raise ValueError(
+            f"of the first {count} scenes of world {seed} none are {condition.scenes}, which "
+            f"{condition.name} is learned on; give more --scenes"
+        )
+    return rows
+
+
+def mapped(
+    shop: Workshop,
+    vae: tuple[AutoencoderKL, str],
+    words: CLIPTokenizer,
+    seed: int,
+    count: int,
+    variants: int,
+    condition: Condition,
+) -> Mapped:
+    """Latents with captions, and the map of each picture at the latents' size.
+
+    Args:
+        shop: where.
+        vae: the autoencoder and its identity.
+        words: the tokenizer.
+        seed: of the world.
+        count: scenes, of which those are taken that the condition asks for.
+        variants: wordings of each caption.
+        condition: an aligned one.
+
+    Returns:
+        Pictures and maps, on the training device.
+
+    Raises:
+        ValueError: no scene is of the kind that the condition asks for.
+    """
+    rows = torch.tensor(_rows_for(condition, seed, count), device=shop.device)
+    pictures = pictured(shop, vae, words, seed, count, variants)
+    folder = shop.drawn(RenderRecipe(seed=seed), count, (condition.source,))
+    size = pictures.latents.shape[-1]
+    maps = renders.load_small(folder, condition.source, count, size, shop.device)
+    return Mapped(pictures.only(rows), maps[rows])
 
 
 def _both_ways(
