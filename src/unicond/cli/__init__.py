@@ -17,6 +17,7 @@ from unicond.cli import (
     info,
     inspect,
     layout,
+    methods,
     plan,
     restore,
     table,
@@ -34,6 +35,7 @@ app.command("edit")(edit.edit)
 app.command("compose")(compose.compose)
 app.command("layout")(layout.layout)
 app.command("restore")(restore.restore)
+app.command("methods")(methods.methods)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("plan")(plan.plan)

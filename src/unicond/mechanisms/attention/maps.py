@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import Changes, Control, Layer, Stage, grid_of, rows_of
 from unicond.sampling.rows import Rows
 
@@ -90,6 +91,8 @@ class Gather(Control):
 
     @override
     def maps(self, layer: Layer, maps: Tensor, rows: Rows) -> Changes:
+        if rows.size is not None and rows.size != self.size:
+            raise ValueError(f"what gathers the maps of words {BESIDE_VIEWS}")
         grid = grid_of(rows, maps.shape[2])
         for some in rows_of(rows, self.branches, self.prompt)[:1]:
             for branch, mine in zip(self.branches, some, strict=True):

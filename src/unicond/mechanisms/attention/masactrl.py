@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.editing import Edit, Span, check_span
 from unicond.mechanisms.attention.maps import Gather, Gathered
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import (
     Changes,
     Control,
@@ -105,6 +106,7 @@ class MasaCtrl(Edit):
         active = self.window.active(move)
         if self.subject is None:
             return (_Mutual(self, None),)
+        check_whole(state, "MasaCtrl with masks", looks=True)
         gathered = cast(Gathered, state.memory[self._key])
         height, width = state.latents[self.target].shape[-2:]
         size = int(height), int(width)

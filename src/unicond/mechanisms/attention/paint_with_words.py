@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.views import BESIDE_VIEWS, check_whole
 from unicond.sampling.controls import (
     Changes,
     Control,
@@ -90,12 +91,24 @@ class PaintWithWords(Mechanism):
             raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive, usually 0.4")
 
     @override
+    def begin(self, state: State) -> State:
+        """Only a check: there is such a branch."""
+        if self.scale and self.branch not in state.latents:
+            raise ValueError(
+                f"words are to be painted in {self.branch!r}, but the branches of this run are "
+                f"{', '.join(state.latents)}"
+            )
+        return state
+
+    @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Let the bias into the network's call."""
-        if self.scale == 0.0 or not self.regions or not self.window.active(move):
+        off = self.scale == 0.0 or not self.regions or not self.window.active(move)
+        if off or move.s[self.branch] > move.t[self.branch]:
             return denoiser
 
         def painted(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "PaintWithWords", looks=True)
             size = state.latents[self.branch].shape[-2:]
             for region in self.regions:
                 if region.mask.shape[-2:] != size:
@@ -122,6 +135,9 @@ class _Paint(Control):
 
     @override
     def bias(self, layer: Layer, heads: Heads, rows: Rows) -> Changes:
+        size = self.paint.regions[0].mask.shape[-2:]
+        if rows.size is not None and rows.size != tuple(size):
+            raise ValueError(f"PaintWithWords {BESIDE_VIEWS}")
         places, tokens = heads.q.shape[2], heads.k.shape[2]
         grid = grid_of(rows, places)
         marked: Tensor | None = None

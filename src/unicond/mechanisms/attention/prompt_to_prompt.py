@@ -25,6 +25,7 @@ from typing_extensions import override
 from unicond.mechanisms.attention.editing import Edit
 from unicond.mechanisms.attention.maps import LARGEST, Gather, Gathered
 from unicond.mechanisms.attention.words import Alignment
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Changes, Control, Layer, Stage, rows_of
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows
@@ -108,6 +109,7 @@ class PromptToPrompt(Edit):
         maps = _Maps(self, self._cross(move), self.self_maps.active(move), size)
         if self.blend is None:
             return (maps,)
+        check_whole(state, "a local blend", looks=True)
         branches = (self.source, self.target)
         return maps, Gather(self._gathered(state), branches, self.prompt, size)
 

@@ -88,4 +88,4 @@ class Composable(Prompted):
             terms += zip(acting.values(), concepts, strict=True)
             return {**guided, self.branch: Prediction.blend(terms)}
 
-        return extended(denoiser, ask, combine)
+        return extended(denoiser, self.branch, ask, combine)

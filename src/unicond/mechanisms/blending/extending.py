@@ -13,11 +13,13 @@ Ask = Callable[[Variant], Sequence[Variant]]
 Combine = Callable[[Variant, State, Predictions, Sequence[Predictions]], Predictions]
 
 
-def extended(denoiser: Denoiser, ask: Ask, combine: Combine) -> Denoiser:
+def extended(denoiser: Denoiser, branch: str, ask: Ask, combine: Combine) -> Denoiser:
     """A denoiser that evaluates further variants in the same call and combines them.
 
     Args:
         denoiser: all branches in, all predictions out.
+        branch: that is combined; where it is not there (an edit's target has no rows of its own
+            while the source goes up), nothing is.
         ask: the further variants that go with a guided one.
         combine: makes one prediction set of a guided variant, the state, the variant's own
             predictions and those of the further ones.
@@ -27,6 +29,8 @@ def extended(denoiser: Denoiser, ask: Ask, combine: Combine) -> Denoiser:
     """
 
     def blended(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+        if branch not in state.latents:
+            return denoiser(state, variants)
         further = [list(ask(variant)) if variant.guided else [] for variant in variants]
         found = iter(denoiser(state, [*variants, *chain.from_iterable(further)]))
         own = [next(found) for _ in variants]

@@ -16,6 +16,7 @@ Source: Zhao et al. 2023, arXiv:2303.13126, saliency-aware noise blending.
 
 import math
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,7 +38,7 @@ class MagicFusion(Mechanism):
 
     Both must share the latents (the autoencoder), the noise schedule and what the network's output
     means. The second sees one branch alone, and has prompts "positive" and "negative" of its own.
-    Goes outside of mechanisms that reach into the run's network. No random draw.
+    Mechanisms that reach into the run's network do not reach into it. No random draw.
 
     Args:
         other: the second model's denoiser.
@@ -91,7 +92,9 @@ class MagicFusion(Mechanism):
             branch = self.branch
             latents, t = {branch: state.latents[branch]}, {branch: state.t[branch]}
             alone = State(latents, t, state.schedule, state.noise)  # memories are of the run's own
-            theirs, *rest = (one[branch] for one in other(alone, [variant, *bare(variant)]))
+            # in a context of its own: controls of the run's network do not look into the other's
+            asked = Context().run(other, alone, [variant, *bare(variant)])
+            theirs, *rest = (one[branch] for one in asked)
             mine = self._saliency(*(one[branch] for one in further))
             pick = self.weight * self._saliency(*rest) > mine
             first = own[branch]
@@ -100,7 +103,7 @@ class MagicFusion(Mechanism):
             )
             return {**own, branch: fused}
 
-        return extended(denoiser, bare, combine)
+        return extended(denoiser, self.branch, bare, combine)
 
     def _saliency(self, positive: Prediction, negative: Prediction) -> Tensor:
         """`softmax(S / T)` over space, (B, 1, H, W); each sample's own."""

@@ -29,6 +29,7 @@ from unicond.mechanisms.blending import regions as areas
 from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.prompted import Prompted, by_text
+from unicond.mechanisms.views import check_whole, cropped
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, State
@@ -47,7 +48,7 @@ class _View:
 
     def crop(self, state: State) -> State:
         latents = {b: v[..., self.rows, self.columns] for b, v in state.latents.items()}
-        return state.at(latents, state.t)
+        return cropped(state.at(latents, state.t))
 
     def paste(self, values: Tensor, size: Size) -> Tensor:
         """The weighted values (.., h, w) in their place in an empty picture."""
@@ -58,8 +59,9 @@ class _View:
 
 @dataclass(frozen=True, kw_only=True)
 class Panorama(Mechanism):
-    """Pictures larger than the network's own, through overlapping windows; goes outermost.
+    """Pictures larger than the network's own, through overlapping windows.
 
+    It goes after what is about the whole picture: regions, measurements, energies, DiffEdit.
     A call of the network for each window, `(1 + ceil((W - w) / stride))` along a side; held
     branches, which are run once elsewhere, are run for every window. No random draw. A picture no
     larger than the window is left to the network as it is.
@@ -190,6 +192,7 @@ class Regions(Prompted):
         def combine(
             variant: Variant, state: State, own: Predictions, further: Sequence[Predictions]
         ) -> Predictions:
+            check_whole(state, "Regions")
             latents = state.latents[self.branch]
             inside = [region.inside(latents) for region in regions]
             if apart:
@@ -205,7 +208,7 @@ class Regions(Prompted):
             ]
             return {**own, self.branch: weighted_mean(terms)}
 
-        return extended(denoiser, ask, combine)
+        return extended(denoiser, self.branch, ask, combine)
 
     def _alone(self, state: State, inside: Tensor) -> State:
         """The state with a plain colour around a region: one random value a channel, noised."""

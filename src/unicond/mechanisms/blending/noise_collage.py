@@ -25,6 +25,7 @@ from unicond.mechanisms.blending import regions as areas
 from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.prompted import Prompted, by_text
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Move, State
@@ -92,6 +93,7 @@ class NoiseCollage(Prompted):
         def combine(
             _variant: Variant, state: State, scene: Predictions, further: Sequence[Predictions]
         ) -> Predictions:
+            check_whole(state, "NoiseCollage")
             latents = state.latents[self.branch]
             everywhere: Tensor = latents.new_full((1, 1, *latents.shape[-2:]), self.scene)
             terms = [(everywhere, scene[self.branch])]
@@ -101,4 +103,4 @@ class NoiseCollage(Prompted):
             ]
             return {**scene, self.branch: weighted_mean(terms)}
 
-        return extended(denoiser, ask, combine)
+        return extended(denoiser, self.branch, ask, combine)

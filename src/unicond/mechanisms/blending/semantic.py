@@ -129,7 +129,7 @@ class SemanticGuidance(Prompted):
                 eps = eps + weight * (prediction.eps - negative.eps)
             return {**guided, self.branch: Prediction(x0, eps)}
 
-        return extended(denoiser, ask, combine)
+        return extended(denoiser, self.branch, ask, combine)
 
     def _mask(self, difference: Tensor, quantile: float) -> Tensor:
         """1 where a sample's difference is large, (B, C or 1, H, W), in the difference's dtype."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.measurement import Measurement
+from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
@@ -64,7 +65,8 @@ class CCDF(Mechanism):
             )
         alpha, sigma = state.scales(self.branch)
         start = alpha * self.estimate.to(latents) + sigma * state.noise.draw(self.branch, latents)
-        return replace(state, latents={**state.latents, self.branch: start})
+        noised = replace(state, latents={**state.latents, self.branch: start})
+        return mends(noised, self.branch, self)
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:

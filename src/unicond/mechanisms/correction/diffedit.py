@@ -26,6 +26,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.prompted import Prompted, by_text
+from unicond.mechanisms.views import check_whole
 from unicond.sampling import plans
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
@@ -149,6 +150,7 @@ class DiffEdit(Prompted):
         prompts = ["positive", self.source] if self._measures(move) else [self.source]
 
         def asked(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            self._check_way(state, move)
             passing = [variant for variant in variants if not variant.guided]
             mine = [Variant(prompt=prompt, guided=False) for prompt in prompts]
             found = denoiser(state, [*passing, *mine])
@@ -179,6 +181,20 @@ class DiffEdit(Prompted):
         assert found.mask is not None
         kept = torch.where(found.mask > 0, latents, found.trail[move.s[self.branch]])
         return replace(state, latents={**state.latents, self.branch: kept})
+
+    def _check_way(self, state: State, move: Move) -> None:
+        """Refuse latents that are not those of the encoding."""
+        check_whole(state, "DiffEdit")
+        way = cast(Found, state.memory[_KEY]).trail
+        here = state.latents[self.branch].detach()
+        # a solver's second call is made at the end of the move
+        late = state.t[self.branch] != move.t[self.branch]
+        if self._upward(move) and not late and not torch.equal(here, way[move.t[self.branch]]):
+            raise ValueError(
+                "DiffEdit encodes the picture itself, and something changed it on the way: leave "
+                "out what mends or steps the state (ILVR, DDNM, an inversion), or let it act late, "
+                "by its window"
+            )
 
     def _measures(self, move: Move) -> bool:
         return move.number < 2 * self.samples

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
@@ -62,7 +63,7 @@ class ILVR(Mechanism):
                 f"the reference has shape {tuple(self.reference.shape)}, the latents of "
                 f"{self.branch!r} {shape}; branches of this run: {', '.join(state.latents)}"
             )
-        return state
+        return mends(state, self.branch, self)
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:

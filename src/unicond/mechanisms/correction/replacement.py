@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, State
 
@@ -45,7 +46,8 @@ class Replacement(Mechanism):
     @override
     def begin(self, state: State) -> State:
         """Put the known part in place before the first move (the published pipeline does not)."""
-        return state if self.levels is not None else self._replace(state, state.t[self.branch])
+        noted = mends(state, self.branch, self)
+        return noted if self.levels is not None else self._replace(noted, state.t[self.branch])
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.guidance.energies import checked
-from unicond.mechanisms.guidance.gradients import along_the_score
+from unicond.mechanisms.guidance.gradients import along_the_score, ascends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, State
 from unicond.sampling.window import ALWAYS, Window
@@ -59,7 +59,8 @@ class Classifier(Mechanism):
     @override
     def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
         """Add the classifier's gradient to the score."""
-        if self.scale == 0 or self.branch not in move.moving() or not self.window.active(move):
+        moves = self.branch in move.moving() and not ascends(move)
+        if self.scale == 0 or not moves or not self.window.active(move):
             return predictions
         if min(state.scales(self.branch)) == 0:
             return predictions

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.gradients import Change, displaced, guided
+from unicond.mechanisms.guidance.gradients import Change, ascends, displaced, guided
 from unicond.mechanisms.measurement import Measurement
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
@@ -61,10 +62,11 @@ class DPS(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph, and ask for a displacement after the step."""
-        if self.scale == 0 or not self.window.active(move):
+        if self.scale == 0 or ascends(move) or not self.window.active(move):
             return denoiser
 
         def towards(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, type(self).__name__)
             free = [branch for branch in move.moving() if state.scales(branch)[1] > 0]
             # a solver's second call, at the end of the move, displaces nothing
             late = dict(state.t) != dict(move.t)

@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.guidance.gradients import BARE, Change, Energy, along_the_score, guided
+from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import Changes, Layer, Recorder, acting
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows, Variant
@@ -36,9 +37,8 @@ class Watch(Recorder):
     def _check(self, layer: Layer) -> None:
         if layer in self.found:
             raise ValueError(
-                f"{layer.name} runs in several network calls of one prediction (views of a larger "
-                "picture?): put the guidance that looks into the network inside, after what makes "
-                "them in the list of mechanisms"
+                f"{layer.name} runs in several network calls of one prediction: guidance "
+                f"{BESIDE_VIEWS}"
             )
 
 

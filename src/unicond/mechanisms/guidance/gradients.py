@@ -124,6 +124,11 @@ def guided(
     return [change(one) if v.guided else one for v, one in zip(variants, found, strict=True)]
 
 
+def ascends(move: Move) -> bool:
+    """Whether a move inverts something: there guidance rests, so that the way down leads back."""
+    return move.kind == "step" and any(move.s[branch] > t for branch, t in move.t.items())
+
+
 def along_the_score(predictions: Predictions, state: State, gradients: Latents) -> Predictions:
     """Add `g = -grad E` to the score that predictions stand for.
 

@@ -27,6 +27,7 @@ from unicond.mechanisms.guidance.energies import (
     grid_at,
 )
 from unicond.mechanisms.guidance.gradients import BARE, follow, nudged
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -127,6 +128,7 @@ class Layout(Mechanism):
             return denoiser
 
         def placed(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "Layout", looks=True)
             late = dict(state.t) != dict(move.t)  # a solver's second call, at the end of the move
             if late or not any(variant.guided for variant in variants):
                 return denoiser(state, variants)

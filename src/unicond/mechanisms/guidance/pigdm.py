@@ -21,8 +21,15 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.gradients import Change, along_the_score, displaced, guided
+from unicond.mechanisms.guidance.gradients import (
+    Change,
+    along_the_score,
+    ascends,
+    displaced,
+    guided,
+)
 from unicond.mechanisms.measurement import Measurement
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
@@ -76,10 +83,11 @@ class PiGDM(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph from the latents that move, and follow g."""
-        if self.scale == 0 or not self.window.active(move):
+        if self.scale == 0 or ascends(move) or not self.window.active(move):
             return denoiser
 
         def towards(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "PiGDM")
             free = [branch for branch in move.moving() if min(state.scales(branch)) > 0]
             late = self.published and dict(state.t) != dict(move.t)
             if late or state.scales(self.branch)[1] == 0:  # clean: its prediction is what it is

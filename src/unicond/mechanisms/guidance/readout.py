@@ -20,6 +20,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.guidance.energies import Watch, check_branch, checked, guided_by
+from unicond.mechanisms.guidance.gradients import ascends
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -96,10 +98,12 @@ class Readout(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph and watch, and add the gradient to the score."""
-        if self.scale == 0 or self.branch not in move.moving() or not self.window.active(move):
+        moves = self.branch in move.moving() and not ascends(move)
+        if self.scale == 0 or not moves or not self.window.active(move):
             return denoiser
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "Readout", looks=True)
             watch = Watch(self.branch, where=upward)
 
             def energy(_: Predictions) -> Tensor:

@@ -38,12 +38,14 @@ from unicond.mechanisms.guidance.gradients import (
     AdamW,
     Change,
     along_the_score,
+    ascends,
     follow,
     guided,
     masked,
     nudged,
     optimised,
 )
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
@@ -149,10 +151,15 @@ class Reconstruction(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph from the latents that move, and follow the energy's gradient."""
-        if not self.window.active(move) or not any(target.weight for target in self.targets):
+        if (
+            ascends(move)
+            or not self.window.active(move)
+            or not any(target.weight for target in self.targets)
+        ):
             return denoiser
 
         def pulled(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "Reconstruction")
             return self._pulled(denoiser, state, move, variants)
 
         return pulled

@@ -27,6 +27,7 @@ from unicond.mechanisms.guidance.energies import (
     guided_by,
 )
 from unicond.mechanisms.guidance.properties import Appearance, Seen, Term
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -96,6 +97,7 @@ class SelfGuidance(Mechanism):
             )
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "SelfGuidance", looks=True)
             branches = (self.branch, self.source) if self._looks else (self.branch,)
             size = state.latents[self.branch].shape[-2:]
             watches = [Watch(branch, where=_Where(size, self._feels)) for branch in branches]

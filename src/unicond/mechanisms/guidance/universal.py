@@ -24,7 +24,9 @@ from typing_extensions import override
 
 from unicond.mechanisms.correction.repaint import resampled
 from unicond.mechanisms.guidance.energies import check_branch, checked, guided_by, tried
+from unicond.mechanisms.guidance.gradients import ascends
 from unicond.mechanisms.measurement import Pixels, Space
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -107,10 +109,11 @@ class Universal(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Forward: predict with a graph, and add the gradient to the score."""
-        if self.scale == 0 or not self.window.active(move):
+        if self.scale == 0 or ascends(move) or not self.window.active(move):
             return denoiser
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "Universal")
             if state.scales(self.branch)[1] == 0:  # then its prediction is what it is
                 return denoiser(state, variants)
 
@@ -125,7 +128,8 @@ class Universal(Mechanism):
     def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
         """Backward: move x0, and eps so that both belong to the same latents."""
         alpha, sigma = state.scales(self.branch)
-        acts = self.branch in move.moving() and sigma > 0 and self.window.active(move)
+        moves = self.branch in move.moving() and not ascends(move)
+        acts = moves and sigma > 0 and self.window.active(move)
         if self.backward is None or not acts:
             return predictions
         old = predictions[self.branch]

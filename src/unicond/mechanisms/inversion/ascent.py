@@ -54,6 +54,11 @@ class Ascent(Mechanism):
                 f"branch {self.source!r} is to be inverted, but the branches of this run are "
                 f"{', '.join(state.latents)}"
             )
+        if trajectory(state):
+            raise ValueError(
+                f"{type(self).__name__} is a second inversion in this run, and the way up is one: "
+                "keep one of them (what else goes up is carried by the same moves)"
+            )
         state = follow(state, self.source, self.target)
         return self._remember(state, {}, state.t[self.source])
 

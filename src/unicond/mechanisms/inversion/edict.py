@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from unicond.mechanisms.inversion.paths import falls, level, share
@@ -27,6 +28,7 @@ from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.state import Latents, Move, Predict, State, Times
 
 _KEY = "solver"  # a jump of noise drops it, as every solver's history
+_LAST = "edict"  # the first states, as the last step left them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ class EDICT:
             The state at `move.s`, and the first call's predictions.
 
         Raises:
-            ValueError: some branches go up while others go down.
+            ValueError: some branches go up while others go down, or something has changed a branch
+                since the last step.
         """
         moving = move.moving()
         down = {falls(move, branch) for branch in moving}
@@ -71,13 +74,15 @@ class EDICT:
                 f"EDICT moves all branches one way, not {dict(move.t)}, {dict(move.s)}"
             )
         others = cast(Mapping[str, Tensor], state.memory.get(_KEY) or {})
+        _check_untouched(state, others)
         first = {branch: state.latents[branch].double() for branch in moving}
         second = {branch: others.get(branch, first[branch]) for branch in moving}
         walk = self._down if down == {True} else self._up
         found, x, y = walk(predict, state, move, first, second)
         ended = {b: x[b].to(found[b].x0.dtype) if move.s[b] == 0 else x[b] for b in moving}
         after = state.at({**state.latents, **ended}, move.s)
-        return after.remember(_KEY, MappingProxyType({**others, **y})), found
+        after = after.remember(_KEY, MappingProxyType({**others, **y}))
+        return after.remember(_LAST, MappingProxyType(after.latents)), found
 
     def _down(
         self, predict: Predict, state: State, move: Move, x: Latents, y: Latents
@@ -101,6 +106,18 @@ class EDICT:
         y = {b: (y[b] - steps[b].rest(found[b])) / steps[b].c for b in y}
         again = predict(state.at({**state.latents, **y}, move.s))
         return found, {b: (x[b] - steps[b].rest(again[b])) / steps[b].c for b in x}, y
+
+
+def _check_untouched(state: State, others: Latents) -> None:
+    last = cast(Latents, state.memory.get(_LAST) or {})
+    for branch in others:
+        if not torch.equal(last[branch], state.latents[branch]):
+            raise ValueError(
+                f"EDICT walks with two states, and after a step something changed one of them in "
+                f"{branch!r}, of which the other knows nothing: leave out what mends or displaces "
+                "the state (masks, ILVR, DDNM, DPS, Layout, a local blend, Direct), or use "
+                "another inversion, such as 'direct'"
+            )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.inversion.ascent import waypoint
 from unicond.mechanisms.inversion.paths import check_landed, falls, lands, level
+from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.prompts import Prompt, Prompts, reword
 from unicond.sampling.rows import Variant
@@ -93,6 +94,7 @@ class NullText(Mechanism):
             return denoiser
 
         def fitted(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+            check_whole(state, "NullText")
             # in a context of its own, where attention's controls do not look into the fit's calls
             tokens = Context().run(self._fit, denoiser, state, move)
             if tokens is None:

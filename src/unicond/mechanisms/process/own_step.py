@@ -29,7 +29,8 @@ def begun(state: State, branch: str, owner: Mechanism, measurement: Measurement)
         The state with the note.
 
     Raises:
-        ValueError: the measurement does not fit, or another mechanism has taken the steps.
+        ValueError: the measurement does not fit, another mechanism has taken the steps, or one that
+            mends the state comes before.
     """
     key = f"step of {branch}"
     other = state.memory.get(key)
@@ -39,7 +40,23 @@ def begun(state: State, branch: str, owner: Mechanism, measurement: Measurement)
             f"{names} both make the steps of {branch!r} themselves; use one of them, or a guidance "
             "(DPS, PiGDM) beside the other"
         )
+    mender = state.memory.get(_mended(branch))
+    if mender is not None:
+        first, then = type(owner).__name__, type(mender).__name__
+        raise ValueError(
+            f"{then} mends {branch!r} after each step, and {first}, which makes the steps itself, "
+            f"would undo that: put {first} before {then} in the list of mechanisms"
+        )
     return measurement.check(state, branch).remember(key, owner)
+
+
+def mends(state: State, branch: str, owner: Mechanism) -> State:
+    """The state with a note that a mechanism changes this branch after each step."""
+    return state.remember(_mended(branch), owner)
+
+
+def _mended(branch: str) -> str:
+    return f"{branch} is mended"
 
 
 def falling(state: State, move: Move, branch: str) -> bool:

@@ -1,0 +1,46 @@
+"""`unicond methods`: the catalogue, as a table or for programs, without loading a model."""
+
+import json
+import subprocess
+import sys
+
+import typer
+from typer.testing import CliRunner
+
+from unicond.cli.methods import methods
+from unicond.mechanisms.catalogue import CATALOGUE, GROUPS
+
+APP = typer.Typer()
+APP.command()(methods)
+
+
+def run(*arguments):
+    return CliRunner().invoke(APP, arguments, env={"COLUMNS": "80"})
+
+
+def test_the_table_has_every_method_in_eighty_columns():
+    made = run()
+    assert made.exit_code == 0, made.output
+    assert all(group in made.stdout for group in GROUPS)
+    assert all(entry.made_by[:12] in made.stdout for entry in CATALOGUE)
+    assert all(entry.source.split()[-1] in made.stdout for entry in CATALOGUE)
+    assert max(map(len, made.stdout.splitlines())) <= 80
+
+
+def test_json_is_for_programs_and_a_group_is_a_part():
+    rows = json.loads(run("--json").stdout)
+    assert [row["name"] for row in rows] == [entry.name for entry in CATALOGUE]
+    some = json.loads(run("--json", "--group", "process").stdout)
+    assert some == [row for row in rows if row["group"] == "process"]
+    assert {row["name"]: row["source"] for row in some}[
+        "DDNM"
+    ] == "https://arxiv.org/abs/2212.00490"
+    assert run("--group", "none").exit_code == 2
+
+
+def test_it_is_quick():
+    """Without torch."""
+    code = "import sys, unicond.cli.methods; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert "unicond.mechanisms.catalogue" in found.split()
+    assert "torch" not in found.split()

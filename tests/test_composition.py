@@ -1,0 +1,300 @@
+"""Mechanisms, branches and solvers together, through the public call: drawn pairs and triples."""
+
+import random
+from collections import defaultdict
+
+import pytest
+import torch
+
+import unicond
+from every_method import KINDS, NEW, OLD, Bench, made_of, picture
+from unicond.mechanisms.attention.prompt_to_prompt import LocalBlend, PromptToPrompt
+from unicond.mechanisms.correction.diffedit import DiffEdit
+from unicond.mechanisms.correction.repaint import resampled
+from unicond.mechanisms.guidance.universal import travelled
+from unicond.mechanisms.inversion.fixed_point import FixedPoint
+from unicond.mechanisms.inversion.methods import plan_edit
+from unicond.sampling import plans
+from unicond.sampling.solvers import DDIM, SOLVERS
+
+STEPS = 4
+EDITS = ("PromptToPrompt", "PlugAndPlay", "MasaCtrl", "StyleInjection")
+INVERSIONS = (
+    "ddim",
+    "fixed_point",
+    "null_text",
+    "negative_prompt",
+    "direct",
+    "edit_friendly",
+    "edict",
+)
+LOOKING = ("Layout", "SelfGuidance", "Readout", "PaintWithWords")
+APART = [{"DDNM", "DDRM"}, *({"Panorama", name} for name in LOOKING)]
+"""Pairs that are refused, whatever is around them."""
+MENDING = {"DDNM", "DDRM", "DPS", "MCG", "Layout", "ILVR", "CCDF", "Replacement"}
+"""What moves a state after its step."""
+ALONE = ["image"]
+HALF = torch.zeros(1, 1, 64, 64)
+HALF[..., :32] = 1
+
+
+@pytest.fixture(scope="module")
+def bench(tiny):
+    return Bench(tiny)
+
+
+def times(bench):
+    return bench.model.backbone.schedule.times(STEPS)
+
+
+# --- what is around the mechanisms ---------------------------------------------------------------
+
+
+def branches(generator):
+    """Arguments of a call: conditions held or free, coarse or masked, alone or together."""
+    mask = HALF[0]
+    depth, identity, image = picture(1), picture(2), picture(4)
+    return generator.choice(
+        [
+            {"branches": ALONE},
+            {"branches": ALONE, "depth": depth},
+            {"branches": ALONE, "depth": depth, "held": "one_way"},
+            {"branches": ALONE, "depth": depth, "id": identity},
+            {"branches": ["image", "depth"]},
+            {"branches": ["image", "depth"], "id": identity},
+            {"branches": ALONE, "depth": unicond.Given(depth, noise=0.4)},
+            {"branches": ALONE, "depth": unicond.Given(depth, noise=0.3, hold=True)},
+            {"branches": ALONE, "depth": unicond.Given(depth, mask=mask)},
+            {"branches": ALONE, "image": unicond.Given(image, mask=mask)},
+            {"branches": ALONE, "image": unicond.Given(image, mask=mask), "depth": depth},
+            {"branches": ["image", "depth"], "depth": unicond.Given(depth, guide=True)},
+        ]
+    )
+
+
+def down(bench, generator, names):
+    """From noise, by any solver; attention reads from pictures that are drawn beside."""
+    call = {**branches(generator), "num_inference_steps": STEPS}
+    shown = {"source": OLD, "style": "a blue cone"}
+    beside = [*shown] if "StyleInjection" in names else ["source"] * bool({*EDITS} & names)
+    call["references"] = {b: unicond.Reference(prompt=shown[b]) for b in beside}
+    call["solver"] = generator.choice([*SOLVERS])
+    if "CCDF" in names:
+        call["image"] = unicond.Given(picture(4), noise=0.4)
+    return call, (), ()
+
+
+def again(bench, generator, names):
+    """From noise, on a plan that goes back up."""
+    back = generator.choice(
+        [lambda plan: resampled(plan, 1, 2), lambda plan: travelled(plan, 2, 0.2, 0.6)]
+    )
+    plan = back(plans.descend(times(bench), {"image": 1.0, "depth": 0.0}))
+    call = {"branches": ALONE, "depth": picture(1), "plan": plan}
+    return {**call, "solver": generator.choice([*SOLVERS])}, (), ()
+
+
+def edited(bench, generator, names):
+    """A given picture goes up and comes down again beside its edit, under held conditions."""
+    held = generator.choice([{}, {"depth": picture(1)}, {"depth": picture(1), "id": picture(2)}])
+    # through windows, a random network's fixed points do not converge; null-text goes outside
+    refused = {"edict"} if names & MENDING else set()
+    refused |= {"fixed_point", "null_text"} if "Panorama" in names else set()
+    method = generator.choice([m for m in INVERSIONS if m not in refused])
+    edit = plan_edit(method, times(bench), target="image", hold=dict.fromkeys(held, 0.0))
+    call = {"branches": ALONE, **held, "image": picture(4), "plan": edit.plan}
+    shown = {"source": unicond.Reference(prompt=OLD, picture=picture(4))}
+    return {**call, "solver": edit.solver, "references": shown}, edit.mechanisms, edit.inner
+
+
+def diffed(bench, generator, names):
+    """DiffEdit, which has a plan of its own."""
+    edit = DiffEdit(source=OLD, samples=1)
+    plan = edit.plan(times(bench), {"image": 0.0, "depth": 0.0})
+    call = {"branches": ALONE, "image": picture(4), "depth": picture(1), "plan": plan}
+    return {**call, "solver": DDIM()}, (edit,), ()
+
+
+def fits(way, names):
+    """Whether a way takes mechanisms; what it does not take is refused, below."""
+    if any(pair <= names for pair in APART):
+        return False
+    if "CCDF" in names and (way is not down or names & {*EDITS}):  # it starts late, and alone
+        return False
+    if "StyleInjection" in names:
+        return way is down
+    return not (way is again and names & {*EDITS}) and not (
+        way is diffed and names & {*MENDING, *EDITS}
+    )
+
+
+def draw(number):
+    """A way, and two or three mechanisms: over all draws, every one."""
+    generator = random.Random(number)
+    while True:
+        first = [*KINDS][number % len(KINDS)]
+        names = {first, *generator.sample([*KINDS], generator.choice([1, 2]))}
+        way = generator.choice([down, down, down, again, edited, edited, diffed])
+        if len(names) > 1 and fits(way, names):
+            break
+    others = [n for n in KINDS if KINDS[n].neutral and n not in names and fits(way, names | {n})]
+    return generator, way, names, generator.choice(others)
+
+
+# --- the property --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(KINDS)))
+def test_drawn_compositions(bench, number):
+    """No crash; held parts held; neutral is absent; a sample alone is as in a batch."""
+    generator, way, names, neutral = draw(number)
+    call, before, after = way(bench, generator, names)
+    call["guidance_scale"] = generator.choice([1.0, 3.0])
+    seen = defaultdict(list)
+
+    def note(progress):
+        for branch, latents in progress.state.latents.items():
+            seen[branch].append(latents.clone())
+
+    def run(seeds, more=(), **options):
+        mechanisms = [*before, *made_of(bench, names, more), *after]
+        return bench.model([NEW] * len(seeds), seed=seeds, mechanisms=mechanisms, **call, **options)
+
+    out = run([5, 6], callback=note)
+    said = f"{way.__name__} {sorted(names)} {sorted(call)} {call['solver']}"
+    for branch, latents in out.latents.items():
+        assert latents.isfinite().all(), said
+        if branch not in out.record.generated:
+            assert all(torch.equal(one, seen[branch][0]) for one in seen[branch]), said
+            assert torch.equal(out.pictures[branch][0], _shown(call[branch])), said
+    _check_known(bench, call, out)
+    alone, twin = run([5]), run([5], [neutral])
+    for branch, latents in alone.latents.items():
+        assert torch.equal(twin.latents[branch], latents), f"{neutral} is not absent: {said}"
+        gap = float((out.latents[branch][:1] - latents).abs().max())
+        assert gap < 1e-4 * max(1.0, float(latents.abs().max())), f"{branch} {gap}: {said}"
+
+
+def _shown(given):
+    return given.picture if isinstance(given, unicond.Given) else given
+
+
+@torch.no_grad()
+def _check_known(bench, call, out):
+    """What a mask says is known ends as it was given."""
+    for branch, latents in out.latents.items():
+        one = call.get(branch)
+        if isinstance(one, unicond.Given) and one.mask is not None:
+            known = bench.model.backbone.encode(one.picture[None])
+            inside = HALF[..., ::8, ::8].expand_as(latents) > 0
+            assert torch.equal(latents[inside], known.expand_as(latents)[inside])
+
+
+# --- what does not go together -------------------------------------------------------------------
+
+
+def named(bench, *names):
+    """Mechanisms in the order of the names."""
+    return [KINDS[name].make(bench, 1.0) for name in names]
+
+
+def blended(bench):
+    words = bench.places(NEW, "box")
+    blend = LocalBlend(source=words, target=words)
+    return PromptToPrompt(target="image", alignment=bench.alignment, blend=blend)
+
+
+REFUSED = {
+    "two that make the steps": (["DDNM", "DDRM"], "both make the steps of 'image'"),
+    "ILVR undone": (["ILVR", "DDNM"], "would undo that: put DDNM before ILVR"),
+    "replacement undone": (["Replacement", "DDRM"], "put DDRM before Replacement"),
+    "regions of windows": (["Panorama", "Regions"], "Regions is about the whole picture"),
+    "collage of windows": (["Panorama", "NoiseCollage"], "put Panorama after it in the list"),
+    "DPS of windows": (["Panorama", "DPS"], "DPS is about the whole picture"),
+    "MCG of windows": (["Panorama", "MCG"], "MCG is about the whole picture"),
+    "PiGDM of windows": (["Panorama", "PiGDM"], "PiGDM is about the whole picture"),
+    "an energy of windows": (["Panorama", "Universal"], "Universal is about the whole picture"),
+    "known windows": (["Panorama", "Reconstruction"], "Reconstruction is about the whole"),
+    "Layout of windows": (["Panorama", "Layout"], "leave Panorama out, or say what belongs where"),
+    "Layout outside of windows": (["Layout", "Panorama"], "leave Panorama out"),
+    "positions in windows": (["Panorama", "SelfGuidance"], "SelfGuidance looks into the network"),
+    "positions outside of windows": (["SelfGuidance", "Panorama"], "leave Panorama out"),
+    "readings of windows": (["Panorama", "Readout"], "Readout looks into the network"),
+    "readings outside of windows": (["Readout", "Panorama"], "leave Panorama out"),
+    "words in windows": (["Panorama", "PaintWithWords"], "PaintWithWords looks into the network"),
+    "words outside of windows": (["PaintWithWords", "Panorama"], "leave Panorama out"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_go_together_is_refused(bench, case):
+    names, said = REFUSED[case]
+    with pytest.raises(ValueError, match=said):
+        bench.model(NEW, branches=ALONE, num_inference_steps=1, mechanisms=named(bench, *names))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_words_are_not_looked_for_in_windows(bench, order):
+    both = [blended(bench), *named(bench, "Panorama")][::order]
+    beside = {"source": unicond.Reference(prompt=OLD)}
+    with pytest.raises(ValueError, match="leave Panorama out"):
+        bench.model(NEW, branches=ALONE, references=beside, num_inference_steps=1, mechanisms=both)
+
+
+def go_edited(bench, method, *more):
+    edit = plan_edit(method, times(bench)[-2:], target="image")
+    beside = {"source": unicond.Reference(prompt=OLD, picture=picture(4))}
+    return bench.model(
+        NEW,
+        branches=ALONE,
+        image=picture(4),
+        references=beside,
+        plan=edit.plan,
+        solver=edit.solver,
+        guidance_scale=2.0,
+        mechanisms=[*edit.mechanisms, *more, *edit.inner],
+    )
+
+
+@pytest.mark.parametrize("name", ["DDNM", "DPS", "Layout", "ILVR", "Replacement"])
+def test_the_two_states_of_edict_are_not_mended(bench, name):
+    with pytest.raises(ValueError, match="EDICT walks with two states"):
+        go_edited(bench, "edict", *named(bench, name))
+
+
+def test_one_inversion_is_enough(bench):
+    with pytest.raises(ValueError, match="FixedPoint is a second inversion"):
+        go_edited(bench, "ddim", FixedPoint(target="image"))
+
+
+def test_null_text_is_fitted_on_the_whole_picture(bench):
+    with pytest.raises(ValueError, match="NullText is about the whole picture"):
+        go_edited(bench, "null_text", *named(bench, "Panorama"))
+
+
+@pytest.mark.parametrize("name", ["DDNM", "ILVR", "Replacement"])
+def test_diffedit_encodes_the_picture_itself(bench, name):
+    edit = DiffEdit(source=OLD, samples=1)
+    plan = edit.plan(times(bench), {"image": 0.0})
+    both = [edit, *named(bench, name)]
+    with pytest.raises(ValueError, match="something changed it on the way"):
+        bench.model(NEW, branches=ALONE, image=picture(4), plan=plan, mechanisms=both)
+
+
+@pytest.mark.parametrize("name", ["DPS", "PiGDM", "Universal", "Classifier", "Readout"])
+def test_guidance_rests_while_a_picture_goes_up(bench, name):
+    """The source comes back as it does without, by whatever is done to the edit."""
+    plain, guided = go_edited(bench, "ddim"), go_edited(bench, "ddim", *named(bench, name))
+    assert torch.equal(plain.latents["source"], guided.latents["source"])
+    assert not torch.equal(plain.latents["image"], guided.latents["image"])
+
+
+def test_a_second_model_is_not_looked_into(bench):
+    """Words painted into the run's network are none of the other's, in either order."""
+    call = {"branches": ALONE, "num_inference_steps": 2, "seed": 5}
+    names = ["PaintWithWords", "MagicFusion"]
+    one, other = (
+        bench.model(NEW, mechanisms=named(bench, *order), **call).latents["image"]
+        for order in (names, names[::-1])
+    )
+    assert (one - other).abs().max() < 1e-4 * one.std()
