@@ -8,7 +8,7 @@ from unicond.evaluation.fidelity_depth import grey
 from unicond.evaluation.judge import Reading
 from unicond.training.labels import Labels, middle_offsets
 from unicond.world.annotate import soft_edges
-from unicond.world.vocabulary import CLASSES, GROUNDS, PARTS, SKINS
+from unicond.world.vocabulary import CLASSES, GROUNDS, PARTS, SKINS, STYLES
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Brightness:
             parts=ones,
             skins=torch.zeros_like(near).expand(-1, len(SKINS), -1, -1),
             ground=0 * ones[:, 0, 0],
+            style=0 * ones[:, 0, 0],
         )
 
 
@@ -56,6 +57,7 @@ def reading_of(scenes, drawn, features):
         parts=drawn.parts.long(),
         skins=torch.nn.functional.one_hot(skins, len(SKINS)).permute(0, 3, 1, 2).float(),
         ground=torch.tensor([GROUNDS.index(scene.place.ground) for scene in scenes]),
+        style=torch.tensor([STYLES.index(scene.style) for scene in scenes]),
     )
 
 

@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicond.cli.evaluate import Base, Batch, Device, Json, Out, Probes, Scenes, Seed, Steps, finish
+from unicond.cli.evaluate import (
+    Base,
+    Batch,
+    Device,
+    Guidance,
+    Json,
+    Out,
+    Probes,
+    Scenes,
+    Seed,
+    Steps,
+    finish,
+)
 from unicond.cli.train import Preset, Runs
 from unicond.conditions import CONDITIONS, named
 
 if TYPE_CHECKING:
     from unicond.evaluation.study import Bench, Other, Study
+    from unicond.evaluation.tables import Table
 
 app = typer.Typer(
     help="Compare settings: parts, guidance, several adapters, schedules, costs.",
@@ -50,6 +63,11 @@ TrainScenes = Annotated[int | None, typer.Option(min=1, help="Of a whole run; de
 Only = Annotated[
     list[str] | None, typer.Option(help="A run; several times for several; default all.")
 ]
+
+Groups = Annotated[
+    list[str] | None, typer.Option("--group", help="A group of tasks; repeat; default all.")
+]
+Report = Annotated[Path, typer.Option(help="Folder for the pages with pictures, JSON and CSV.")]
 
 
 def _add_study(name: str, about: str) -> None:
@@ -165,6 +183,46 @@ def ablation(
     finish(table, folder, json)
 
 
+@app.command()
+def tasks(
+    group: Groups = None,
+    scenes: Scenes = 100,
+    seed: Seed = 0,
+    json: Json = None,
+    report: Report = Path("reports/tasks"),
+    out: Out = Path("runs/table"),
+    batch: Batch = 5,
+    base: Base = "mini",
+    adapter: Adapters = None,
+    probes: Probes = None,
+    device: Device = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+) -> None:
+    """The tasks that users name, every method on exact truth: editing, inversion."""
+    from unicond.evaluation.condition_table import command_line
+    from unicond.evaluation.study import tabulate
+    from unicond.evaluation.tasks.group import joined
+    from unicond.evaluation.tasks.page import write_contents, write_page
+    from unicond.evaluation.tasks.registry import GROUPS, groups
+    from unicond.pictures.files import check_output_folder
+
+    chosen = groups(group or ())
+    check_output_folder(report)
+    tables: list[Table] = []
+    for each in chosen:
+        told = adapter if each.needs else ["none"]
+        bench = _bench(
+            each.study, scenes, seed, json, out, batch, base, told, probes, device, steps
+        )
+        bench.generation = replace(bench.generation, guidance=guidance)
+        table, folder = tabulate(each.study, bench)
+        write_page(each, table, folder, each.show(bench), report / each.name)
+        tables.append(table)
+    write_contents(GROUPS, report)
+    finish(joined(tables, command_line(sys.argv[1:])), report, json)
+
+
 def _study(name: str) -> "Study":
     """A study by its name."""
     from unicond.evaluation.studies import STUDIES
@@ -199,12 +257,13 @@ def _bench(
     from unicond.evaluation.study import Bench
     from unicond.evaluation.subject import Sampling, fingerprints
 
-    wanted = adapters_of(study, adapters)
+    wanted = {} if adapters == ["none"] else adapters_of(study, adapters)
     study.check(wanted)
     for folder in {out, (json or out / "table.json").parent}:
         folder.mkdir(parents=True, exist_ok=True)
     judge = load_judge(probes, device)
-    model = load_model(base, [f"{k}={v}" for k, v in wanted.items()], device, "float32")
+    named_ = [f"{k}={v}" for k, v in wanted.items()] or ["none"]
+    model = load_model(base, named_, device, "float32")
     settings = fingerprints(model) | {"probes": judge.fingerprint}
     run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), settings)
     return Bench(model, judge, run, Sampling(steps=steps))

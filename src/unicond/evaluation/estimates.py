@@ -14,7 +14,7 @@ from unicond.evaluation.tables import SHARES, Row
 
 FID_GROUPS = 20
 """A Frechet distance takes a while: its interval leaves out so many groups of scenes in turn."""
-COSTS = ("seconds", "network_rows")
+COSTS = ("seconds", "calls", "network_rows")
 """Numbers that are the same for every scene of a chunk: no interval over scenes."""
 SHUFFLED = "_shuffled"
 

@@ -35,6 +35,7 @@ class Reading:
         parts: (B, H, W) int64, index into `vocabulary.PARTS`.
         skins: (B, 4, H, W) logits over `vocabulary.SKINS`, meant where the part is skin.
         ground: (B,) int64, index into `vocabulary.GROUNDS`.
+        style: (B,) int64, index into `vocabulary.STYLES`.
     """
 
     inverse_depth: Tensor
@@ -48,6 +49,7 @@ class Reading:
     parts: Tensor
     skins: Tensor
     ground: Tensor
+    style: Tensor
 
 
 class Judge(Protocol):
@@ -86,6 +88,7 @@ class ProbeJudge:
             parts=maps.parts.argmax(1),
             skins=maps.skins,
             ground=maps.ground.argmax(1),
+            style=maps.style.argmax(1),
         )
         return Reading(**{name: each.to(pictures.device) for name, each in vars(reading).items()})
 

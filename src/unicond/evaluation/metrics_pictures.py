@@ -1,4 +1,4 @@
-"""Scores of pictures: Frechet distance, PSNR, edge error, error along the edge of a mask.
+"""Scores of pictures: Frechet distance, PSNR (of a part, too), edge error, error along a mask.
 
 Source: `formulas.md` 5. FID: Heusel et al. 2017, arXiv:1706.08500, here on the features of the
 world's own probe instead of Inception's, so that values compare only with each other.
@@ -106,6 +106,37 @@ def psnr(pictures: Tensor, references: Tensor, span: float = 2.0) -> Tensor:
         raise ValueError(f"span {span} must be positive")
     mse = (pictures.double() - references.double()).square().flatten(1).mean(1)
     return 20 * math.log10(span) - 10 * mse.log10()
+
+
+def psnr_where(
+    pictures: Tensor, references: Tensor, masks: Tensor, span: float = 2.0, most: float = 60.0
+) -> Tensor:
+    """PSNR in dB over some pixels only: what became of the part that was to stay.
+
+    Args:
+        pictures: (B, C, H, W).
+        references: (B, C, H, W).
+        masks: (B, 1, H, W) bool, True where pixels count.
+        span: greatest minus least possible value: 2 for pictures in [-1, 1].
+        most: more than this is not told apart: pictures of 8 bits round at 59 dB.
+
+    Returns:
+        (B,) float64, at most `most`; NaN where less than a hundredth of the pixels counts.
+
+    Raises:
+        ValueError: shapes differ, or span is not positive.
+    """
+    _same_shape(pictures, references)
+    if masks.shape != (len(pictures), 1, *pictures.shape[-2:]) or span <= 0:
+        raise ValueError(
+            f"masks {tuple(masks.shape)} must be (B, 1, H, W) of pictures "
+            f"{tuple(pictures.shape)}, and span positive, not {span}"
+        )
+    square = (pictures.double() - references.double()).square().mean(1, keepdim=True)
+    counted = masks.sum((1, 2, 3)).double()
+    mse = torch.where(masks, square, 0.0).sum((1, 2, 3)) / counted
+    found = (20 * math.log10(span) - 10 * mse.log10()).clamp_max(most)
+    return torch.where(counted >= 0.01 * masks[0].numel(), found, math.nan)
 
 
 def edge_error(edges: Tensor, references: Tensor) -> Tensor:

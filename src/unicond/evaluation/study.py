@@ -5,7 +5,8 @@ parts, each a list of measures on the held-out scenes of its own condition; a pa
 runs and goes on with. `varied` makes one measure of another: the same, under other settings.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -266,20 +267,25 @@ def counted(measure: Measure[Chunk]) -> Measure[Chunk]:
     """The same measure, and how many rows a scene the network computed: `network_rows`."""
 
     def run(chunk: Chunk) -> Samples:
-        rows: list[int] = []
-        hook = partial(_note, rows)
-        handle = chunk.subject.model.backbone.network.register_forward_pre_hook(
-            hook, with_kwargs=True
-        )
-        try:
+        with network_calls(chunk.subject.model) as rows:
             samples = measure.run(chunk)
-        finally:
-            handle.remove()
         count = len(chunk.cases.seeds)
         every: list[float | None] = [sum(rows) / count] * count
         return Samples({**samples.values, "network_rows": every}, samples.vectors)
 
     return Measure(measure.name, run)
+
+
+@contextmanager
+def network_calls(model: Model) -> Generator[list[int]]:
+    """How many rows each call of the network computes, call by call, while this is open."""
+    rows: list[int] = []
+    hook = partial(_note, rows)
+    handle = model.backbone.network.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield rows
+    finally:
+        handle.remove()
 
 
 def _note(

@@ -27,6 +27,7 @@ WIDTH = 80
 MORE_IS_BETTER = SHARES | {
     *("keypoints", "psnr", "range_covered", "agreement"),
     *("covered", "covered_alone", "kept"),
+    *("done", "psnr_outside", "psnr_target", "psnr_same_words", "psnr_autoencoder"),
 }
 Interval = tuple[float, float]
 

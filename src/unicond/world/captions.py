@@ -162,7 +162,8 @@ def _article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _solid_words(solid: Solid) -> str:
+def solid_words(solid: Solid) -> str:
+    """A solid as captions name it: "a red ball", "an orange box"."""
     return _article(f"{solid.color} {solid.shape}")
 
 
@@ -203,7 +204,7 @@ def _clauses(
         entity = scene.entity(index)
         if isinstance(entity, Solid):
             named.append(Named(entity.shape, entity.color, (index,)))
-            return _solid_words(entity)
+            return solid_words(entity)
         named.append(Named("person", "", (index,)))
         return _person_words(entity, index in busy, rng)
 

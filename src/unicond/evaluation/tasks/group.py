@@ -1,0 +1,198 @@
+"""What a group of `unicond table tasks` is, and what its rows have in common.
+
+A group measures the methods of one task, each on the same held-out cases. Its rows are named
+`group/case/method`; all have means over the scenes of the case with their 95 % intervals, and what
+a scene costs: `seconds` and the network's `calls`. A group is made by `tabulate` as every study is,
+so that it goes on where it was interrupted and several processes share it; it is one file beside
+this one, named in `registry.GROUPS`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unicond.evaluation.estimates import Estimate, mean, row_of
+from unicond.evaluation.runner import Samples
+from unicond.evaluation.study import Bench, Study, network_calls
+from unicond.evaluation.tables import Row, Table
+from unicond.model import Model
+from unicond.pictures.reading import read_picture
+from unicond.pictures.sheet import Line
+
+ALL = "all"
+"""The case of a group's rows over all of its scenes."""
+COSTS = ("seconds", "calls")
+"""What every row has beside its metrics."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One task's methods, and how they are measured.
+
+    Attributes:
+        name: in the rows, and of `--group`.
+        about: what is done and what is known, in a sentence.
+        make: measures, and returns the rows.
+        show: after `make`: {title: lines of pictures}.
+        draw: saves the plot of the group's table as a PNG.
+        bounds: methods that others are compared with: trivial ones, and what cannot be reached.
+        metrics: {metric: what it says}, in the order shown.
+        needs: the conditions whose adapters it takes.
+        version: raised when the meaning of its numbers changes.
+    """
+
+    name: str
+    about: str
+    make: Callable[[Bench], Sequence[Row]]
+    show: Callable[[Bench], Mapping[str, Sequence[Line]]]
+    draw: Callable[[Table, Path], object]
+    bounds: tuple[str, ...]
+    metrics: Mapping[str, str]
+    needs: tuple[str, ...] = ()
+    version: str = "1"
+
+    @property
+    def study(self) -> Study:
+        """The group as `tabulate` takes it."""
+        return Study(
+            f"tasks-{self.name}",
+            self.make,
+            self.draw,
+            needs=self.needs,
+            version=self.version,
+            bare=not self.needs,
+        )
+
+
+@dataclass
+class Cost:
+    """What something cost.
+
+    Attributes:
+        seconds: time.
+        calls: of the network.
+    """
+
+    seconds: float = 0.0
+    calls: int = 0
+
+
+@contextmanager
+def cost_of(model: Model) -> Generator[Cost]:
+    """What is done with a model while this is open; known when it closes."""
+    cost, started = Cost(), time.perf_counter()
+    with network_calls(model) as rows:
+        yield cost
+    cost.seconds = time.perf_counter() - started
+    cost.calls = len(rows)
+
+
+def costs(each: Sequence[Cost]) -> dict[str, list[float | None]]:
+    """The values of `COSTS`, one a scene."""
+    return {name: [float(getattr(cost, name)) for cost in each] for name in COSTS}
+
+
+def shared_cost(cost: Cost, scenes: int) -> list[Cost]:
+    """What each of some scenes cost that were made in the same calls: time is shared."""
+    return [Cost(cost.seconds / scenes, cost.calls)] * scenes
+
+
+def case_rows(
+    group: str,
+    found: Mapping[str, Samples],
+    cases: Sequence[str],
+    metrics: Sequence[str],
+) -> list[Row]:
+    """A row for each method on all scenes, and on those of each case.
+
+    Args:
+        group: first part of the rows' names.
+        found: {method: its samples}.
+        cases: of the scenes, one each.
+        metrics: in the order shown; the costs follow.
+
+    Returns:
+        Rows `group/case/method`, those of all scenes first; metrics that apply to no scene of a
+        case are left out.
+    """
+    rows: list[Row] = []
+    for case in (ALL, *dict.fromkeys(cases)):
+        scenes = [n for n, each in enumerate(cases) if case in (ALL, each)]
+        for method, samples in found.items():
+            numbers: dict[str, Estimate] = {
+                metric: partial(_over, samples, metric, scenes) for metric in (*metrics, *COSTS)
+            }
+            rows.append(row_of(f"{group}/{case}/{method}", numbers, len(scenes)))
+    return rows
+
+
+def _over(samples: Samples, metric: str, scenes: Sequence[int], rows: Sequence[int]) -> float:
+    """The mean of a metric over some of a case's scenes."""
+    return mean(samples, metric, [scenes[row] for row in rows])
+
+
+def as_share(values: Sequence[bool]) -> list[float | None]:
+    """Yes and no as 1 and 0, whose mean is a share."""
+    return [float(value) for value in values]
+
+
+def through_autoencoder(model: Model, pictures: Tensor) -> Tensor:
+    """(B, 3, H, W) pictures as the model's autoencoder gives them back: the best a latent has."""
+    with torch.no_grad():
+        decoded = model.backbone.decode(model.backbone.encode(pictures))
+    return decoded.to(pictures).clamp(-1, 1)
+
+
+def kept_picture(bench: Bench, part: str, number: int) -> Tensor:
+    """A picture that a measure kept, (3, H, W) in [-1, 1].
+
+    Args:
+        bench: of the group.
+        part: folder of the measure's pictures.
+        number: of the scene.
+
+    Returns:
+        The picture.
+    """
+    return read_picture(bench.folder / "pictures" / part / f"{number:03d}.png")
+
+
+def joined(tables: Sequence[Table], command: str) -> Table:
+    """The tables of several groups as one.
+
+    Args:
+        tables: one or more, of one seed and number of scenes.
+        command: that made them.
+
+    Returns:
+        All rows; settings that the tables do not share are named by the table's first.
+    """
+    first = tables[0]
+    named = [(table.rows[0].name.split("/")[0], table.settings) for table in tables]
+    same = {
+        key: value
+        for key, value in first.settings.items()
+        if all(settings.get(key) == value for _, settings in named)
+    }
+    own = {
+        f"{group} {key}": value
+        for group, settings in named
+        for key, value in settings.items()
+        if key not in same
+    }
+    return Table(
+        command=command,
+        seed=first.seed,
+        seconds=math.fsum(table.seconds for table in tables),
+        scenes=first.scenes,
+        rows=tuple(row for table in tables for row in table.rows),
+        settings=same | own,
+        machine=first.machine,
+    )

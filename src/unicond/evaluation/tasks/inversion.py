@@ -1,0 +1,227 @@
+"""Reconstruction by inversion: a picture goes up to noise and comes back under its own caption.
+
+Cases are `steps-guidance`: 10, 20 and 50 steps, text guidance 1 and 7.5 on the way down. Source and
+target are the two branches of an edit whose words do not change anything:
+
+    psnr              of the source, which attention looks at while the target is edited
+    psnr_same_words   of the target, which gets nothing but the same words
+    below_autoencoder how far `psnr` is below `psnr_autoencoder`, what the autoencoder gives back
+
+Some methods put the source back where it was by construction (direct, edit-friendly); what their
+edits keep shows in `psnr_same_words`. The pictures of a chunk go through the network together:
+`calls` are those of a run, `seconds` a picture's share of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor
+
+from unicond.evaluation.cases import TABLE_WORLD
+from unicond.evaluation.curves import Panel, save_curves
+from unicond.evaluation.estimates import Estimate, mean, row_of
+from unicond.evaluation.metrics_pictures import psnr
+from unicond.evaluation.runner import Measure, Samples, as_list
+from unicond.evaluation.sheet import KEPT, keep_pictures
+from unicond.evaluation.study import Bench
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.group import (
+    ALL,
+    COSTS,
+    Cost,
+    Group,
+    cost_of,
+    costs,
+    kept_picture,
+    shared_cost,
+    through_autoencoder,
+)
+from unicond.mechanisms.inversion.methods import Method, plan_edit
+from unicond.pictures.sheet import Line
+from unicond.request import Reference
+from unicond.tasks.edit import INVERSIONS
+from unicond.world.edits import Edits, SceneEdit, rendered
+
+STEPS = (10, 20, 50)
+GUIDANCES = (1.0, 7.5)
+AUTOENCODER = "autoencoder"
+SHOWN = 3
+"""Pictures that are shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureCases:
+    """Some pictures with their captions.
+
+    Attributes:
+        numbers: of the cases, consecutive.
+        edits: whose sources they are.
+        bench: what is measured.
+    """
+
+    numbers: tuple[int, ...]
+    edits: tuple[SceneEdit, ...]
+    bench: Bench
+
+    @cached_property
+    def pictures(self) -> Tensor:
+        """(B, 3, H, W) in [-1, 1]."""
+        return rendered(self.edits, self.bench.model.backbone.sample_size)[0].image
+
+    @property
+    def captions(self) -> list[str]:
+        """What they show."""
+        return [edit.source_caption for edit in self.edits]
+
+    def keep(self, name: str, pictures: Tensor) -> None:
+        """Keep pictures for the page."""
+        keep_pictures(self.bench.folder / "pictures" / name, self.numbers, pictures)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way up and down.
+
+    Attributes:
+        method: of inversion.
+        steps: network calls of the plan a way.
+        guidance: of text, on the way down; 1.0 is off.
+    """
+
+    method: str
+    steps: int
+    guidance: float
+
+    @property
+    def case(self) -> str:
+        """In the names of rows."""
+        return f"{self.steps}-{self.guidance:g}"
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.case}-{self.method}"
+
+    def reconstructions(self, cases: PictureCases) -> tuple[Tensor, Tensor]:
+        """Source and target, as they come back, each (B, 3, H, W) in [-1, 1]."""
+        model, run = cases.bench.model, cases.bench.run
+        times = model.backbone.schedule.times(self.steps)
+        route = plan_edit(cast(Method, self.method), times, target="image")
+        shown = Reference(prompt=cases.captions, picture=list(cases.pictures))
+        out = model(
+            cases.captions,
+            seed=[run.seed * 1_000_000 + number for number in cases.numbers],
+            branches=["image"],
+            references={"source": shown},
+            solver=route.solver,
+            plan=route.plan,
+            guidance_scale=self.guidance,
+            mechanisms=[*route.mechanisms, *route.inner],
+            image=cases.pictures,
+        )
+        return out.pictures["source"].float(), out.pictures["image"].float()
+
+    def measure(self, cases: PictureCases) -> Samples:
+        """How near the pictures come back."""
+        with cost_of(cases.bench.model) as cost:
+            source, target = self.reconstructions(cases)
+        cases.keep(self.name, source)
+        found = {
+            "psnr": as_list(psnr(source, cases.pictures)),
+            "psnr_same_words": as_list(psnr(target, cases.pictures)),
+        }
+        return Samples({**found, **costs(shared_cost(cost, len(cases.numbers)))})
+
+
+WAYS = tuple(Way(m, n, g) for n in STEPS for g in GUIDANCES for m in INVERSIONS)
+
+
+def _autoencoder(cases: PictureCases) -> Samples:
+    """What no latent model can be better than."""
+    cases.keep("real", cases.pictures)
+    decoded = through_autoencoder(cases.bench.model, cases.pictures)
+    cases.keep(AUTOENCODER, decoded)
+    spent = [Cost()] * len(cases.numbers)
+    return Samples({"psnr": as_list(psnr(decoded, cases.pictures)), **costs(spent)})
+
+
+def prepared(bench: Bench, rows: range) -> PictureCases:
+    """The pictures of a range of scenes: those that the group of edits changes."""
+    return PictureCases(tuple(rows), tuple(Edits(TABLE_WORLD + bench.run.seed).edits(rows)), bench)
+
+
+def make(bench: Bench) -> list[Row]:
+    """The autoencoder, and every way."""
+    measures: list[Measure[PictureCases]] = [Measure(AUTOENCODER, _autoencoder)]
+    measures += [Measure(way.name, way.measure) for way in WAYS]
+    found = bench.measure("inversion", measures, partial(prepared, bench))
+    best, scenes = found[AUTOENCODER], bench.run.scenes
+    numbers: dict[str, Estimate] = {m: partial(mean, best, m) for m in ("psnr", *COSTS)}
+    rows = [row_of(f"inversion/{ALL}/{AUTOENCODER}", numbers, scenes)]
+    for way in WAYS:
+        samples = found[way.name]
+        numbers = {m: partial(mean, samples, m) for m in ("psnr", "psnr_same_words", *COSTS)}
+        numbers["psnr_autoencoder"] = partial(mean, best, "psnr")
+        numbers["below_autoencoder"] = partial(_below, samples, best)
+        row = row_of(f"inversion/{way.case}/{way.method}", numbers, scenes)
+        facts = {"steps": way.steps, "guidance": way.guidance}
+        rows.append(replace(row, metrics={**row.metrics, **facts}))
+    return rows
+
+
+def _below(samples: Samples, best: Samples, rows: Sequence[int]) -> float:
+    return mean(best, "psnr", rows) - mean(samples, "psnr", rows)
+
+
+def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
+    """The first pictures as the sources come back, case by case."""
+    lines: dict[str, list[Line]] = {}
+    edits = Edits(TABLE_WORLD + bench.run.seed).edits(range(min(bench.run.scenes, SHOWN, KEPT)))
+    for case in dict.fromkeys(way.case for way in WAYS):
+        ways = [way for way in WAYS if way.case == case]
+        parts = {"real": "real", AUTOENCODER: AUTOENCODER, **{w.method: w.name for w in ways}}
+        for number, edit in enumerate(edits):
+            pictures = [kept_picture(bench, part, number) for part in parts.values()]
+            line = Line(edit.source_caption, pictures, list(parts))
+            lines.setdefault(f"{case} (steps-guidance)", []).append(line)
+    return lines
+
+
+def draw(table: Table, path: Path) -> Path:
+    """PSNR over steps, a panel a guidance, for the source and for the target."""
+    level = {AUTOENCODER: table.row(f"inversion/{ALL}/{AUTOENCODER}")}
+    panels = [
+        Panel("steps", metric, _lines(table, guidance), level, log=True)
+        for metric in ("psnr", "psnr_same_words")
+        for guidance in GUIDANCES
+    ]
+    left, right = (f"{guidance:g}" for guidance in GUIDANCES)
+    title = f"guidance {left} (left) and {right} (right), {table.scenes} held-out pictures"
+    return save_curves(panels, path, title, columns=len(GUIDANCES))
+
+
+def _lines(table: Table, guidance: float) -> dict[str, list[Row]]:
+    """{method: its rows under a guidance, by steps}."""
+    return {
+        method: [table.row(f"inversion/{Way(method, n, guidance).case}/{method}") for n in STEPS]
+        for method in INVERSIONS
+    }
+
+
+INVERSION = Group(
+    "inversion",
+    "A picture inverted to noise and reconstructed under its own caption.",
+    make,
+    show,
+    draw,
+    (AUTOENCODER,),
+    {
+        "psnr": "dB of the source to the picture",
+        "psnr_same_words": "dB of the target, whose words are the same, to the picture",
+        "below_autoencoder": "dB that the source is below what the autoencoder gives back",
+        "psnr_autoencoder": "dB of what the autoencoder gives back",
+    },
+)

@@ -1,0 +1,143 @@
+"""A group's table as a page: its numbers case by case, and what they are numbers of.
+
+`reports/tasks/GROUP/` holds `index.html`, `table.json`, `table.csv`, `plot.png` and the pictures;
+`reports/tasks/index.html` leads to every group that is there.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from unicond.evaluation.report import half_width
+from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table, save_table, write_atomically
+from unicond.evaluation.tasks.group import COSTS, Group
+from unicond.pictures.files import whole_file
+from unicond.pictures.sheet import Line, sheet
+
+QUALITY = 90
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em;color:#2e3440}img{max-width:100%}"
+    "table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:.2em .8em;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}tr{border-bottom:1px solid #ddd}"
+    ".bound{color:#888}small{color:#888}"
+)
+
+
+def write_page(
+    group: Group, table: Table, made: Path, pictures: Mapping[str, Sequence[Line]], folder: Path
+) -> Path:
+    """Write a group's page.
+
+    Args:
+        group: which.
+        table: its rows.
+        made: where `tabulate` left the table's files; the plot is taken from there.
+        pictures: {title: lines}.
+        folder: for all files.
+
+    Returns:
+        The path of `index.html`.
+    """
+    save_table(table, folder)
+    shutil.copyfile(made / "plot.png", folder / "plot.png")
+    parts = [
+        f"<h1>{escape(group.name)}</h1><p>{escape(group.about)}</p>",
+        f"<p><code>{escape(table.command)}</code></p>",
+        f"<p>{table.scenes} held-out scenes, seed {table.seed}, {table.seconds:.0f} s measured on "
+        f"{escape(table.machine)}. Means with 95 % intervals over scenes; bold is best, grey is "
+        "for comparison.</p>",
+        _words(group),
+        '<img src="plot.png" alt="plot">',
+    ]
+    for case, rows in _by_case(table).items():
+        parts.append(f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}")
+    for number, (title, lines) in enumerate(pictures.items()):
+        name = f"pictures-{number}.jpg"
+        with whole_file(folder / name) as file:
+            sheet(lines).save(file, "JPEG", quality=QUALITY)
+        parts.append(f'<h2>{escape(title.replace("_", " "))}: pictures</h2><img src="{name}">')
+    settings = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in table.settings.items())
+    parts.append(f"<h2>settings</h2><ul>{settings}</ul>")
+    return _write(folder / "index.html", f"unicond: {group.name}", parts)
+
+
+def write_contents(groups: Sequence[Group], folder: Path) -> Path:
+    """Write the page that leads to the groups.
+
+    Args:
+        groups: those whose pages are there are listed.
+        folder: of their folders.
+
+    Returns:
+        The path of `index.html`.
+    """
+    there = [group for group in groups if (folder / group.name / "index.html").is_file()]
+    listed = "".join(
+        f'<li><a href="{group.name}/index.html">{group.name}</a>: {escape(group.about)}</li>'
+        for group in there
+    )
+    parts = ["<h1>Tasks on exact truth</h1>", f"<ul>{listed}</ul>"]
+    return _write(folder / "index.html", "unicond: tasks", parts)
+
+
+def _write(path: Path, title: str, parts: Sequence[str]) -> Path:
+    head = f'<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+    text = ["<!doctype html>", head, f"<style>{_STYLE}</style>", *parts, "</html>", ""]
+    write_atomically(path, "\n".join(text))
+    return path
+
+
+def _words(group: Group) -> str:
+    """What the metrics mean."""
+    listed = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in group.metrics.items())
+    return f"<ul>{listed}</ul>"
+
+
+def _by_case(table: Table) -> dict[str, list[Row]]:
+    """{case: its rows}."""
+    found: dict[str, list[Row]] = {}
+    for row in table.rows:
+        found.setdefault(row.name.split("/")[1], []).append(row)
+    return found
+
+
+def _numbers(group: Group, rows: Sequence[Row]) -> str:
+    """The rows of one case as a table."""
+    shown = [m for m in (*group.metrics, *COSTS) if any(m in row.metrics for row in rows)]
+    best = {metric: _best(group, rows, metric) for metric in group.metrics if metric in shown}
+    lines = [f"<tr><th>method</th>{''.join(f'<th>{escape(m)}</th>' for m in shown)}</tr>"]
+    for row in rows:
+        cells = "".join(f"<td>{_cell(row, metric, best.get(metric))}</td>" for metric in shown)
+        mark = ' class="bound"' if _method(row) in group.bounds else ""
+        lines.append(f"<tr{mark}><td>{escape(_method(row))}</td>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _cell(row: Row, metric: str, best: float | None) -> str:
+    """A number, half the width of its interval beside it; empty where the row has none."""
+    if metric not in row.metrics:
+        return ""
+    value = row.metrics[metric]
+    text = f"{value:.0f}" if metric == "calls" else f"{value:.3f}"
+    if best == value:
+        text = f"<b>{text}</b>"
+    if metric in row.intervals:
+        text += f" <small>±{half_width(row, metric):.3f}</small>"
+    return text
+
+
+def _best(group: Group, rows: Sequence[Row], metric: str) -> float | None:
+    """The best of a metric among what is no bound."""
+    found = [row.metrics[metric] for row in rows if _counts(group, row, metric)]
+    if not found:
+        return None
+    return max(found) if metric in MORE_IS_BETTER else min(found)
+
+
+def _counts(group: Group, row: Row, metric: str) -> bool:
+    return metric in row.metrics and _method(row) not in group.bounds
+
+
+def _method(row: Row) -> str:
+    return row.name.split("/")[2]

@@ -1,0 +1,29 @@
+"""The groups of `unicond table tasks`; another is one file beside this one, and a name here."""
+
+from collections.abc import Sequence
+
+from unicond.evaluation.tasks.editing import EDITING
+from unicond.evaluation.tasks.group import Group
+from unicond.evaluation.tasks.inversion import INVERSION
+
+GROUPS: tuple[Group, ...] = (EDITING, INVERSION)
+"""In the order shown."""
+
+
+def groups(names: Sequence[str] = ()) -> list[Group]:
+    """Groups by their names.
+
+    Args:
+        names: none are all.
+
+    Returns:
+        Each once, in their usual order.
+
+    Raises:
+        ValueError: there is no group of that name.
+    """
+    known = [group.name for group in GROUPS]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no group {name!r} of tasks; there are {', '.join(known)}")
+    return [group for group in GROUPS if not names or group.name in names]

@@ -1,0 +1,80 @@
+"""Reconstruction by inversion: what comes back exactly does, and the rest is as near as it is."""
+
+import pytest
+import torch
+from truth import Brightness
+
+import unicond
+from unicond.evaluation.condition_table import Run
+from unicond.evaluation.metrics_pictures import psnr
+from unicond.evaluation.study import Bench, tabulate
+from unicond.evaluation.tasks import inversion
+from unicond.evaluation.tasks.inversion import INVERSION, Way, prepared
+from unicond.tasks.edit import INVERSIONS
+
+STEPS = 2
+EXACT = ("direct", "edit_friendly", "edict")
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tasks")
+    run = Run(2, 3, 2, out, "unicond table tasks", {"base": "tiny"}, True)
+    return Bench(unicond.load(tiny_base, device="cpu"), Brightness(), run)
+
+
+@pytest.fixture(scope="module")
+def made(bench):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inversion, "STEPS", (STEPS,))
+        ways = tuple(Way(m, STEPS, g) for g in inversion.GUIDANCES for m in INVERSIONS)
+        patch.setattr(inversion, "WAYS", ways)
+        table, folder = tabulate(INVERSION.study, bench)
+        assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
+        yield table, INVERSION.show(bench)
+
+
+def test_every_way_is_planned():
+    names = [way.name for way in inversion.WAYS]
+    assert len(set(names)) == len(names) == 3 * 2 * 7
+    assert {"50-1-ddim", "10-7.5-null_text", "20-1-edict"} < set(names)
+
+
+def test_rows(made):
+    table, pictures = made
+    best = table.row("inversion/all/autoencoder").metrics["psnr"]
+    for guidance in ("1", "7.5"):
+        for method in INVERSIONS:
+            row = table.row(f"inversion/{STEPS}-{guidance}/{method}")
+            numbers = row.metrics
+            assert numbers["psnr_autoencoder"] == best
+            assert numbers["below_autoencoder"] == pytest.approx(best - numbers["psnr"])
+            assert (numbers["steps"], numbers["guidance"]) == (STEPS, float(guidance))
+            assert {"psnr", "psnr_same_words", "below_autoencoder"} <= row.intervals.keys()
+            assert numbers["seconds"] > 0
+            if method in EXACT:
+                assert abs(numbers["below_autoencoder"]) < 1e-2
+    assert list(pictures) == [f"{STEPS}-{g} (steps-guidance)" for g in ("1", "7.5")]
+
+
+def test_calls_of_a_run(made):
+    table, _ = made
+    numbers = {m: table.row(f"inversion/{STEPS}-7.5/{m}").metrics for m in INVERSIONS}
+    assert numbers["ddim"]["calls"] == 2 * STEPS
+    assert numbers["edit_friendly"]["calls"] == STEPS
+    assert numbers["edict"]["calls"] == 4 * STEPS
+    assert numbers["fixed_point"]["calls"] > 2 * STEPS
+    assert numbers["null_text"]["calls"] > 2 * STEPS
+    unguided = table.row(f"inversion/{STEPS}-1/null_text").metrics
+    assert unguided["calls"] < numbers["null_text"]["calls"]
+
+
+def test_the_same_words_bring_back_the_same(bench):
+    """Source and target are one picture where nothing treats them differently."""
+    cases = prepared(bench, range(2))
+    source, target = Way("ddim", STEPS, 7.5).reconstructions(cases)
+    assert torch.allclose(source, target, atol=1e-4)
+    source, target = Way("direct", STEPS, 7.5).reconstructions(cases)
+    assert (source - target).abs().max() > 1e-2  # only the source is put back
+    decoded = bench.model.backbone.decode(bench.model.backbone.encode(cases.pictures))
+    assert psnr(source, decoded).min() > 60
