@@ -6,10 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from unicond.cli.table import app
+from unicond.backbones import files
+from unicond.cli.table import _taken, app
 from unicond.evaluation.probes import Probe, ProbeConfig
-from unicond.evaluation.tasks import editing, inversion
+from unicond.evaluation.tasks import composition, editing, inversion, layout, restoration, style
 from unicond.evaluation.tasks.inversion import Way
+from unicond.evaluation.tasks.registry import GROUPS
 
 
 @pytest.fixture
@@ -19,6 +21,11 @@ def line(tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(inversion, "STEPS", (2,))
     monkeypatch.setattr(inversion, "INVERSIONS", ("direct",))
     monkeypatch.setattr(inversion, "WAYS", tuple(Way("direct", 2, g) for g in (1.0, 7.5)))
+    monkeypatch.setattr(restoration, "OPERATORS", ("inpaint-box",))
+    monkeypatch.setattr(restoration, "methods_for", lambda _: ["ddnm"])
+    monkeypatch.setattr(layout, "TASK_METHODS", ("text",))
+    monkeypatch.setattr(composition, "METHODS", {"text": composition.METHODS["text"]})
+    monkeypatch.setattr(style, "METHODS", ("text",))
     torch.manual_seed(0)
     Probe(ProbeConfig(widths=(4, 4, 8))).save_pretrained(tmp_path / "probes")
     return [
@@ -35,10 +42,14 @@ def test_all_groups_are_one_table_and_a_page_each(line, tmp_path):
     data = json.loads((tmp_path / "t.json").read_text())
     names = [row["row"] for row in data["rows"]]
     assert {"editing/recolour/sdedit", "inversion/2-7.5/direct"} < set(names)
+    assert {"restoration/inpaint-box-noisy/ddnm", "restoration/inpaint-box-clean/input"} < set(
+        names
+    )
+    assert {"layout/1_box/text", "composition/all/text", "style/toon/text"} < set(names)
     assert all({"seconds", "calls"} <= row["metrics"].keys() for row in data["rows"])
     assert (data["seed"], data["scenes"]) == (5, 1)
     assert "guidance=2.5" in data["settings"]["generation"]
-    for group in ("editing", "inversion"):
+    for group in (each.name for each in GROUPS):
         assert (tmp_path / "report" / group / "index.html").is_file()
         assert json.loads((tmp_path / "report" / group / "table.json").read_text())["rows"]
     assert "inversion/index.html" in (tmp_path / "report" / "index.html").read_text()
@@ -59,3 +70,23 @@ def test_one_group_goes_on_where_all_were(line, tmp_path):
 def test_an_unknown_group_is_refused_before_anything_loads(line):
     refused = CliRunner().invoke(app, [*line, "--base", "nowhere", "--group", "cooking"])
     assert "no group 'cooking' of tasks" in str(refused.exception)
+
+
+def test_a_group_is_measured_on_its_own_base(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "EMBEDDED", tmp_path / "nothing")
+    at = line.index("--base")
+    for group, base in (("restoration", "mini-pixel"), ("style", "mini")):
+        told = [*line[:at], *line[at + 2 :], "--group", group]
+        assert f"'{base}'" in str(CliRunner().invoke(app, told).exception)
+
+
+def test_adapters_that_a_group_can_do_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "EMBEDDED", tmp_path)
+    assert _taken(layout.LAYOUT, "mini", None) == ["none"]
+    (tmp_path / "adapters" / "segmentation").mkdir(parents=True)
+    assert _taken(layout.LAYOUT, "mini", None) == ["segmentation"]
+    assert _taken(layout.LAYOUT, "another", None) == ["none"]  # they are mini's
+    assert _taken(style.STYLE, "mini", None) == ["none"]
+    asked = ["depth=a", "segmentation=b"]
+    assert _taken(layout.LAYOUT, "another", asked) == ["segmentation=b"]
+    assert _taken(style.STYLE, "mini", asked) == ["none"]

@@ -25,7 +25,7 @@ from unicond.training.roles import CONDITION_HELD, IMAGE_HELD, TWO_WAY
 from unicond.training.text2image import TextToImageConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
-CONFIG = JointTrainingConfig(rank=2, y_rank=2, variants=1)
+CONFIG = JointTrainingConfig(rank=2, y_rank=2, variants=1, floor=0.1)
 N = 20_000
 
 

@@ -26,6 +26,7 @@ from unicond.conditions import CONDITIONS, named
 if TYPE_CHECKING:
     from unicond.evaluation.study import Bench, Other, Study
     from unicond.evaluation.tables import Table
+    from unicond.evaluation.tasks.group import Group
 
 app = typer.Typer(
     help="Compare settings: parts, guidance, several adapters, schedules, costs.",
@@ -66,6 +67,14 @@ Only = Annotated[
 
 Groups = Annotated[
     list[str] | None, typer.Option("--group", help="A group of tasks; repeat; default all.")
+]
+TaskBase = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        help="'mini', 'mini-pixel', a folder, or a hub id; default each group's own: restoration "
+        "mini-pixel, all others mini.",
+    ),
 ]
 Report = Annotated[Path, typer.Option(help="Folder for the pages with pictures, JSON and CSV.")]
 
@@ -192,14 +201,14 @@ def tasks(
     report: Report = Path("reports/tasks"),
     out: Out = Path("runs/table"),
     batch: Batch = 5,
-    base: Base = "mini",
+    base: TaskBase = None,
     adapter: Adapters = None,
     probes: Probes = None,
     device: Device = None,
     steps: Steps = None,
     guidance: Guidance = None,
 ) -> None:
-    """The tasks that users name, every method on exact truth: editing, inversion."""
+    """Tasks that users name on exact truth: edit, invert, restore, layout, compose, restyle."""
     from unicond.evaluation.condition_table import command_line
     from unicond.evaluation.study import tabulate
     from unicond.evaluation.tasks.group import joined
@@ -211,9 +220,10 @@ def tasks(
     check_output_folder(report)
     tables: list[Table] = []
     for each in chosen:
-        told = adapter if each.needs else ["none"]
+        where = base or each.base
+        told = adapter if each.needs else _taken(each, where, adapter)
         bench = _bench(
-            each.study, scenes, seed, json, out, batch, base, told, probes, device, steps
+            each.study, scenes, seed, json, out, batch, where, told, probes, device, steps
         )
         bench.generation = replace(bench.generation, guidance=guidance)
         table, folder = tabulate(each.study, bench)
@@ -221,6 +231,18 @@ def tasks(
         tables.append(table)
     write_contents(GROUPS, report)
     finish(joined(tables, command_line(sys.argv[1:])), report, json)
+
+
+def _taken(group: "Group", base: str, asked: list[str] | None) -> list[str]:
+    """Of the adapters that a group can do without: those asked for, else those of `mini`."""
+    from unicond.backbones.files import EMBEDDED
+
+    if asked is None:
+        ships = base == group.base
+        found = [n for n in group.takes if ships and (EMBEDDED / "adapters" / n).is_dir()]
+    else:
+        found = [text for text in asked if text.partition("=")[0] in group.takes]
+    return found or ["none"]
 
 
 def _study(name: str) -> "Study":

@@ -1,4 +1,4 @@
-"""Scores of pictures: Frechet distance, PSNR (of a part, too), edge error, error along a mask.
+"""Scores of pictures: Frechet distance, PSNR (of a part, too), SSIM, errors at edges and masks.
 
 Source: `formulas.md` 5. FID: Heusel et al. 2017, arXiv:1706.08500, here on the features of the
 world's own probe instead of Inception's, so that values compare only with each other.
@@ -8,6 +8,9 @@ import math
 
 import torch
 from torch import Tensor
+
+WINDOW = 11
+"""Side of the window of SSIM."""
 
 
 def gaussian_fit(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +140,51 @@ def psnr_where(
     mse = torch.where(masks, square, 0.0).sum((1, 2, 3)) / counted
     found = (20 * math.log10(span) - 10 * mse.log10()).clamp_max(most)
     return torch.where(counted >= 0.01 * masks[0].numel(), found, math.nan)
+
+
+def ssim(pictures: Tensor, references: Tensor, span: float = 2.0) -> Tensor:
+    """Structural similarity, mean over channels and places.
+
+        (2 m_a m_b + c_1) (2 s_ab + c_2) / ((m_a^2 + m_b^2 + c_1) (s_a^2 + s_b^2 + c_2))
+
+    with means, variances and the covariance under a Gaussian window of 11 x 11, standard deviation
+    1.5, that lies wholly inside; `c_1 = (0.01 span)^2`, `c_2 = (0.03 span)^2`.
+
+    Source: Wang et al. 2004, eq. 13, with its constants; here on colours, channel by channel.
+
+    Args:
+        pictures: (B, C, H, W), sides of 11 or more.
+        references: (B, C, H, W).
+        span: greatest minus least possible value: 2 for pictures in [-1, 1].
+
+    Returns:
+        (B,) float64, at most 1, which only equal pictures have.
+
+    Raises:
+        ValueError: shapes differ, pictures smaller than the window, or span is not positive.
+    """
+    _same_shape(pictures, references)
+    if min(pictures.shape[-2:]) < WINDOW or span <= 0:
+        raise ValueError(
+            f"pictures must be at least {WINDOW} x {WINDOW}, not {tuple(pictures.shape[-2:])}, and "
+            f"span positive, not {span}"
+        )
+    a, b = (each.double().flatten(0, 1)[:, None] for each in (pictures, references))
+    axis = torch.arange(WINDOW, dtype=torch.float64, device=a.device) - WINDOW // 2
+    line = (-0.5 * (axis / 1.5) ** 2).exp()
+    line = line / line.sum()
+
+    def mean(values: Tensor) -> Tensor:
+        across = torch.nn.functional.conv2d(values, line.view(1, 1, 1, -1))
+        return torch.nn.functional.conv2d(across, line.view(1, 1, -1, 1))
+
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    shared = mean(a * b) - mean_a * mean_b
+    light, contrast = (0.01 * span) ** 2, (0.03 * span) ** 2
+    upper = (2 * mean_a * mean_b + light) * (2 * shared + contrast)
+    lower = (mean_a**2 + mean_b**2 + light) * (var_a + var_b + contrast)
+    return (upper / lower).view(len(pictures), -1).mean(1)
 
 
 def edge_error(edges: Tensor, references: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ MORE_IS_BETTER = SHARES | {
     *("keypoints", "psnr", "range_covered", "agreement"),
     *("covered", "covered_alone", "kept"),
     *("done", "psnr_outside", "psnr_target", "psnr_same_words", "psnr_autoencoder"),
+    *("ssim", "instances", "both_there", "right_sides", "right_place", "style_taken"),
 }
 Interval = tuple[float, float]
 

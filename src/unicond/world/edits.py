@@ -140,6 +140,11 @@ def rendered(edits: Sequence[SceneEdit], size: int) -> tuple[Rendering, Renderin
     return before, after
 
 
+def style_words(style: str) -> str:
+    """The shortest way of saying a style, as in "a photo of"."""
+    return min((words for words in STYLE_WORDS[style] if words.startswith("a ")), key=len)
+
+
 def _recolour(scene: Scene, rng: np.random.Generator) -> SceneEdit | None:
     """One solid in a colour that nothing has."""
     n = int(rng.integers(len(scene.solids)))
@@ -230,8 +235,8 @@ def _restyle(scene: Scene, rng: np.random.Generator) -> SceneEdit | None:
     told = [each for each in scene.relations if each.subject == order[0]]
     link = (order[0], told[0].name, told[0].target) if told else None
     text = _caption(scene, order, link)
-    before, after = (f"{_style_words(each)} {text}" for each in (scene.style, style))
-    words = _style_words(style).removesuffix(" of")
+    before, after = (f"{style_words(each)} {text}" for each in (scene.style, style))
+    words = style_words(style).removesuffix(" of")
     return SceneEdit("restyle", scene, scene.with_style(style), before, after, words, None)
 
 
@@ -275,11 +280,6 @@ def _caption(scene: Scene, order: Sequence[int], link: tuple[int, str, int] | No
         if link is None or n != link[2]:
             clauses.append(words)
     return f"{' and '.join(clauses)} {GROUND_WORDS[scene.place.ground]}"
-
-
-def _style_words(style: str) -> str:
-    """The shortest way of saying a style, as in "a photo of"."""
-    return min((words for words in STYLE_WORDS[style] if words.startswith("a ")), key=len)
 
 
 def _is_clear(edit: SceneEdit) -> bool:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Group:
         metrics: {metric: what it says}, in the order shown.
         needs: the conditions whose adapters it takes.
         version: raised when the meaning of its numbers changes.
+        base: what it is measured on where no base is named.
+        takes: conditions whose adapters it has rows for, and goes without.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Group:
     metrics: Mapping[str, str]
     needs: tuple[str, ...] = ()
     version: str = "1"
+    base: str = "mini"
+    takes: tuple[str, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -123,7 +127,7 @@ def case_rows(
         case are left out.
     """
     rows: list[Row] = []
-    for case in (ALL, *dict.fromkeys(cases)):
+    for case in dict.fromkeys((ALL, *cases)):
         scenes = [n for n, each in enumerate(cases) if case in (ALL, each)]
         for method, samples in found.items():
             numbers: dict[str, Estimate] = {
@@ -141,6 +145,23 @@ def _over(samples: Samples, metric: str, scenes: Sequence[int], rows: Sequence[i
 def as_share(values: Sequence[bool]) -> list[float | None]:
     """Yes and no as 1 and 0, whose mean is a share."""
     return [float(value) for value in values]
+
+
+def only(table: Table, group: str, case: str) -> Table:
+    """The rows of one case, named by their methods alone: for a plot.
+
+    Args:
+        table: of a group.
+        group: its name.
+        case: of the rows.
+
+    Returns:
+        A table of those.
+    """
+    start = f"{group}/{case}/"
+    rows = [row for row in table.rows if row.name.startswith(start)]
+    named = tuple(replace(row, name=row.name.removeprefix(start)) for row in rows)
+    return replace(table, rows=named)
 
 
 def through_autoencoder(model: Model, pictures: Tensor) -> Tensor:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 
+from unicond.evaluation.tasks.composition import COMPOSITION
 from unicond.evaluation.tasks.editing import EDITING
 from unicond.evaluation.tasks.group import Group
 from unicond.evaluation.tasks.inversion import INVERSION
+from unicond.evaluation.tasks.layout import LAYOUT
+from unicond.evaluation.tasks.restoration import RESTORATION
+from unicond.evaluation.tasks.style import STYLE
 
-GROUPS: tuple[Group, ...] = (EDITING, INVERSION)
+GROUPS: tuple[Group, ...] = (EDITING, INVERSION, RESTORATION, LAYOUT, COMPOSITION, STYLE)
 """In the order shown."""
 
 

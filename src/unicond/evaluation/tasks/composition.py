@@ -1,0 +1,336 @@
+"""Two solids in one picture, one on the left and one on the right, by several ways of composing.
+
+Held-out scenes of two solids that lie side by side; the boxes are exact.
+
+    composable      both solids as concepts of equal weight, no prompt: which side is chance
+    magic_fusion    two models, which are here the same one: one is told of the left solid, the
+                    other of the right one
+    blended         both in their boxes of a given picture, the scene's own empty ground
+    multidiffusion  both in their boxes, the ground's words outside
+    text            "a red ball left of a blue box on grass", in words alone
+
+    both_there    the judge sees both anywhere, each at least a quarter as large as in the scene
+    right_sides   both are there, the middle of the left one's largest area left of the right one's
+    right_place   both lie in their boxes, at an IoU of at least 0.5 (see `metrics_boxes`)
+
+Magic fusion is meant for two models that know different things; of one model it is the lower bound
+of what it can do. `truth` is the scene itself through the model's autoencoder.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unicond.companions import companion
+from unicond.evaluation.cases import TABLE_WORLD
+from unicond.evaluation.metrics_boxes import (
+    PLACED,
+    Spot,
+    largest_alike,
+    placed_ious,
+    seen_spots,
+)
+from unicond.evaluation.report import save_plot
+from unicond.evaluation.runner import Measure, Samples
+from unicond.evaluation.sheet import KEPT, keep_pictures
+from unicond.evaluation.study import Bench
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.group import (
+    ALL,
+    Cost,
+    Group,
+    as_share,
+    case_rows,
+    cost_of,
+    costs,
+    kept_picture,
+    only,
+    through_autoencoder,
+)
+from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
+from unicond.mechanisms.blending.magic_fusion import MagicFusion
+from unicond.pictures.sheet import Line
+from unicond.sampling.state import Mechanism
+from unicond.tasks.compose import WEIGHTS, Compose
+from unicond.world.render import render
+from unicond.world.scene import Scene
+
+TEXT, TRUTH = "text", "truth"
+THERE_SHARE = 0.25
+"""Of its true size, at least, is what counts as there."""
+METRICS: Mapping[str, str] = {
+    "both_there": "share of pictures in which the probe sees both solids",
+    "right_sides": "and the left one left of the right one",
+    "right_place": "share of pictures in which both lie in their boxes, at an IoU of 0.5 or more",
+}
+SHOWN = 6
+"""Scenes that are shown."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two solids side by side.
+
+    Attributes:
+        things: of the scene.
+        left: index of the left one.
+        right: index of the right one.
+    """
+
+    things: Things
+    left: int
+    right: int
+
+    @property
+    def spots(self) -> tuple[Spot, Spot]:
+        """The left one, the right one."""
+        return self.things.spots[self.left], self.things.spots[self.right]
+
+    @property
+    def phrases(self) -> tuple[str, str]:
+        """Likewise in words."""
+        return self.things.phrases[self.left], self.things.phrases[self.right]
+
+    @property
+    def caption(self) -> str:
+        """All of it, sides included."""
+        left, right = self.phrases
+        return f"{left} left of {right} {self.things.ground}"
+
+    @property
+    def alone(self) -> tuple[str, str]:
+        """Each on the ground, in words."""
+        left, right = (f"{phrase} {self.things.ground}" for phrase in self.phrases)
+        return left, right
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Some pairs, drawn.
+
+    Attributes:
+        numbers: of the cases, consecutive.
+        pairs: what is asked.
+        truth: (B, 3, H, W) in [-1, 1], the scenes.
+        empty: (B, 3, H, W), the same without the solids.
+        bench: what is measured and what measures it.
+    """
+
+    numbers: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+    truth: Tensor
+    empty: Tensor
+    bench: Bench
+
+    def scores(self, name: str, pictures: Tensor, spent: Sequence[Cost]) -> Samples:
+        """All that is measured on results (B, 3, H, W) in [-1, 1], which are kept for the page."""
+        keep_pictures(self.bench.folder / "pictures" / name, self.numbers, pictures)
+        reading = self.bench.judge(pictures)
+        seen = seen_spots(reading.classes, reading.colors)
+        both = [pair.spots for pair in self.pairs]
+        found = {
+            "both_there": [both_there(*one) for one in zip(both, seen, strict=True)],
+            "right_sides": [right_sides(*one) for one in zip(both, seen, strict=True)],
+            "right_place": [
+                min(placed_ious(*one)) >= PLACED for one in zip(both, seen, strict=True)
+            ],
+        }
+        values = {metric: as_share(answers) for metric, answers in found.items()}
+        return Samples({**values, **costs(spent)})
+
+
+def both_there(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
+    """Whether two things are seen anywhere, large enough.
+
+    Args:
+        both: the left one, the right one, as large as they truly are.
+        seen: in one picture.
+
+    Returns:
+        The answer.
+    """
+    largest = [largest_alike(spot, seen) for spot in both]
+    return all(
+        one is not None and one.pixels >= THERE_SHARE * spot.pixels
+        for spot, one in zip(both, largest, strict=True)
+    )
+
+
+def right_sides(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
+    """Whether two things are there, the left one left of the right one; as `both_there`."""
+    left, right = (largest_alike(spot, seen) for spot in both)
+    if left is None or right is None or not both_there(both, seen):
+        return False
+    return left.middle[0] < right.middle[0]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a model.
+
+    Attributes:
+        pair: what is to be seen.
+        empty: (3, H, W) in [-1, 1], the ground alone.
+        seed: of the noise.
+        bench: with the model, the steps and the guidance.
+    """
+
+    pair: Pair
+    empty: Tensor
+    seed: int
+    bench: Bench
+
+    def composed(self, task: Compose) -> Tensor:
+        """The picture of a task, which gets the settings of all, (3, H, W) in [-1, 1]."""
+        told = self.bench.generation
+        settled = dataclasses.replace(
+            task,
+            seed=self.seed,
+            num_inference_steps=told.steps,
+            guidance_scale=told.guidance,
+        )
+        return settled.run(self.bench.model).pictures["image"][0].float()
+
+    def told(self, prompt: str, mechanisms: Sequence[Mechanism] = ()) -> Tensor:
+        """The picture of a prompt, (3, H, W) in [-1, 1]."""
+        out = self.bench.model(
+            prompt,
+            seed=self.seed,
+            branches=["image"],
+            num_inference_steps=self.bench.generation.steps,
+            guidance_scale=self.bench.generation.guidance,
+            mechanisms=mechanisms,
+        )
+        return out.pictures["image"][0].float()
+
+    @property
+    def boxes(self) -> list[tuple[str, float, float, float, float]]:
+        """Both in their boxes."""
+        both = zip(self.pair.alone, self.pair.spots, strict=True)
+        return [(text, *spot.box) for text, spot in both]
+
+
+def _composable(asked: Asked) -> Tensor:
+    texts = dict.fromkeys(asked.pair.alone, WEIGHTS["composable"])
+    return asked.composed(Compose(texts=texts, method="composable"))
+
+
+def _fused(asked: Asked) -> Tensor:
+    left, right = asked.pair.alone
+    model, guidance = asked.bench.model, asked.bench.generation.guidance
+    usual = model.backbone.defaults.guidance_scale
+    other = companion(model, model, right)
+    scale = usual if guidance is None else guidance
+    return asked.told(left, [MagicFusion(other=other, guidance_scale=scale)])
+
+
+def _blended(asked: Asked) -> Tensor:
+    task = Compose(regions=asked.boxes, picture=asked.empty, method="blended")
+    return asked.composed(task)
+
+
+def _multidiffusion(asked: Asked) -> Tensor:
+    ground = asked.pair.things.ground
+    return asked.composed(Compose(ground, regions=asked.boxes, method="multidiffusion"))
+
+
+def _text(asked: Asked) -> Tensor:
+    return asked.told(asked.pair.caption)
+
+
+METHODS: Mapping[str, Callable[[Asked], Tensor]] = {
+    "composable": _composable,
+    "magic_fusion": _fused,
+    "blended": _blended,
+    "multidiffusion": _multidiffusion,
+    TEXT: _text,
+}
+"""{method: the picture (3, H, W) that it makes}."""
+
+
+def _made(method: str, pairs: Pairs) -> Samples:
+    """A method's results, one picture at a time, as a user asks for them."""
+    made: list[Tensor] = []
+    spent: list[Cost] = []
+    for number, pair, empty in zip(pairs.numbers, pairs.pairs, pairs.empty, strict=True):
+        seed = pairs.bench.run.seed * 1_000_000 + number
+        with cost_of(pairs.bench.model) as cost:
+            made.append(METHODS[method](Asked(pair, empty, seed, pairs.bench)))
+        spent.append(cost)
+    return pairs.scores(method, torch.stack(made), spent)
+
+
+def _truth(pairs: Pairs) -> Samples:
+    folder = pairs.bench.folder / "pictures"
+    keep_pictures(folder / "given", pairs.numbers, pairs.empty)
+    pictures = through_autoencoder(pairs.bench.model, pairs.truth)
+    return pairs.scores(TRUTH, pictures, [Cost()] * len(pairs.pairs))
+
+
+def sides(scene: Scene) -> tuple[int, int] | None:
+    """The left and the right one of two solids; None where they do not lie side by side."""
+    found = [each for each in scene.relations if each.name == "left of"]
+    return (found[0].subject, found[0].target) if found else None
+
+
+def held_out(bench: Bench, rows: Sequence[int]) -> list[Scene]:
+    """The scenes of a range: two solids side by side."""
+    world = TABLE_WORLD + bench.run.seed
+    return [
+        clear_scene(world, number, 2, lambda scene: sides(scene) is not None) for number in rows
+    ]
+
+
+def prepared(bench: Bench, rows: range) -> Pairs:
+    """The pairs of a range of scenes, drawn."""
+    scenes, size = held_out(bench, rows), bench.model.backbone.sample_size
+    drawn = render(scenes, size)
+    bare = [dataclasses.replace(scene, solids=(), relations=()) for scene in scenes]
+    pairs: list[Pair] = []
+    for things in things_of(scenes, drawn):
+        both = sides(things.scene)
+        assert both is not None
+        pairs.append(Pair(things, *both))
+    empty = render(bare, size).image.clone()
+    return Pairs(tuple(rows), tuple(pairs), drawn.image.clone(), empty, bench)
+
+
+def make(bench: Bench) -> list[Row]:
+    """All methods."""
+    measures: list[Measure[Pairs]] = [Measure(TRUTH, _truth)]
+    measures += [Measure(method, partial(_made, method)) for method in METHODS]
+    found = bench.measure("composition", measures, partial(prepared, bench))
+    return case_rows("composition", found, [ALL] * bench.run.scenes, tuple(METRICS))
+
+
+def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
+    """The first scenes: the empty ground that is given to `blended`, truth, every method's."""
+    pairs = prepared(bench, range(min(bench.run.scenes, SHOWN, KEPT)))
+    parts = ("given", TRUTH, *METHODS)
+    lines: list[Line] = []
+    for number, pair in zip(pairs.numbers, pairs.pairs, strict=True):
+        pictures = [kept_picture(bench, part, number) for part in parts]
+        lines.append(Line(pair.caption, pictures, parts))
+    return {"two_solids": lines}
+
+
+def draw(table: Table, path: Path) -> Path:
+    """There and in place: a bar a method."""
+    whole = only(table, "composition", ALL)
+    return save_plot(whole, path, list(METRICS), f"composition, {table.scenes} held-out scenes")
+
+
+COMPOSITION = Group(
+    "composition",
+    "Two solids in one picture, the one left of the other.",
+    make,
+    show,
+    draw,
+    (TEXT, TRUTH),
+    METRICS,
+)

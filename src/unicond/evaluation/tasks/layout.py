@@ -1,0 +1,195 @@
+"""Drawing things where boxes say: held-out scenes of one to five solids.
+
+A case is the number of solids, which takes turns over the scenes. Each method is the public task
+`unicond.tasks.layout.Layout`, given the caption and the exact boxes of what is seen of each solid,
+one picture at a time.
+
+    instances   share of a scene's boxes in which the judge sees the thing: an area of its class
+                and colour whose own box has an IoU of at least 0.5 with the one asked for
+    miou        mean over the boxes of that IoU, 0 where nothing of the class and colour is seen
+
+`segmentation` has a row where the model has that adapter. `text` is the caption alone, `truth` the
+scene itself through the model's autoencoder: what the judge sees of things that are in place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unicond.evaluation.cases import TABLE_WORLD
+from unicond.evaluation.metrics_boxes import PLACED, placed_ious, seen_spots
+from unicond.evaluation.report import save_plot
+from unicond.evaluation.runner import Measure, Samples
+from unicond.evaluation.sheet import KEPT, keep_pictures
+from unicond.evaluation.study import Bench
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.group import (
+    ALL,
+    Cost,
+    Group,
+    case_rows,
+    cost_of,
+    costs,
+    kept_picture,
+    only,
+    through_autoencoder,
+)
+from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
+from unicond.pictures.sheet import Line
+from unicond.tasks.layout import METHODS as TASK_METHODS
+from unicond.tasks.layout import Layout
+from unicond.tasks.places import draw_outlines
+from unicond.world.render import render
+from unicond.world.scene import Scene
+
+SEGMENTATION = "segmentation"
+TEXT, TRUTH = "text", "truth"
+MOST_SOLIDS = 5
+METRICS: Mapping[str, str] = {
+    "instances": "share of the boxes in which the probe sees the thing, at an IoU of 0.5 or more",
+    "miou": "mean IoU of the boxes with what is seen, 0 where nothing is",
+}
+SHOWN_EACH = 2
+"""Scenes of each number of solids that are shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layouts:
+    """Some layouts.
+
+    Attributes:
+        numbers: of the cases, consecutive.
+        things: what is asked for.
+        truth: (B, 3, H, W) in [-1, 1], the scenes that they were taken from.
+        bench: what is measured and what measures it.
+    """
+
+    numbers: tuple[int, ...]
+    things: tuple[Things, ...]
+    truth: Tensor
+    bench: Bench
+
+    def scores(self, name: str, pictures: Tensor, spent: Sequence[Cost]) -> Samples:
+        """All that is measured on results (B, 3, H, W) in [-1, 1], which are kept for the page."""
+        keep_pictures(self.bench.folder / "pictures" / name, self.numbers, pictures)
+        reading = self.bench.judge(pictures)
+        seen = seen_spots(reading.classes, reading.colors)
+        ious = [placed_ious(one.spots, spots) for one, spots in zip(self.things, seen, strict=True)]
+        found: dict[str, list[float | None]] = {
+            "instances": [sum(iou >= PLACED for iou in each) / len(each) for each in ious],
+            "miou": [sum(each) / len(each) for each in ious],
+        }
+        return Samples({**found, **costs(spent)})
+
+
+def asked(things: Things, method: str, number: int, bench: Bench) -> Layout:
+    """The task that a layout is for a method.
+
+    Args:
+        things: what is to be where.
+        method: one of `unicond.tasks.layout.METHODS`.
+        number: of the scene; the noise follows from it.
+        bench: with the steps and the guidance.
+
+    Returns:
+        The task.
+    """
+    return Layout(
+        things.caption,
+        things.boxes,
+        method=method,
+        seed=bench.run.seed * 1_000_000 + number,
+        num_inference_steps=bench.generation.steps,
+        guidance_scale=bench.generation.guidance,
+    )
+
+
+def _made(method: str, layouts: Layouts) -> Samples:
+    """A method's results, one picture at a time, as a user asks for them."""
+    made: list[Tensor] = []
+    spent: list[Cost] = []
+    bench = layouts.bench
+    for number, things in zip(layouts.numbers, layouts.things, strict=True):
+        task = asked(things, method, number, bench)
+        with cost_of(bench.model) as cost:
+            made.append(task.run(bench.model).pictures["image"][0].float())
+        spent.append(cost)
+    return layouts.scores(method, torch.stack(made), spent)
+
+
+def _truth(layouts: Layouts) -> Samples:
+    pictures = through_autoencoder(layouts.bench.model, layouts.truth)
+    return layouts.scores(TRUTH, pictures, [Cost()] * len(layouts.things))
+
+
+def methods(bench: Bench) -> tuple[str, ...]:
+    """The methods that a model has: `text` last, `segmentation` with an adapter for it."""
+    kinds = {loaded.adapter.config.kind for loaded in bench.model.adapters.values()}
+    return tuple(name for name in TASK_METHODS if name != SEGMENTATION or name in kinds)
+
+
+def solids_of(number: int) -> int:
+    """How many solids a scene has: they take turns."""
+    return 1 + number % MOST_SOLIDS
+
+
+def case_of(solids: int) -> str:
+    """The case of scenes of so many solids."""
+    return f"{solids}_boxes" if solids > 1 else "1_box"
+
+
+def held_out(bench: Bench, rows: Sequence[int]) -> list[Scene]:
+    """The scenes of a range."""
+    world = TABLE_WORLD + bench.run.seed
+    return [clear_scene(world, number, solids_of(number)) for number in rows]
+
+
+def prepared(bench: Bench, rows: range) -> Layouts:
+    """The layouts of a range of scenes."""
+    scenes = held_out(bench, rows)
+    drawn = render(scenes, bench.model.backbone.sample_size)
+    return Layouts(tuple(rows), things_of(scenes, drawn), drawn.image.clone(), bench)
+
+
+def make(bench: Bench) -> list[Row]:
+    """All methods, by the number of solids."""
+    measures: list[Measure[Layouts]] = [Measure(TRUTH, _truth)]
+    measures += [Measure(method, partial(_made, method)) for method in methods(bench)]
+    found = bench.measure("layout", measures, partial(prepared, bench))
+    cases = [case_of(solids_of(number)) for number in range(bench.run.scenes)]
+    return case_rows("layout", found, cases, tuple(METRICS))
+
+
+def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
+    """The first layouts by their number of solids: boxes, truth, and every method's."""
+    size, names = bench.model.backbone.sample_size, (TRUTH, *methods(bench))
+    layouts = prepared(bench, range(min(bench.run.scenes, SHOWN_EACH * MOST_SOLIDS, KEPT)))
+    lines: dict[str, list[Line]] = {}
+    for number, things in zip(layouts.numbers, layouts.things, strict=True):
+        pictures = [draw_outlines(things.boxes, (size, size))]
+        pictures += [kept_picture(bench, name, number) for name in names]
+        line = Line(things.caption, pictures, ("boxes", *names))
+        lines.setdefault(case_of(len(things.spots)), []).append(line)
+    return lines
+
+
+def draw(table: Table, path: Path) -> Path:
+    """Instances and IoU over all scenes: a bar a method."""
+    whole = only(table, "layout", ALL)
+    return save_plot(whole, path, list(METRICS), f"layout, {table.scenes} held-out scenes")
+
+
+LAYOUT = Group(
+    "layout",
+    "Things drawn in their boxes: one to five solids.",
+    make,
+    show,
+    draw,
+    (TEXT, TRUTH),
+    METRICS,
+    takes=(SEGMENTATION,),
+)

@@ -1,0 +1,314 @@
+"""Restoring held-out pictures from what was measured of them, exactly and with noise.
+
+Cases are `OPERATOR-clean` (y = A x) and `OPERATOR-noisy` (y = A x + 0.05 z). Methods are those of
+`unicond.tasks.restore`, without a prompt, and the table is meant for the pixel base `mini-pixel`,
+where they are defined and exact. On a latent base operators act on decoded pictures; methods that
+need latents which a mask leaves whole are left out where there are none.
+
+    psnr, ssim        to the clean picture
+    feature_distance  of the judge's features: |f - f*| / |f*|
+    residual          rms of y - A x, x as the method leaves it (on latents: decoded)
+    residual_saved    the same once x is clipped and rounded to the 8 bits of a file
+
+Rounding alone is 0.0023 a pixel; of a noisy measurement 0.05 is what its noise leaves. `input` is
+the plain estimate: a bicubic enlargement, a hole filled from around it, the grey or blurred picture
+itself, A^+ y. The pictures of a chunk go through the network together: `calls` are those of a run,
+`seconds` a picture's share of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from typing_extensions import override
+
+from unicond.backbones.base import Backbone
+from unicond.evaluation.cases import TABLE_WORLD, Cases, HeldOut
+from unicond.evaluation.estimates import Estimate, mean, row_of
+from unicond.evaluation.grid import save_grid
+from unicond.evaluation.metrics_pictures import psnr, ssim
+from unicond.evaluation.runner import Measure, Samples, as_list
+from unicond.evaluation.sheet import KEPT, keep_pictures
+from unicond.evaluation.study import Bench
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.group import (
+    COSTS,
+    Cost,
+    Group,
+    cost_of,
+    costs,
+    kept_picture,
+    shared_cost,
+)
+from unicond.pictures.sheet import Line
+from unicond.tasks import measured
+from unicond.tasks.measured import Measured
+from unicond.tasks.restore import Case, Restore, methods_for
+
+OPERATORS = ("inpaint-box", "inpaint-free", "sr4", "blur", "colorize", "hadamard")
+NOISES: Mapping[str, float] = {"clean": 0.0, "noisy": 0.05}
+INPUT = "input"
+WHOLE_LATENTS = ("repaint", "replacement", "reconstruction")
+"""Methods that hold known latents."""
+METRICS: Mapping[str, str] = {
+    "psnr": "dB to the clean picture",
+    "ssim": "structural similarity to it",
+    "feature_distance": "of the probe's features to its, as a share of their length",
+    "residual": "rms of what is measured less what the result would measure",
+    "residual_saved": "the same of the result as a file of 8 bits",
+}
+READ_AT = 128
+"""Pixels a side at which the judge looks at least: what it was trained at."""
+SHOWN = 2
+"""Pictures that are shown of each case."""
+
+
+@dataclass(frozen=True, eq=False)
+class Together(Restore):
+    """The same restoration of several pictures in one run, picture n with the seed of sample n.
+
+    Args:
+        pictures: (B, 3, H, W) in [-1, 1], clean; `picture` is the first, `count` is B.
+    """
+
+    PICTURES: ClassVar[frozenset[str]] = Restore.PICTURES | {"pictures"}
+
+    pictures: Tensor = field(kw_only=True)
+
+    @override
+    def seen(self, backbone: Backbone) -> Measured:
+        """All measurements as one; each is as it would be alone."""
+        each = [
+            replace(self, picture=picture, count=1, seed=self.seed + n)._alone(backbone)
+            for n, picture in enumerate(self.pictures)
+        ]
+        values = torch.cat([one.measurement.values for one in each])
+        return replace(each[0], measurement=replace(each[0].measurement, values=values))
+
+    def _alone(self, backbone: Backbone) -> Measured:
+        return super().seen(backbone)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A case, as measurements are made.
+
+    Attributes:
+        operator: as of the registry.
+        noise: a key of `NOISES`.
+    """
+
+    operator: str
+    noise: str
+
+    @property
+    def case(self) -> str:
+        """In the names of rows."""
+        return f"{self.operator}-{self.noise}"
+
+    def task(self, scenes: "Scenes", method: str | None = None) -> Together:
+        """The restoration of some pictures by a method; None is the operator's own."""
+        first, bench = scenes.cases.images[0], scenes.bench
+        return Together(
+            first,
+            self.operator,
+            NOISES[self.noise],
+            method=method,
+            simulate=True,
+            seed=scenes.cases.seeds[0],
+            count=len(scenes.cases.seeds),
+            size=bench.model.backbone.sample_size,
+            num_inference_steps=bench.generation.steps,
+            pictures=scenes.cases.images,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Some held-out pictures.
+
+    Attributes:
+        cases: what they show.
+        bench: what is measured and what measures it.
+    """
+
+    cases: Cases
+    bench: Bench
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(B, D), what the judge reads in the clean pictures."""
+        return self.read(self.cases.images)
+
+    def read(self, pictures: Tensor) -> Tensor:
+        """The judge's features (B, D) of pictures (B, 3, H, W), enlarged if need be."""
+        if min(pictures.shape[-2:]) < READ_AT:
+            pictures = functional.interpolate(pictures, (READ_AT, READ_AT), mode="bilinear")
+        return self.bench.judge(pictures).features
+
+    def scores(
+        self, name: str, seen: Measured, left: Tensor, pictures: Tensor, spent: Sequence[Cost]
+    ) -> Samples:
+        """All that is measured on results, which are kept for the page.
+
+        Args:
+            name: of the pictures' folder.
+            seen: the measurement.
+            left: (B, 3, H, W), as the method leaves them.
+            pictures: (B, 3, H, W) in [-1, 1], as they are shown.
+            spent: on each.
+
+        Returns:
+            One value a picture of every metric.
+        """
+        cases, pictures = self.cases, pictures.cpu()
+        keep_pictures(self.bench.folder / "pictures" / name, cases.numbers, pictures)
+        gap = (self.read(pictures) - self.features).norm(dim=1)
+        found = {
+            "psnr": as_list(psnr(pictures, cases.images)),
+            "ssim": as_list(ssim(pictures, cases.images)),
+            "feature_distance": as_list(gap / self.features.norm(dim=1).clamp_min(1e-12)),
+            "residual": as_list(residual(seen, left)),
+            "residual_saved": as_list(residual(seen, eight_bits(pictures))),
+        }
+        return Samples({**found, **costs(spent)})
+
+
+def residual(seen: Measured, pictures: Tensor) -> Tensor:
+    """Root mean square of what was measured less what pictures would measure.
+
+    Args:
+        seen: y and A.
+        pictures: x, (B, 3, H, W).
+
+    Returns:
+        (B,) float64: `sqrt(mean((y - A x)^2))`.
+    """
+    found = seen.operator.forward(pictures.double().cpu())
+    return (seen.measurement.values.double().cpu() - found).square().flatten(1).mean(1).sqrt()
+
+
+def eight_bits(pictures: Tensor) -> Tensor:
+    """Pictures in [-1, 1] as a file of 8 bits has them."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def methods_on(operator: str, backbone: Backbone) -> list[str]:
+    """The methods that an operator can be restored by on a base.
+
+    Args:
+        operator: as of the registry.
+        backbone: of a pixel base, or of a latent one.
+
+    Returns:
+        Their names; of masks not those that need a latent which is known wholly, if none is.
+    """
+    names, size = methods_for(operator), backbone.sample_size
+    blank = Restore(torch.zeros(3, size, size), operator, 0.0, simulate=True)
+    if measured.kind_of(operator) == "mask":
+        try:
+            Case(blank.seen(backbone), backbone, (1.0,)).parts()
+        except ValueError:
+            return [name for name in names if name not in WHOLE_LATENTS]
+    return names
+
+
+def _restored(way: Way, method: str, scenes: Scenes) -> Samples:
+    """A method's results."""
+    task, model = way.task(scenes, method), scenes.bench.model
+    with cost_of(model) as cost:
+        out = task.run(model)
+    pictures = out.pictures["image"].float()
+    left = out.latents["image"] if model.backbone.vae is None else pictures
+    spent = shared_cost(cost, len(pictures))
+    name = f"{way.case}-{method}"
+    return scenes.scores(name, task.seen(model.backbone), left, pictures, spent)
+
+
+def _input(way: Way, scenes: Scenes) -> Samples:
+    """The plain estimate."""
+    keep_pictures(
+        scenes.bench.folder / "pictures" / "real", scenes.cases.numbers, scenes.cases.images
+    )
+    seen = way.task(scenes).seen(scenes.bench.model.backbone)
+    guess = seen.estimate().float()
+    spent = [Cost()] * len(guess)
+    return scenes.scores(f"{way.case}-{INPUT}", seen, guess, guess, spent)
+
+
+def prepared(bench: Bench, rows: range) -> Scenes:
+    """The pictures of a range of scenes, drawn."""
+    return Scenes(_held_out(bench).cases(rows), bench)
+
+
+def _held_out(bench: Bench) -> HeldOut:
+    size = bench.model.backbone.sample_size
+    return HeldOut(TABLE_WORLD, bench.run.seed, size, bench.folder / "scenes" / "all-photo")
+
+
+def ways() -> list[Way]:
+    """All cases, in the order shown."""
+    return [Way(operator, noise) for operator in OPERATORS for noise in NOISES]
+
+
+def make(bench: Bench) -> list[Row]:
+    """The plain estimate and every method, case by case."""
+    able = {each: methods_on(each, bench.model.backbone) for each in OPERATORS}
+    measures: list[Measure[Scenes]] = []
+    for way in ways():
+        measures.append(Measure(f"{way.case}-{INPUT}", partial(_input, way)))
+        for method in able[way.operator]:
+            measures.append(Measure(f"{way.case}-{method}", partial(_restored, way, method)))
+    found = bench.measure("restoration", measures, partial(prepared, bench))
+    rows: list[Row] = []
+    for way in ways():
+        for method in (INPUT, *able[way.operator]):
+            samples = found[f"{way.case}-{method}"]
+            numbers: dict[str, Estimate] = {
+                metric: partial(mean, samples, metric) for metric in (*METRICS, *COSTS)
+            }
+            name = f"restoration/{way.case}/{method}"
+            rows.append(row_of(name, numbers, bench.run.scenes))
+    return rows
+
+
+def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
+    """The first pictures case by case: clean, the plain estimate, and every method's."""
+    numbers = range(min(bench.run.scenes, SHOWN, KEPT))
+    captions = _held_out(bench).captions(numbers)
+    lines: dict[str, list[Line]] = {}
+    for way in ways():
+        methods = (INPUT, *methods_on(way.operator, bench.model.backbone))
+        for number, caption in zip(numbers, captions, strict=True):
+            parts = ("real", *(f"{way.case}-{method}" for method in methods))
+            pictures = [kept_picture(bench, part, number) for part in parts]
+            line = Line(caption, pictures, ("clean", *methods))
+            lines.setdefault(way.case, []).append(line)
+    return lines
+
+
+def draw(table: Table, path: Path) -> Path:
+    """PSNR, case by case and method by method, shaded by what is gained over the plain estimate."""
+    cells: dict[str, dict[str, float]] = {}
+    for row in table.rows:
+        _, case, method = row.name.split("/")
+        cells.setdefault(case, {})[method] = row.metrics["psnr"]
+    title = f"restoration: PSNR in dB, {table.scenes} held-out pictures (green: above the input)"
+    return save_grid(cells, INPUT, path, title)
+
+
+RESTORATION = Group(
+    "restoration",
+    "A picture restored from what was measured of it; the clean one is known.",
+    make,
+    show,
+    draw,
+    (INPUT,),
+    METRICS,
+    base="mini-pixel",
+)

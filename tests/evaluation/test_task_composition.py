@@ -1,0 +1,126 @@
+"""Two solids side by side: what counts as there and in place, and a tiny table."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from truth import Brightness, reading_of
+
+import unicond
+from unicond.evaluation.condition_table import Run
+from unicond.evaluation.metrics_boxes import Spot
+from unicond.evaluation.study import Bench, network_calls, tabulate
+from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tasks.composition import (
+    COMPOSITION,
+    METHODS,
+    Asked,
+    both_there,
+    prepared,
+    right_sides,
+)
+from unicond.evaluation.tasks.group import Cost
+from unicond.evaluation.tasks.page import write_page
+from unicond.world.render import render
+
+STEPS = 2
+LEFT, RIGHT = Spot(2, 1, (0.1, 0.4, 0.4, 0.8), 100), Spot(3, 5, (0.6, 0.4, 0.9, 0.8), 100)
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tasks")
+    run = Run(2, 3, 2, out, "unicond table tasks", {"base": "tiny"}, True)
+    model = unicond.load(tiny_base, device="cpu")
+    return Bench(model, Brightness(), run, Sampling(steps=STEPS, guidance=3.0), folder=out)
+
+
+def test_both_are_there_at_a_quarter_of_their_size():
+    both = LEFT, RIGHT
+    assert both_there(both, [LEFT, RIGHT])
+    assert both_there(both, [replace(LEFT, pixels=25), RIGHT])
+    assert not both_there(both, [replace(LEFT, pixels=24), RIGHT])
+    assert not both_there(both, [LEFT, replace(RIGHT, color=2)])
+    assert not both_there(both, [])
+
+
+def test_sides_are_those_of_the_largest_areas():
+    both = LEFT, RIGHT
+    swapped = [replace(LEFT, box=RIGHT.box), replace(RIGHT, box=LEFT.box)]
+    assert right_sides(both, [LEFT, RIGHT])
+    assert both_there(both, swapped)
+    assert not right_sides(both, swapped)
+    assert not right_sides(both, [LEFT])
+    assert not right_sides(both, [replace(LEFT, pixels=24), RIGHT])  # not there
+    assert right_sides(both, [*(replace(s, pixels=50) for s in swapped), LEFT, RIGHT])
+
+
+def test_the_scene_itself_is_right_and_its_mirror_on_the_wrong_sides(bench):
+    cases = prepared(bench, range(4))
+    scenes = [pair.things.scene for pair in cases.pairs]
+    drawn = render(scenes, bench.model.backbone.sample_size)
+    read = reading_of(scenes, drawn, torch.zeros(4, 1))
+    flipped = replace(read, classes=read.classes.flip(2), colors=read.colors.flip(2))
+    found = {}
+    for name, seen in (("scene", read), ("mirror", flipped)):
+        knows = replace(cases, bench=replace(bench, judge=lambda _, seen=seen: seen))
+        found[name] = knows.scores(name, drawn.image, [Cost()] * 4).values
+    for metric in ("both_there", "right_sides", "right_place"):
+        assert found["scene"][metric] == [1, 1, 1, 1]
+    assert found["mirror"]["both_there"] == [1, 1, 1, 1]
+    assert found["mirror"]["right_sides"] == found["mirror"]["right_place"] == [0, 0, 0, 0]
+
+
+def test_words_boxes_and_the_empty_ground_are_of_the_scene(bench):
+    cases = prepared(bench, range(2))
+    for pair, truth, empty in zip(cases.pairs, cases.truth, cases.empty, strict=True):
+        left, right = pair.spots
+        assert left.middle[0] < right.middle[0]
+        assert pair.caption == f"{pair.phrases[0]} left of {pair.phrases[1]} {pair.things.ground}"
+        assert pair.alone[1] == f"{pair.phrases[1]} {pair.things.ground}"
+        differs = ((truth - empty).abs().amax(0) > 1e-3).float().mean()
+        assert 0.01 < differs < 0.9
+
+
+@pytest.fixture(scope="module")
+def made(bench):
+    table, folder = tabulate(COMPOSITION.study, bench)
+    return table, folder, COMPOSITION.show(bench)
+
+
+def test_rows_and_page(made, tmp_path):
+    table, folder, pictures = made
+    assert [r.name for r in table.rows] == [f"composition/all/{m}" for m in ("truth", *METHODS)]
+    for row in table.rows:
+        wanted = {"both_there", "right_sides", "right_place", "seconds", "calls"}
+        assert wanted == row.metrics.keys()
+    assert table.row("composition/all/text").metrics["calls"] == STEPS
+    assert table.row("composition/all/magic_fusion").metrics["calls"] == 2 * STEPS
+    text = write_page(COMPOSITION, table, folder, pictures, tmp_path / "composition").read_text()
+    assert "<h2>two solids: pictures</h2>" in text
+
+
+def test_every_method_draws_something_else(bench):
+    cases = prepared(bench, range(1))
+    asked = Asked(cases.pairs[0], cases.empty[0], 7, bench)
+    made = {name: make(asked) for name, make in METHODS.items()}
+    for name, picture in made.items():
+        assert picture.shape == cases.empty[0].shape
+        others = [other for key, other in made.items() if key != name]
+        assert all((picture - other).abs().max() > 1e-3 for other in others)
+
+
+def test_the_two_models_are_told_of_one_solid_each(bench):
+    """With the same words both models say the same, whichever is asked."""
+    cases = prepared(bench, range(1))
+    pair = cases.pairs[0]
+    asked = Asked(pair, cases.empty[0], 7, bench)
+    left, right = pair.alone
+    fused = METHODS["magic_fusion"](asked)
+    assert min((fused - asked.told(text)).abs().max() for text in (left, right)) > 1e-3
+    same = replace(pair.things.scene, solids=(pair.things.scene.solids[pair.left],) * 2)
+    twin = Asked(replace(pair, things=replace(pair.things, scene=same)), asked.empty, 7, bench)
+    with network_calls(bench.model) as rows:
+        alike = METHODS["magic_fusion"](twin)
+    assert len(rows) == 2 * STEPS
+    assert torch.allclose(alike, asked.told(left), atol=1e-4)

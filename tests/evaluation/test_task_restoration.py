@@ -1,0 +1,212 @@
+"""Restorations: what is measured on them, several pictures in one run, and a tiny table."""
+
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from truth import Brightness
+
+import unicond
+from unicond.backbones import pixels
+from unicond.backbones.pixels import UnshuffledUNet
+from unicond.evaluation.condition_table import Run
+from unicond.evaluation.grid import save_grid
+from unicond.evaluation.metrics_pictures import ssim
+from unicond.evaluation.study import Bench, tabulate
+from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tasks import restoration
+from unicond.evaluation.tasks.page import write_page
+from unicond.evaluation.tasks.restoration import (
+    INPUT,
+    RESTORATION,
+    WHOLE_LATENTS,
+    Way,
+    eight_bits,
+    methods_on,
+    prepared,
+    residual,
+)
+from unicond.tasks.restore import Restore
+
+SIDE, STEPS = 32, 2
+ROUNDING = 1e-4  # across batch sizes, in float32
+
+
+def noise(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
+
+
+def test_ssim_of_flat_pictures_is_that_of_their_light():
+    a, b = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), -0.25)
+    c = 0.02**2
+    wanted = (2 * 0.5 * -0.25 + c) / (0.5**2 + 0.25**2 + c)
+    assert ssim(a, b).item() == pytest.approx(wanted, abs=1e-9)
+
+
+def test_ssim_of_equal_inverted_and_fainter_pictures():
+    picture = noise(2, 3, 20, 17)
+    assert torch.allclose(ssim(picture, picture), torch.ones(2).double())
+    wave = torch.tensor([1.0, -1.0]).repeat(1, 3, 24, 12)  # of mean 0 under almost any window
+    upper, lower = 2 * 0.5 + 0.06**2, 1 + 0.25 + 0.06**2
+    assert ssim(0.5 * wave, wave).item() == pytest.approx(upper / lower, abs=2e-3)
+    upper, lower = -2 + 0.06**2, 2 + 0.06**2
+    assert ssim(-wave, wave).item() == pytest.approx(upper / lower, abs=2e-3)
+
+
+def test_ssim_by_sums_over_one_window():
+    """One place is left of 11 x 11 pixels; weights and moments are written out."""
+    a, b = noise(1, 1, 11, 11, seed=1), noise(1, 1, 11, 11, seed=2)
+    weight = [
+        [math.exp(-((x - 5) ** 2 + (y - 5) ** 2) / 4.5) for x in range(11)] for y in range(11)
+    ]
+    w = torch.tensor(weight, dtype=torch.float64)
+    w = w / w.sum()
+    x, y = a[0, 0].double(), b[0, 0].double()
+    mx, my = (w * x).sum(), (w * y).sum()
+    vx, vy = (w * (x - mx) ** 2).sum(), (w * (y - my) ** 2).sum()
+    vxy = (w * (x - mx) * (y - my)).sum()
+    c, k = 0.02**2, 0.06**2
+    wanted = (2 * mx * my + c) * (2 * vxy + k) / ((mx**2 + my**2 + c) * (vx + vy + k))
+    assert ssim(a, b).item() == pytest.approx(wanted.item(), abs=1e-12)
+    with pytest.raises(ValueError, match="at least 11 x 11"):
+        ssim(a[..., 1:], b[..., 1:])
+
+
+def test_eight_bits_are_within_half_a_level():
+    picture = noise(1, 3, 8, 8)
+    gap = (eight_bits(picture) - picture).abs()
+    assert 0 < gap.max() <= 1 / 255 + 1e-6
+    assert torch.equal(
+        eight_bits(torch.tensor([-1.5, -1.0, 1.0, 7.0])), torch.tensor([-1, -1, 1, 1.0])
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tiny, tiny_base, tmp_path_factory):
+    """A base of 32 x 32 pixels with random weights."""
+    shape = dict(UNet2DConditionModel.load_config(tiny_base / "unet"))
+    shape |= {"sample_size": 8, "in_channels": 48, "out_channels": 48}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UnshuffledUNet.from_config(shape)
+    folder = tmp_path_factory.mktemp("pixels") / "base"
+    words = tiny.backbone.text_encoders[0], tiny.backbone.tokenizers[0]
+    told = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    told |= {"timestep_spacing": "trailing", "clip_sample": False}
+    scheduler = DDIMScheduler.from_pretrained(tiny_base / "scheduler", **told)
+    pixels.save(folder, network, *words, scheduler)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench(base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tasks")
+    run = Run(2, 3, 2, out, "unicond table tasks", {"base": "tiny"}, True)
+    model = unicond.load(base, device="cpu")
+    return Bench(model, Brightness(), run, Sampling(steps=STEPS, guidance=3.0), folder=out)
+
+
+def test_residual_by_hand(bench):
+    """A constant added moves every average by it, and a pattern below a block's size by nothing."""
+    scenes = prepared(bench, range(2))
+    seen = Way("sr4", "clean").task(scenes).seen(bench.model.backbone)
+    clean = scenes.cases.images
+    assert residual(seen, clean).max() < 1e-6
+    assert torch.allclose(residual(seen, clean + 0.3), torch.full((2,), 0.3).double(), atol=1e-6)
+    fine = torch.tensor([0.2, -0.2]).repeat(1, 3, SIDE, SIDE // 2)
+    assert residual(seen, clean + fine).max() < 1e-6
+    loud = Way("sr4", "noisy").task(scenes).seen(bench.model.backbone)
+    assert residual(loud, clean).mean() == pytest.approx(0.05, rel=0.2)  # of 384 values
+
+
+@pytest.mark.parametrize("method", ["ddrm", "dps", "pigdm"])
+def test_together_is_as_alone(bench, method):
+    """Each picture gets the noise, and the result, of a run of its own."""
+    scenes = prepared(bench, range(2))
+    way = Way("sr4", "noisy")
+    both = way.task(scenes, method).run(bench.model).latents["image"]
+    for row, (picture, seed) in enumerate(
+        zip(scenes.cases.images, scenes.cases.seeds, strict=True)
+    ):
+        alone = Restore(
+            picture, "sr4", 0.05, method=method, simulate=True, seed=seed, num_inference_steps=STEPS
+        )
+        found = alone.run(bench.model).latents["image"]
+        assert (both[row] - found[0]).abs().max() < ROUNDING
+
+
+@pytest.fixture(scope="module")
+def made(bench):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restoration, "OPERATORS", ("inpaint-box", "sr4"))
+        table, folder = tabulate(RESTORATION.study, bench)
+        yield table, folder, RESTORATION.show(bench)
+
+
+def test_rows(made):
+    table, folder, _ = made
+    names = {row.name for row in table.rows}
+    assert {"restoration/sr4-clean/ddnm", "restoration/inpaint-box-noisy/repaint"} < names
+    assert {"restoration/inpaint-box-clean/ccdf", "restoration/sr4-noisy/ilvr"} < names
+    assert "restoration/sr4-clean/repaint" not in names
+    assert len(names) == len(table.rows) == 2 * (1 + 9 + 1 + 7)
+    for row in table.rows:
+        assert {*restoration.METRICS, "seconds", "calls"} == row.metrics.keys()
+        assert {"psnr", "ssim", "feature_distance", "residual"} <= row.intervals.keys()
+        assert (row.metrics["calls"] == 0) == row.name.endswith(INPUT)
+    assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_is_exact_leaves_no_residual_but_that_of_the_file(made):
+    """A random network's results leave [-1, 1], which a file cannot hold."""
+    table, _, _ = made
+    for case in ("inpaint-box", "sr4"):
+        for method in ("ddnm", "ddrm"):
+            exact = table.row(f"restoration/{case}-clean/{method}").metrics
+            assert exact["residual"] < 1e-3
+            assert exact["residual_saved"] > exact["residual"]
+            loud = table.row(f"restoration/{case}-noisy/{method}").metrics
+            assert loud["residual"] > 1e-3
+    hole = table.row(f"restoration/inpaint-box-clean/{INPUT}").metrics
+    assert hole["residual"] < 1e-6
+    rounding = 2 / 255 / math.sqrt(12)  # of uniform errors; flat parts do not fill their level
+    assert hole["residual_saved"] < 2 * rounding
+    assert table.row("restoration/sr4-clean/ddnm").metrics["calls"] == STEPS
+
+
+def test_the_page(made, tmp_path):
+    table, folder, pictures = made
+    assert list(pictures)[:2] == ["inpaint-box-clean", "inpaint-box-noisy"]
+    text = write_page(RESTORATION, table, folder, pictures, tmp_path / "restoration").read_text()
+    assert '<tr class="bound"><td>input</td>' in text
+    assert "<h2>sr4-noisy</h2>" in text
+
+
+def test_masks_that_leave_no_latent_whole_leave_methods_out(tiny, bench):
+    backbone = tiny.backbone
+    assert set(WHOLE_LATENTS) < set(methods_on("inpaint-box", backbone))
+    assert not set(WHOLE_LATENTS) & set(methods_on("inpaint-random", backbone))
+    assert set(WHOLE_LATENTS) < set(methods_on("inpaint-random", bench.model.backbone))
+
+
+def test_a_clean_picture_is_its_own_best(bench):
+    scenes = prepared(bench, range(2))
+    seen = Way("blur", "clean").task(scenes).seen(bench.model.backbone)
+    clean = scenes.cases.images
+    near = (clean + 0.01).clamp(-1, 1)
+    values = scenes.scores("x", seen, near, near, [restoration.Cost()] * 2).values
+    far = scenes.scores("y", seen, -clean, -clean, [restoration.Cost()] * 2).values
+    for row in range(2):
+        assert values["feature_distance"][row] < far["feature_distance"][row]
+        assert values["ssim"][row] > far["ssim"][row]
+        assert values["psnr"][row] >= 40 - 1e-3 > far["psnr"][row]
+
+
+def test_a_grid_needs_its_level(tmp_path):
+    with pytest.raises(ValueError, match=r"each with 'input'; \['b'\] lack it"):
+        save_grid({"a": {"input": 1.0}, "b": {"x": 2.0}}, "input", tmp_path / "g.png", "t")
+
+
+def test_the_group_brings_its_base_and_needs_no_adapter():
+    assert (RESTORATION.base, RESTORATION.needs, RESTORATION.takes) == ("mini-pixel", (), ())
