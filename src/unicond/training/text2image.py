@@ -48,8 +48,8 @@ SAMPLING = Settings(
     estimation_steps=2,
     estimation_noise=0.0,
     solver="ddim",
-    guidance_scale=2.0,
-    condition_guidance=1.5,
+    guidance_scale=4.0,
+    condition_guidance=2.0,
 )
 """What its users sample with: chosen by `unicond evaluate settings`, no part of the recipe."""
 
