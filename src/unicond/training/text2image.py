@@ -302,3 +302,7 @@ class TextToImageTask:
             requires_safety_checker=False,
         )
         pipeline.save_pretrained(folder, safe_serialization=True)
+        # diffusers opens its own parts in float32, transformers its own as their configuration says
+        config = folder / "text_encoder" / "config.json"
+        said = json.loads(config.read_text()) | {"dtype": "float32"}
+        config.write_text(json.dumps(said, indent=2) + "\n")
