@@ -64,7 +64,7 @@ class Card:
                 "",
                 "```python",
                 "import unicond",
-        "",
+                "",
                 f'model = unicond.load("{base}", adapters=["{self.where}"])',
                 f'out = model("a prompt", {config.y}="picture.png")',
                 "```",
