@@ -81,13 +81,16 @@ class SlowProcessor:
         changed = matrices(attn, *(part.y for part in parts if part.y is not None))
         return attend(attn, changed, h, changed, context)
 
+    def alone(self, attn, mine, h):
+        return torch.cat([attend(attn, mine, token, mine, token) for token in h.split(1)])
+
     def add_joint(self, attn, name, pair, h, out):
         x, y, w_x, w_y, hears_x, hears_y = pair
         parts = self.adapters[name].get_submodule(self.name).joint
         xy, yx = matrices(attn, parts.xy), matrices(attn, parts.yx)
-        nothing = torch.zeros_like(h[x])
-        o_x = attend(attn, xy, h[x], yx, h[y]) if hears_x else nothing
-        o_y = attend(attn, yx, h[y], xy, h[x]) if hears_y else nothing
+        # a row that hears nothing looks at each token alone
+        o_x = attend(attn, xy, h[x], yx, h[y]) if hears_x else self.alone(attn, xy, h[x])
+        o_y = attend(attn, yx, h[y], xy, h[x]) if hears_y else self.alone(attn, yx, h[y])
         p = parts.proj_out.weight
         if self.adapters[name].config.post_joint == "conv":
             p_x, p_y = o_x @ p.T, o_y @ p.T

@@ -195,7 +195,7 @@ def test_masked_tokens_are_not_heard(unet, adapters):
 
 
 def test_fusing_projection_refuses_unequal_numbers_of_tokens():
-    with pytest.raises(ValueError, match="64 image and 16 condition tokens: give both branches"):
+    with pytest.raises(ValueError, match="64 and 16 tokens: give both branches"):
         ProjOut(8, "conv_fuse")(torch.zeros(1, 64, 8), torch.zeros(1, 16, 8))
     p_x, p_y = ProjOut(8, "conv")(torch.zeros(1, 64, 8), torch.zeros(1, 16, 8))
     assert (p_x.shape, p_y.shape) == ((1, 64, 8), (1, 16, 8))

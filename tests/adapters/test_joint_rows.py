@@ -93,7 +93,7 @@ def test_two_way_condition_depends_on_the_image(unet, adapters, call):
 
 
 def test_a_condition_of_weight_zero_still_hears_for_the_image(unet, adapters, call):
-    """`w_y = 0` keeps o_y in a fusing ProjOut; a deaf condition leaves it out."""
+    """`w_y = 0` keeps o_y in a fusing ProjOut; of a deaf condition each place speaks alone."""
     with attached(unet, adapters):
         hears = call(rows_of(5, depth=[(0, 1, 1.0, 0.0, True, True)]))
         deaf = call(rows_of(5, depth=[(0, 1, 1.0, 0.0, True, False)]))

@@ -84,11 +84,7 @@ class ProjOut(nn.Module):
     def check(self, o_x: Tensor, o_y: Tensor) -> None:
         """Raise ValueError where `"conv_fuse"` would mix unequal numbers of tokens."""
         if self.fuse and o_x.shape[1] != o_y.shape[1]:
-            raise ValueError(
-                f"conv_fuse mixes image and condition token by token, but there are {o_x.shape[1]} "
-                f"image and {o_y.shape[1]} condition tokens: give both branches the same size, or "
-                "use an adapter with post_joint 'conv'"
-            )
+            raise unequal(o_x.shape[1], o_y.shape[1])
 
     def block(self, x: bool, y: bool) -> Tensor:
         """The part of P that takes these sides to these sides; at least one is asked for."""
@@ -97,11 +93,24 @@ class ProjOut(nn.Module):
         side = 0 if x else 1
         return self.weight.chunk(2, 0)[side].chunk(2, 1)[side]
 
+    def across(self, from_x: bool) -> Tensor:
+        """The part of a fusing P that takes one side to the other; (d, d)."""
+        to, of = (1, 0) if from_x else (0, 1)
+        return self.weight.chunk(2, 0)[to].chunk(2, 1)[of]
+
     def _alone(self, o: Tensor | None, side: int) -> Tensor | None:
         """P on one side; of a fusing P the diagonal block, since the other side's `o` is zero."""
         if o is None:
             return None
         return F.linear(o, self.block(side == 0, side == 1).to(o.dtype))
+
+
+def unequal(one: int, other: int) -> ValueError:
+    """The error of a fusing projection between branches of unequal numbers of tokens."""
+    return ValueError(
+        f"conv_fuse mixes image and condition token by token, but there are {one} and {other} "
+        "tokens: give both branches the same size, or use an adapter with post_joint 'conv'"
+    )
 
 
 class JointParts(nn.Module):

@@ -8,8 +8,15 @@ For a pair of rows (x, y) with normalised features h, and the layer's own `W`, a
     out_x = SelfAttn(h_x) + joint_scale * w_x * p_x,       and so out_y with w_y
 
 The LoRA follows the data: xy acts on all that is computed from x, also on the keys y looks at.
-y-LoRA acts on the y rows' own self- and cross-attention, not on the joint one. A row that hears
-nothing has `o = 0` in ProjOut and no joint term, so that it depends on no other row.
+y-LoRA acts on the y rows' own self- and cross-attention, not on the joint one.
+
+A row that hears nothing has no joint term and depends on no other row. In a fused ProjOut it still
+speaks for its place: it looks at its own token alone, over which the softmax is 1, so that
+
+    o_y = W_o^yx v_y + b_o
+
+does not change while the row is held, and is computed once. Left out, the partner would have to
+find its own place among the keys by their content alone (measured: see docs/concepts.md).
 
 The layer's projections are called as modules: a user's LoRA that wraps them acts in the joint
 attention too. Source: UniCon, arXiv:2410.11439, eq. 4, 5 and 8.
@@ -25,7 +32,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from unicond.adapters.network import Layers, layers_of
-from unicond.adapters.parts import AttentionLora, JointParts, LayerParts
+from unicond.adapters.parts import AttentionLora, JointParts, LayerParts, unequal
 from unicond.adapters.routes import Index, Route, Router, add, take
 from unicond.adapters.views import Keys, View, view
 from unicond.sampling.controls import Controllable, attend, controlled_here
@@ -61,15 +68,20 @@ class Side:
     Args:
         q: (P, tokens, width) queries, if this side hears.
         keys: what this side shows, if the other side hears.
+        own: (P, tokens, d) what this side's places give the other side's, if this side does not
+            hear and ProjOut fuses.
     """
 
     q: Tensor | None
     keys: Keys | None
+    own: Tensor | None = None
 
     def kept(self) -> "Side":
         """The same for later calls: no gradient leads back into this one."""
         return Side(
-            self.q if self.q is None else self.q.detach(), self.keys and self.keys.detached()
+            self.q if self.q is None else self.q.detach(),
+            self.keys and self.keys.detached(),
+            self.own if self.own is None else self.own.detach(),
         )
 
 
@@ -194,9 +206,9 @@ class JointProcessor(Controllable):
                 o_y = seen.attend(attn, y.q, x.keys) if y.q is not None and x.keys else None
                 p_x, p_y = self._outs[one.name](attn, o_x, o_y)
                 if p_x is not None and group.x is not None:
-                    yield group.x, p_x, group.scale_x
+                    yield group.x, _sum(p_x, y.own), group.scale_x
                 if p_y is not None and group.y is not None:
-                    yield group.y, p_y, group.scale_y
+                    yield group.y, _sum(p_y, x.own), group.scale_y
 
     def _sides(
         self,
@@ -214,6 +226,7 @@ class JointProcessor(Controllable):
         rows_ = self._router.rows()
         memory = rows_.memory
         key = (self._name, one.name, number)
+        outs = self._outs[one.name]
 
         def side(rows: Index | None, lora: AttentionLora, asks: bool, shows: bool) -> Side:
             if rows is None:
@@ -226,7 +239,8 @@ class JointProcessor(Controllable):
             if not shows:
                 return Side(q, None)
             k, v = take(base.k, rows) + lora.to_k(own), take(base.v, rows) + lora.to_v(own)
-            return Side(q, seen.keys(attn, k, v, None if mask is None else take(mask, rows)))
+            keys = seen.keys(attn, k, v, None if mask is None else take(mask, rows))
+            return Side(q, keys, None if asks else outs.across(attn, v, lora is joint.xy))
 
         x = side(group.x, joint.xy, group.hears_x, group.hears_y)
         y = side(group.y, joint.yx, group.hears_y, group.hears_x)
@@ -268,6 +282,24 @@ class JointOut:
         p_x, p_y = F.linear(torch.cat([heard_x, heard_y], -1), weight, bias).chunk(2, -1)
         return p_x, p_y
 
+    def across(self, attn: Attention, values: Tensor, is_x: bool) -> Tensor | None:
+        """What the places of a side that hears nothing give the other side's.
+
+        Args:
+            attn: the layer.
+            values: (P, N, width) of that side.
+            is_x: whether it is the image's.
+
+        Returns:
+            (P, N, d), or None where ProjOut keeps the sides apart.
+        """
+        parts, layer = self._parts, layers_of(attn)
+        if not parts.proj_out.fuse:
+            return None
+        lora = parts.xy if is_x else parts.yx
+        alone = layer.dropout(layer.out(values) + lora.to_out(values))
+        return F.linear(alone, parts.proj_out.across(is_x).to(alone.dtype))
+
     def _apply(self, attn: Attention, heard: Tensor | None, is_x: bool) -> Tensor | None:
         if heard is None:
             return None
@@ -297,6 +329,15 @@ class JointOut:
 
 
 LARGE = 64.0  # a power of two: multiplying by it rounds nothing
+
+
+def _sum(heard: Tensor, own: Tensor | None) -> Tensor:
+    """What was heard, and what the other side's places say by themselves."""
+    if own is None:
+        return heard
+    if heard.shape[1] != own.shape[1]:
+        raise unequal(heard.shape[1], own.shape[1])
+    return heard + own
 
 
 def _add_y(base: Projected, h: Tensor, context: Tensor, active: Sequence[Active]) -> None:
