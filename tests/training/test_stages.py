@@ -87,10 +87,11 @@ def test_cards_tell_how_it_was_made(made):
         assert card["command"].startswith("unicond train ")
         assert "--preset tiny" in card["command"]
         assert card["scores"]
-        assert card["recipe"]["loop"]["lr"] == (5e-4 if folder.name == "depth-metric" else 1e-3)
+        assert card["recipe"]["loop"]["lr"] == (5e-4 if "depth" in card["parents"] else 1e-3)
         assert (folder / "README.md").stat().st_size > 100
-    parents = [set(json.loads((made[n] / "card.json").read_text())["parents"]) for n in (2, 3)]
-    assert parents == [{"mini"}, {"mini", "depth"}]
+    for folder, condition in zip(made[2:], conditions.CONDITIONS, strict=False):
+        parents = json.loads((folder / "card.json").read_text())["parents"]
+        assert parents.keys() == {"mini", condition.starts_from} - {""}
 
 
 def test_metric_depth_starts_from_depth(shop, made, tmp_path):
@@ -297,7 +298,8 @@ def test_recipes_differ_by_condition():
         recipes.joint_of(conditions.named(name)) for name in ("depth", "depth-metric", "identity")
     )
     assert depth == recipes.joint
-    assert metric.loop.budget.minutes == 0.25 * depth.loop.budget.minutes
+    share = presets.MINUTE_SHARES["depth-metric"]
+    assert metric.loop.budget.minutes == share * depth.loop.budget.minutes
     assert metric.loop.lr == 0.5 * depth.loop.lr
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
     assert set(presets.MINUTE_SHARES) == set(conditions.NAMES)
