@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from unicond.annotators.calling import annotate
     from unicond.loading import load
     from unicond.mechanisms.guidance.gradients import AdamW
-    from unicond.model import Cancelled, Model, given
+    from unicond.model import Model, given
     from unicond.output import Output
+    from unicond.prepared import Cancelled
     from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
@@ -44,7 +45,7 @@ _HOMES = {
     "layout": "unicond.tasks.registry",
     "restore": "unicond.tasks.registry",
     "load": "unicond.loading",
-    "Cancelled": "unicond.model",
+    "Cancelled": "unicond.prepared",
     "Model": "unicond.model",
     "given": "unicond.model",
     "Output": "unicond.output",

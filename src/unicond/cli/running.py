@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unicond.model import Callback, Model
+    from unicond.model import Model
     from unicond.output import Output
+    from unicond.prepared import Callback
     from unicond.sampling.loop import Progress as Move
 
 INTERRUPTED = 130

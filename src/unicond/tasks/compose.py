@@ -27,13 +27,14 @@ from unicond.mechanisms.blending.magic_fusion import MagicFusion
 from unicond.mechanisms.blending.multidiffusion import Panorama, Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.blending.regions import Region
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.files import PictureError
 from unicond.pictures.fitting import Size, fit
 from unicond.pictures.masks import read_mask
 from unicond.pictures.reading import read_picture
+from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.sampling.window import Window
