@@ -41,11 +41,11 @@ def run(tiny_base, tmp_path, monkeypatch):
 def test_ctrl_c_while_sampling_leaves_nothing(run, tmp_path, monkeypatch):
     """As if pressed after the second move."""
 
-    def pressed(bar, task, completed, total):
-        if completed == 2:
+    def pressed(lines, done, total=None, what=""):
+        if done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("rich.progress.Progress.update", pressed)
+    monkeypatch.setattr("unicond.progress._Lines.tell", pressed)
     stopped = run("generate", "--prompt", "a dog", "--steps", "3", "--out", "made")
     assert stopped.exit_code == 130
     assert "Stopped before the pictures were done: nothing was written." in stopped.output

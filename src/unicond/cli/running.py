@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from unicond.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,18 +69,11 @@ def load_model(
 
 @contextmanager
 def progress_bar(what: str) -> Generator["Callback"]:
-    """A bar that a model's callback moves, one move at a time; Ctrl-C ends the command."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+    """Progress that a model's callback tells, one move at a time; Ctrl-C ends the command."""
+    with progress(what) as tell:
 
         def callback(move: "Move") -> None:
-            bar.update(task, completed=move.move.number + 1, total=move.move.count)
+            tell(move.move.number + 1, move.move.count)
 
         try:
             yield callback
