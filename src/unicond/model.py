@@ -16,6 +16,7 @@ from unicond.backbones.base import Backbone
 from unicond.inputs import read_inputs, source_of
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.own import Own
+from unicond.pictures.checks import count_prompts
 from unicond.prepared import Callback, Prepared, prepared, ran
 from unicond.request import (
     MOVES,
@@ -182,8 +183,7 @@ class Model:
         if task.estimates and conditions["image"].noise is None:
             conditions["image"] = conditions["image"].at(task.noise)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
-        lists = inputs.counts() | ({} if isinstance(prompt, str) else {"prompt": len(prompt)})
-        seeds = seeds_of(seed, count, lists)
+        seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt))
         own = Own.of(mechanisms, plan, solver, eta)
         follow = finite("condition_guidance", condition_guidance, task.condition_guidance)
         record = Record(
@@ -221,6 +221,7 @@ class Model:
             reconstruction_optimizer=reconstruction_optimizer,
             reconstruction_window=reconstruction_window,
             mechanisms=own.names(),
+            device=self.backbone.device.type,
         )
         return prepared(self.backbone, self._adapters(names), record, inputs, own, callback)
 
@@ -262,7 +263,8 @@ class Model:
                 f"references names {taken[0]!r}, which is a branch of this model: give its picture "
                 f"as {taken[0]}=..., or name the reference otherwise"
             )
-        wanted = set(known if branches is None else branches) | set(conditions)
+        asked = known if branches is None else [branches] if isinstance(branches, str) else branches
+        wanted = {*asked, *conditions}
         unknown = sorted(wanted - set(known))
         if unknown:
             raise ValueError(
