@@ -277,7 +277,7 @@ def test_diffedit_encodes_the_picture_itself(bench, name):
     edit = DiffEdit(source=OLD, samples=1)
     plan = edit.plan(times(bench), {"image": 0.0})
     both = [edit, *named(bench, name)]
-    with pytest.raises(ValueError, match="something changed it on the way"):
+    with pytest.raises(ValueError, match=f"and {name} changes it on the way"):
         bench.model(NEW, branches=ALONE, image=picture(4), plan=plan, mechanisms=both)
 
 

@@ -78,3 +78,22 @@ def test_the_same_words_bring_back_the_same(bench):
     assert (source - target).abs().max() > 1e-2  # only the source is put back
     decoded = bench.model.backbone.decode(bench.model.backbone.encode(cases.pictures))
     assert psnr(source, decoded).min() > 60
+
+
+@pytest.mark.parametrize("guidance", ["1", "7.5"])
+def test_the_source_is_the_reconstruction_of_every_method(bench, made, guidance):
+    """Direct inversion puts it back where DDIM's misses; their targets are one."""
+    table, _ = made
+    cases = prepared(bench, range(2))
+    for method in ("ddim", "direct"):
+        numbers = table.row(f"inversion/{STEPS}-{guidance}/{method}").metrics
+        way = Way(method, STEPS, float(guidance))
+        source, target = (psnr(one, cases.pictures) for one in way.reconstructions(cases))
+        assert numbers["psnr"] == pytest.approx(float(source.mean()), abs=1e-3)
+        assert numbers["psnr_same_words"] == pytest.approx(float(target.mean()), abs=1e-3)
+    ddim, direct = (
+        table.row(f"inversion/{STEPS}-{guidance}/{m}").metrics for m in ("ddim", "direct")
+    )
+    assert direct["below_autoencoder"] == pytest.approx(0, abs=1e-2)
+    assert direct["psnr"] > ddim["psnr"] + 0.1
+    assert direct["psnr_same_words"] == pytest.approx(ddim["psnr_same_words"], abs=0.05)

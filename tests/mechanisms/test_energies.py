@@ -34,7 +34,7 @@ from unicond.sampling.loop import run
 from unicond.sampling.noise import Generators
 from unicond.sampling.rows import Variant
 from unicond.sampling.solvers import DDIM, DPMSolverPP2M
-from unicond.sampling.state import Move, State
+from unicond.sampling.state import Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 PROMPT = "a red ball"
@@ -533,8 +533,9 @@ def test_what_self_guidance_cannot_do_is_refused(tiny, kinds, red):
     with pytest.raises(ValueError, match="of 'source', but the branches"):
         walked(tiny, kinds["source"])
     uneven = Move({"image": 0.9, "source": 0.6}, {"image": 0.6, "source": 0.3})
+    state = State({}, uneven.t, VP, Generators([0]))
     with pytest.raises(ValueError, match="the same times"):
-        kinds["source"].wrap(denoiser_of(tiny), uneven)
+        Setup(state, [uneven], DDIM(), [kinds["source"]]).check()
     with pytest.raises(ValueError, match="needs cross-attention"):
         sample([kinds["self"]])
 

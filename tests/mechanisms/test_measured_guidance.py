@@ -267,10 +267,11 @@ def test_a_clean_branch_is_what_it_is(method):
     )
     m = Measurement(operator=Identity(shape=shape), values=random(1, *shape, seed=3), noise_std=0.0)
     times = [{"image": 0.6, "depth": 0.0}, {"image": 0.5, "depth": 0.0}]
+    later = Move(times[1], {"image": 0.5, "depth": 0.3}, kind="renoise")
     latents = {"image": random(1, *shape), "depth": random(1, *shape, seed=1)}
     state = State(latents, times[0], VP, Generators([1], ("image", "depth")))
     plain, guided = (
-        next(run(state, joint, [Move(*times)], DDIM(), mechanisms)).state.latents["image"]
+        next(run(state, joint, [Move(*times), later], DDIM(), mechanisms)).state.latents["image"]
         for mechanisms in ([], [method(measurement=m, branch="depth")])
     )
     assert torch.equal(plain, guided)

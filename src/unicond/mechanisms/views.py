@@ -1,39 +1,34 @@
 """Windows of a larger picture: what is said of the whole of it must not be asked of a part."""
 
-from unicond.sampling.state import State
+from collections.abc import Sequence
 
-_KEY = "view"
-
-
-def cropped(state: State) -> State:
-    """The state of one window, marked as such."""
-    return state.remember(_KEY, True)
+from unicond.sampling.state import Mechanism, Move
 
 
-def check_whole(state: State, who: str, looks: bool = False) -> None:
-    """Refuse a window of a larger picture.
+def check_beside(other: Mechanism, moves: Sequence[Move], inside: bool) -> None:
+    """Refuse a mechanism that must see more than a window.
 
     Args:
-        state: that a mechanism is asked to act on.
-        who: the mechanism, for the message.
-        looks: whether it looks into the network's call, so that it cannot go outside of the
-            windows either.
+        other: a mechanism of the same run.
+        moves: of the run.
+        inside: whether it is asked for windows: what looks into the network is in any case.
 
     Raises:
-        ValueError: the state is that of a window.
+        ValueError: it is about the whole picture.
     """
-    if state.memory.get(_KEY) is None:
-        return
-    if looks:
+    who, seen = type(other).__name__, {other.sees(move) for move in moves}
+    if "network" in seen:
         raise ValueError(f"{who} {BESIDE_VIEWS}")
-    raise ValueError(
-        f"{who} is about the whole picture, but Panorama asks it for one window at a time: put "
-        "Panorama after it in the list of mechanisms (the first is the outermost)"
-    )
+    if inside and "whole" in seen:
+        raise ValueError(
+            f"{who} is about the whole picture, but Panorama asks it for one window at a time: put "
+            "Panorama after it in the list of mechanisms (the first is the outermost)"
+        )
 
 
 BESIDE_VIEWS = (
-    "looks into the network at the whole picture, and Panorama shows the network one window at a "
-    "time: leave Panorama out, or say what belongs where by Regions, before Panorama in the list"
+    "looks into the network at the whole picture (so do a local blend, and masks from maps), and "
+    "Panorama shows the network one window at a time: leave Panorama out, or say what belongs "
+    "where by Regions, before Panorama in the list"
 )
 """Why and what instead, after a name."""

@@ -1,5 +1,6 @@
 """The denoising loop. There is no other one, and it names no method.
 
+check       (once)   that there can be such a run
 for each move of the plan:
     begin   (once)   the start state
     wrap             the denoiser
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Denoiser, Mechanism, Move, Predict, Solver, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Predict, Setup, Solver, State
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,14 @@ def run(
         The move, the state it led to, and the predictions, after each move.
 
     Raises:
-        ValueError: the plan does not start where the state is.
+        ValueError: the plan jumps, or the solver or a mechanism refuses the run; raised before the
+            denoiser is asked.
     """
+    moves = [replace(move, number=number, count=len(plan)) for number, move in enumerate(plan)]
+    Setup(state, moves, solver, mechanisms).check()
     for mechanism in mechanisms:
         state = mechanism.begin(state)
-    for number, planned in enumerate(plan):
-        move = replace(planned, number=number, count=len(plan))
-        _check(state, move)
+    for move in moves:
         if move.kind == "renoise":
             predictions: Predictions = {}
             state = _renoise(state, move)
@@ -88,11 +90,6 @@ def _renoise(state: State, move: Move) -> State:
             state.schedule.alpha(move.s[branch]),
             state.schedule.sigma(move.s[branch]),
         )
-        if move.s[branch] < move.t[branch]:
-            raise ValueError(
-                f"branch {branch!r} would be renoised down, from {move.t[branch]} to "
-                f"{move.s[branch]}"
-            )
         ratio = to_alpha / alpha
         spread = math.sqrt(max(to_sigma**2 - ratio**2 * sigma**2, 0.0))
         clean = latents[branch]
@@ -108,13 +105,3 @@ def _nudge(state: State, predictions: Predictions, move: Move) -> State:
         if nudge is not None:
             latents[branch] = latents[branch] + nudge
     return replace(state, latents=latents)
-
-
-def _check(state: State, move: Move) -> None:
-    for branch, t in state.t.items():
-        if move.t.get(branch) != t or branch not in move.s:
-            raise ValueError(
-                f"branch {branch!r} is at t={t:.4f} but move {move.number} starts at "
-                f"{move.t.get(branch)}; "
-                "plans must name every branch and be continuous (see plans.segments)"
-            )

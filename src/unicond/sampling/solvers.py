@@ -27,7 +27,7 @@ from torch import Tensor
 
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.schedules import NoiseSchedule
-from unicond.sampling.state import Move, Predict, Solver, State
+from unicond.sampling.state import Move, Predict, Setup, Solver, State
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,19 @@ class DDIM:
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta must be in [0, 1], got {self.eta}")
 
+    def check(self, setup: Setup) -> None:
+        """Refuse moves up while eta > 0.
+
+        Args:
+            setup: the run.
+
+        Raises:
+            ValueError: a branch moves up while eta > 0.
+        """
+        for move in setup.moves:
+            if move.kind == "step":
+                self._check_way(move)
+
     def step(self, predict: Predict, state: State, move: Move) -> tuple[State, Predictions]:
         """One call; noise is drawn only where it is used.
 
@@ -59,6 +72,7 @@ class DDIM:
         Raises:
             ValueError: a branch moves up while eta > 0.
         """
+        self._check_way(move)
         predictions = predict(state)
         latents = dict(state.latents)
         for branch in move.moving():
@@ -69,15 +83,18 @@ class DDIM:
         (alpha, sigma), (to_alpha, to_sigma) = _scales(state.schedule, move, branch)
         if self.eta == 0:
             return to_alpha * prediction.x0 + to_sigma * prediction.eps
-        if move.s[branch] > move.t[branch]:
-            raise ValueError(
-                f"branch {branch!r} moves up, which is deterministic: use eta=0, not {self.eta}"
-            )
         tau = self.eta**2 * (1 - (alpha * to_sigma / (to_alpha * sigma)) ** 2)
         mean = to_alpha * prediction.x0 + to_sigma * math.sqrt(1 - tau) * prediction.eps
         if to_sigma == 0 or tau == 0:
             return mean
         return mean + to_sigma * math.sqrt(tau) * state.noise.draw(branch, mean)
+
+    def _check_way(self, move: Move) -> None:
+        up = [branch for branch in move.moving() if move.s[branch] > move.t[branch]]
+        if self.eta > 0 and up:
+            raise ValueError(
+                f"branch {up[0]!r} moves up, which is deterministic: use eta=0, not {self.eta}"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """What a run is made of: the frozen state, the moves that change it, the seams of conditions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -75,6 +75,14 @@ class Move:
         """The branches that change their time."""
         return tuple(branch for branch in self.t if self.s[branch] != self.t[branch])
 
+    def falls(self, branch: str) -> bool:
+        """Whether a branch goes down; one that is not there does not."""
+        return branch in self.t and self.s[branch] < self.t[branch]
+
+    def rises(self, branch: str) -> bool:
+        """Whether a branch goes up, along the flow or by noise; one that is not there does not."""
+        return branch in self.t and self.s[branch] > self.t[branch]
+
     @property
     def time(self) -> float:
         """The noisiest present time among the branches that move (among all, if none does)."""
@@ -102,13 +110,32 @@ class Solver(Protocol):
         ...
 
 
+Sight = Literal["part", "whole", "network"]
+"""What a mechanism must see to act: any window of the picture, all of it, or the network's inside
+at all of it."""
+
+
 class Mechanism:
     """One conditioning method: override the seams it uses. Mechanisms hold parameters only.
 
     `begin` sets the start state (inversion), `wrap` changes how the denoiser is called (attention,
     blending), `revise` changes predictions (process, guidance), `settle` the state after the step
     (correction, aggregation).
+
+    The other three are asked before anything runs: `check` refuses a run that cannot be,
+    `displaces` and `sees` tell the others' checks what this one does.
     """
+
+    def check(self, setup: "Setup") -> None:
+        """Raise ValueError where plan, solver, shapes or the other mechanisms rule this one out."""
+
+    def displaces(self, move: Move) -> Collection[str]:
+        """The branches that this move leaves elsewhere than the solver's step: nudged or mended."""
+        return ()
+
+    def sees(self, move: Move) -> Sight:
+        """What it must see in this move."""
+        return "part"
 
     def begin(self, state: State) -> State:
         """The state that the run starts from."""
@@ -125,3 +152,73 @@ class Mechanism:
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """The state after the move."""
         return state
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """Of a solver, too, that does not take every plan, or every mechanism beside it."""
+
+    def check(self, setup: "Setup") -> None:
+        """Raise ValueError where the run cannot be."""
+        ...
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before its first move: all that is known before the network is asked.
+
+    Args:
+        state: where it starts, before any mechanism's `begin`.
+        moves: the plan, numbered.
+        solver: makes the steps.
+        mechanisms: outermost first.
+    """
+
+    state: State
+    moves: Sequence[Move]
+    solver: Solver
+    mechanisms: Sequence[Mechanism]
+
+    def check(self) -> None:
+        """Raise ValueError where the plan jumps, or the solver or a mechanism refuses the run."""
+        t = self.state.t
+        for move in self.moves:
+            _check_joins(t, move)
+            t = move.s
+        for part in (self.solver, *self.mechanisms):
+            if isinstance(part, Checks):
+                part.check(self)
+
+    def needs_motion(self, mechanism: Mechanism, branch: str, noisy: bool = False) -> None:
+        """Raise ValueError where a mechanism would do nothing, since its branch never moves.
+
+        Args:
+            mechanism: that acts.
+            branch: on which.
+            noisy: whether a branch that is held above t = 0 will do: its prediction changes with
+                what it looks at.
+        """
+        held = all(branch in m.t and m.s[branch] == m.t[branch] for m in self.moves)
+        if not self.moves or not held or (noisy and self.moves[0].t[branch] > 0):
+            return
+        moving = dict.fromkeys(b for move in self.moves for b in move.moving())
+        raise ValueError(
+            f"{type(mechanism).__name__} acts on branch {branch!r}, which this run holds at "
+            f"t={self.moves[0].t[branch]:g} from beginning to end, so that it would do nothing: "
+            f"name a branch that moves ({', '.join(moving) or 'none does'}), let the plan move "
+            f"{branch!r}, or leave it out"
+        )
+
+
+def _check_joins(t: Times, move: Move) -> None:
+    for branch, here in t.items():
+        if move.t.get(branch) != here or branch not in move.s:
+            raise ValueError(
+                f"branch {branch!r} is at t={here:.4f} but move {move.number} starts at "
+                f"{move.t.get(branch)}; "
+                "plans must name every branch and be continuous (see plans.segments)"
+            )
+        if move.kind == "renoise" and move.s[branch] < here:
+            raise ValueError(
+                f"branch {branch!r} would be renoised down, from {here} to {move.s[branch]}"
+            )

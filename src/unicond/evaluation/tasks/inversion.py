@@ -7,8 +7,11 @@ target are the two branches of an edit whose words do not change anything:
     psnr_same_words   of the target, which gets nothing but the same words
     below_autoencoder how far `psnr` is below `psnr_autoencoder`, what the autoencoder gives back
 
-Some methods put the source back where it was by construction (direct, edit-friendly); what their
-edits keep shows in `psnr_same_words`. The pictures of a chunk go through the network together:
+A method's reconstruction is its source branch, and every method's is measured there, in one and the
+same run: of direct inversion it is what the formula defines (`x'_s + d_s`, source branch only), of
+DDIM the guided way down that direct inversion corrects. Some put the source back where it was by
+construction (direct, edit-friendly); their targets do not gain by that alone, and what an edit
+keeps shows in `psnr_same_words`. The pictures of a chunk go through the network together:
 `calls` are those of a run, `seconds` a picture's share of it.
 """
 
@@ -219,7 +222,7 @@ INVERSION = Group(
     draw,
     (AUTOENCODER,),
     {
-        "psnr": "dB of the source to the picture",
+        "psnr": "dB of the source, the reconstruction of every method alike, to the picture",
         "psnr_same_words": "dB of the target, whose words are the same, to the picture",
         "below_autoencoder": "dB that the source is below what the autoencoder gives back",
         "psnr_autoencoder": "dB of what the autoencoder gives back",

@@ -16,7 +16,7 @@ from typing_extensions import override
 from unicond.sampling.controls import Control, acting
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 
 Span = tuple[float, float]
 """A share [start, stop) of the layers of a kind in the decoder, in running order."""
@@ -48,6 +48,14 @@ class Edit(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a target that is held, and a source that is elsewhere."""
+        setup.needs_motion(self, self.target)
+        for move in setup.moves:
+            if {self.source, self.target} <= move.t.keys() and self._falls(move):
+                self.check_times(move, self.source)
+
+    @override
     def begin(self, state: State) -> State:
         """The target starts where the source does."""
         for branch in (self.source, self.target):
@@ -58,20 +66,13 @@ class Edit(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """While the plan goes up, the target follows the source."""
-        went_up = move.s[self.source] > move.t[self.source]
+        went_up = move.rises(self.source)
         return self._started(state) if went_up else state
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Let the controls into the network's call, where the target goes down."""
-        if not move.s[self.target] < move.t[self.target]:
-            return denoiser
-        if move.t[self.source] != move.t[self.target]:
-            raise ValueError(
-                f"{self.source!r} is at t={move.t[self.source]:.4f} and {self.target!r} at "
-                f"{move.t[self.target]:.4f}; source and target need the same times in the plan"
-            )
-        if not self.acts(move):
+        if not self._falls(move) or not self.acts(move):
             return denoiser
 
         def controlled(
@@ -93,6 +94,17 @@ class Edit(Mechanism):
     def start(self, state: State) -> Tensor:
         """The target's latents (B, C, H, W) where it starts."""
         return state.latents[self.source]
+
+    def check_times(self, move: Move, other: str) -> None:
+        """Raise ValueError unless a branch that is looked at is where the target is."""
+        if move.t[other] != move.t[self.target]:
+            raise ValueError(
+                f"{other!r} is at t={move.t[other]:.4f} and {self.target!r} at "
+                f"{move.t[self.target]:.4f}; both need the same times in the plan"
+            )
+
+    def _falls(self, move: Move) -> bool:
+        return move.falls(self.target)
 
     def _started(self, state: State) -> State:
         return replace(state, latents={**state.latents, self.target: self.start(state)})

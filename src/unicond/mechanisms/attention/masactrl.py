@@ -21,7 +21,6 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.editing import Edit, Span, check_span
 from unicond.mechanisms.attention.maps import Gather, Gathered
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import (
     Changes,
     Control,
@@ -33,7 +32,7 @@ from unicond.sampling.controls import (
     rows_of,
 )
 from unicond.sampling.rows import Rows
-from unicond.sampling.state import Move, State
+from unicond.sampling.state import Move, Sight, State
 from unicond.sampling.window import Window
 
 LATER = Window(0.92)
@@ -93,6 +92,12 @@ class MasaCtrl(Edit):
         check_span("layers", self.layers)
 
     @override
+    def sees(self, move: Move) -> Sight:
+        """The network's inside, for masks."""
+        falls = move.falls(self.target)
+        return "network" if self.subject is not None and falls else "part"
+
+    @override
     def begin(self, state: State) -> State:
         state = super().begin(state)
         return state if self.subject is None else state.remember(self._key, Gathered())
@@ -106,7 +111,6 @@ class MasaCtrl(Edit):
         active = self.window.active(move)
         if self.subject is None:
             return (_Mutual(self, None),)
-        check_whole(state, "MasaCtrl with masks", looks=True)
         gathered = cast(Gathered, state.memory[self._key])
         height, width = state.latents[self.target].shape[-2:]
         size = int(height), int(width)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.views import BESIDE_VIEWS, check_whole
+from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import (
     Changes,
     Control,
@@ -29,7 +29,7 @@ from unicond.sampling.controls import (
 )
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows, Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 MOST_NOISE = 15.0
@@ -91,37 +91,43 @@ class PaintWithWords(Mechanism):
             raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive, usually 0.4")
 
     @override
+    def sees(self, move: Move) -> Sight:
+        """The network's inside, where it acts."""
+        return "network" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
-        """Only a check: there is such a branch."""
+        """Only a check: there is such a branch, and the masks have its size."""
         if self.scale and self.branch not in state.latents:
             raise ValueError(
                 f"words are to be painted in {self.branch!r}, but the branches of this run are "
                 f"{', '.join(state.latents)}"
             )
+        for region in self.regions if self.scale else ():
+            size = state.latents[self.branch].shape[-2:]
+            if region.mask.shape[-2:] != size:
+                raise ValueError(
+                    f"a mask is {tuple(region.mask.shape[-2:])}, but the latents are {tuple(size)}"
+                )
         return state
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Let the bias into the network's call."""
-        off = self.scale == 0.0 or not self.regions or not self.window.active(move)
-        if off or move.s[self.branch] > move.t[self.branch]:
+        if not self._acts(move):
             return denoiser
 
         def painted(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "PaintWithWords", looks=True)
-            size = state.latents[self.branch].shape[-2:]
-            for region in self.regions:
-                if region.mask.shape[-2:] != size:
-                    raise ValueError(
-                        f"a mask is {tuple(region.mask.shape[-2:])}, but the latents are "
-                        f"{tuple(size)}"
-                    )
             alpha, sigma = state.scales(self.branch)
             noise = MOST_NOISE if sigma >= MOST_NOISE * alpha else sigma / alpha
             with acting(_Paint(self, self.scale * math.log1p(noise))):
                 return denoiser(state, variants)
 
         return painted
+
+    def _acts(self, move: Move) -> bool:
+        rises = move.rises(self.branch)
+        return self.scale != 0 and bool(self.regions) and not rises and self.window.active(move)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,11 +25,10 @@ from typing_extensions import override
 from unicond.mechanisms.attention.editing import Edit
 from unicond.mechanisms.attention.maps import LARGEST, Gather, Gathered
 from unicond.mechanisms.attention.words import Alignment
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Changes, Control, Layer, Stage, rows_of
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows
-from unicond.sampling.state import Move, State
+from unicond.sampling.state import Move, Sight, State
 from unicond.sampling.window import Window
 
 CROSS = Window(1.0, 0.2)
@@ -94,6 +93,17 @@ class PromptToPrompt(Edit):
     prompt: str = "positive"
 
     @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """The target, where the local blend acts."""
+        return (self.target,) if self._blends(move) is not None else ()
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """The network's inside, for a local blend."""
+        falls = move.falls(self.target)
+        return "network" if self.blend is not None and falls else "part"
+
+    @override
     def begin(self, state: State) -> State:
         state = super().begin(state)
         return state if self.blend is None else state.remember(self._key, Gathered())
@@ -109,7 +119,6 @@ class PromptToPrompt(Edit):
         maps = _Maps(self, self._cross(move), self.self_maps.active(move), size)
         if self.blend is None:
             return (maps,)
-        check_whole(state, "a local blend", looks=True)
         branches = (self.source, self.target)
         return maps, Gather(self._gathered(state), branches, self.prompt, size)
 
@@ -117,9 +126,8 @@ class PromptToPrompt(Edit):
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """The target follows on the way up; the blend, on the way down."""
         state = super().settle(state, predictions, move)
-        blend = self.blend
-        goes_down = move.s[self.target] < move.t[self.target]
-        if blend is None or not goes_down or not blend.window.active(move):
+        blend = self._blends(move)
+        if blend is None:
             return state
         source, target = state.latents[self.source], state.latents[self.target]
         where = self._places(self._gathered(state), blend, target.shape[-2:])
@@ -136,6 +144,12 @@ class PromptToPrompt(Edit):
     def _cross(self, move: Move) -> bool:
         scaled = self.scales is not None and bool((self.scales != 1).any())
         return (self.alignment is not None or scaled) and self.cross_maps.active(move)
+
+    def _blends(self, move: Move) -> LocalBlend | None:
+        """The blend, where it acts."""
+        falls = move.falls(self.target)
+        acts = self.blend is not None and falls and self.blend.window.active(move)
+        return self.blend if acts else None
 
     def _places(self, gathered: Gathered, blend: LocalBlend, size: Sequence[int]) -> Tensor:
         """m, (B, 1, H, W): 1 where one of the words is, in the source or in the target."""

@@ -21,7 +21,7 @@ from typing_extensions import override
 from unicond.mechanisms.attention.editing import Edit, Span, check_span
 from unicond.sampling.controls import Control, Heads, Layer, Stage, put, rows_of
 from unicond.sampling.rows import Rows
-from unicond.sampling.state import Move, State
+from unicond.sampling.state import Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -63,6 +63,20 @@ class StyleInjection(Edit):
             raise ValueError(f"tau is {self.tau}; it must be above 0, usually 1 to 2")
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a style that is elsewhere than the target, too."""
+        super().check(setup)
+        for move in setup.moves:
+            if {self.style, self.target} <= move.t.keys() and move.falls(self.target):
+                self.check_times(move, self.style)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """The target, which on the way up gets the style's statistics."""
+        rises = self.adain and move.rises(self.source)
+        return (self.target,) if rises and move.s[self.style] == move.s[self.source] else ()
+
+    @override
     def begin(self, state: State) -> State:
         if self.style not in state.latents:
             raise ValueError(f"no branch {self.style!r} in this run; it has {sorted(state.t)}")
@@ -77,11 +91,6 @@ class StyleInjection(Edit):
 
     @override
     def acts(self, move: Move) -> bool:
-        if move.t[self.style] != move.t[self.target]:
-            raise ValueError(
-                f"{self.style!r} is at t={move.t[self.style]:.4f} and {self.target!r} at "
-                f"{move.t[self.target]:.4f}; style and target need the same times in the plan"
-            )
         return self.window.active(move)
 
     @override

@@ -24,7 +24,7 @@ from unicond.mechanisms.blending.extending import check_branch, extended
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Move, State
+from unicond.sampling.state import Denoiser, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -62,6 +62,12 @@ class Composable(Prompted):
     def prompts(self) -> Mapping[str, str]:
         """The concepts that act."""
         return by_text(text for text, weight in self.concepts.items() if weight)
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if any(self.concepts.values()):
+            setup.needs_motion(self, self.branch)
 
     @override
     def begin(self, state: State) -> State:

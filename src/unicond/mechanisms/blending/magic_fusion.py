@@ -28,7 +28,7 @@ from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.extending import check_branch, extended
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -68,6 +68,12 @@ class MagicFusion(Mechanism):
                 "fusion needs weight >= 0, blur >= 0 and temperature > 0, not "
                 f"{self.weight}, {self.blur}, {self.temperature}"
             )
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if self.weight:
+            setup.needs_motion(self, self.branch)
 
     @override
     def begin(self, state: State) -> State:

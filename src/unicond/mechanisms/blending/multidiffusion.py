@@ -29,10 +29,10 @@ from unicond.mechanisms.blending import regions as areas
 from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.prompted import Prompted, by_text
-from unicond.mechanisms.views import check_whole, cropped
+from unicond.mechanisms.views import check_beside
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 Size = tuple[int, int]
@@ -48,7 +48,7 @@ class _View:
 
     def crop(self, state: State) -> State:
         latents = {b: v[..., self.rows, self.columns] for b, v in state.latents.items()}
-        return cropped(state.at(latents, state.t))
+        return state.at(latents, state.t)
 
     def paste(self, values: Tensor, size: Size) -> Tensor:
         """The weighted values (.., h, w) in their place in an empty picture."""
@@ -98,6 +98,16 @@ class Panorama(Mechanism):
         height, width = _pair(self.window)
         half = (max(1, height // 2), max(1, width // 2))
         return half if self.stride is None else _pair(self.stride)
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse, where there are several windows, what must see more than one of them."""
+        if len(self._views(_size(setup.state))) == 1:
+            return
+        inside = False
+        for other in setup.mechanisms:
+            check_beside(other, setup.moves, inside)
+            inside = inside or other is self
 
     @override
     def begin(self, state: State) -> State:
@@ -172,6 +182,18 @@ class Regions(Prompted):
         return by_text(region.prompt for region in areas.acting(self.regions))
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if areas.acting(self.regions):
+            setup.needs_motion(self, self.branch)
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, where it acts."""
+        acts = areas.acting(self.regions) and self.window.active(move)
+        return "whole" if acts else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: the branch is one of the run's, and the masks fit its samples."""
         check_branch(state, self.branch, "MultiDiffusion")
@@ -192,7 +214,6 @@ class Regions(Prompted):
         def combine(
             variant: Variant, state: State, own: Predictions, further: Sequence[Predictions]
         ) -> Predictions:
-            check_whole(state, "Regions")
             latents = state.latents[self.branch]
             inside = [region.inside(latents) for region in regions]
             if apart:

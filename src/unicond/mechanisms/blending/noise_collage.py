@@ -25,10 +25,9 @@ from unicond.mechanisms.blending import regions as areas
 from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.prompted import Prompted, by_text
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Move, State
+from unicond.sampling.state import Denoiser, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -65,6 +64,18 @@ class NoiseCollage(Prompted):
         return by_text(one.prompt for one in areas.acting(self.objects))
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if areas.acting(self.objects):
+            setup.needs_motion(self, self.branch)
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, where it acts."""
+        acts = areas.acting(self.objects) and self.window.active(move)
+        return "whole" if acts else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: branch and masks fit the run, and some weight is left everywhere."""
         check_branch(state, self.branch, "NoiseCollage")
@@ -93,7 +104,6 @@ class NoiseCollage(Prompted):
         def combine(
             _variant: Variant, state: State, scene: Predictions, further: Sequence[Predictions]
         ) -> Predictions:
-            check_whole(state, "NoiseCollage")
             latents = state.latents[self.branch]
             everywhere: Tensor = latents.new_full((1, 1, *latents.shape[-2:]), self.scene)
             terms = [(everywhere, scene[self.branch])]

@@ -29,7 +29,7 @@ from unicond.mechanisms.blending.extending import check_branch, extended
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Move, State
+from unicond.sampling.state import Denoiser, Move, Setup, State
 from unicond.sampling.window import Window
 
 WARM_UP = Window.share(0.2, 1.0)
@@ -99,6 +99,12 @@ class SemanticGuidance(Prompted):
     def prompts(self) -> Mapping[str, str]:
         """Those of the edits that act."""
         return by_text(edit.prompt for edit in self.edits if edit.scale)
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if any(edit.scale for edit in self.edits):
+            setup.needs_motion(self, self.branch)
 
     @override
     def begin(self, state: State) -> State:

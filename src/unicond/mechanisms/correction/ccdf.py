@@ -9,6 +9,7 @@ that few steps do.
 Source: Chung et al. 2022, arXiv:2112.05146, algorithms 1 to 3.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -48,6 +49,11 @@ class CCDF(Mechanism):
         self.measurement.linear("CCDF")
 
     @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch, where it acts."""
+        return (self.branch,) if self._acts(move) else ()
+
+    @override
     def begin(self, state: State) -> State:
         """Noise the estimate to where the plan starts."""
         self.measurement.check(state, self.branch)
@@ -71,6 +77,9 @@ class CCDF(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Put the measured part in place."""
-        if self.branch not in move.moving() or not self.window.active(move):
+        if not self._acts(move):
             return state
         return self.measurement.projected(state, predictions, self.branch)
+
+    def _acts(self, move: Move) -> bool:
+        return self.branch in move.moving() and self.window.active(move)

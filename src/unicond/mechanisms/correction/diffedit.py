@@ -16,7 +16,7 @@ of the plan are known by their number.
 Source: Couairon et al. 2022, arXiv:2210.11427, steps 1 to 3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
@@ -26,11 +26,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.prompted import Prompted, by_text
-from unicond.mechanisms.views import check_whole
 from unicond.sampling import plans
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Move, State, Times
+from unicond.sampling.state import Denoiser, Move, Setup, Sight, State, Times
 
 _KEY = "diffedit"
 _EXTREME = 3.0  # differences above so many times their mean are clipped before the threshold
@@ -131,6 +130,34 @@ class DiffEdit(Prompted):
         return by_text([self.source])
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse moves that are not of `plan`, and what changes the picture on its way up."""
+        if self.branch not in setup.state.t:
+            return
+        self._check_plan(setup.moves)
+        turn = max(move.number for move in setup.moves if self._upward(move))
+        for move in setup.moves[:turn]:
+            for other in setup.mechanisms:
+                if other is not self and self.branch in other.displaces(move):
+                    who = type(other).__name__
+                    raise ValueError(
+                        f"DiffEdit encodes the picture itself, and {who} changes it on the way: "
+                        f"leave {who} out (so with all that mends or steps the state: ILVR, DDNM, "
+                        "an inversion), or let it act late, by its window"
+                    )
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch: measuring leaves no trace, and outside of the mask the picture is kept."""
+        acts = move.kind == "step" and move.falls(self.branch)
+        return (self.branch,) if acts else ()
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, for the mask and the encoding."""
+        return "whole" if self._measures(move) or self._upward(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Remember the picture."""
         if state.t.get(self.branch) != 0:
@@ -150,7 +177,6 @@ class DiffEdit(Prompted):
         prompts = ["positive", self.source] if self._measures(move) else [self.source]
 
         def asked(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            self._check_way(state, move)
             passing = [variant for variant in variants if not variant.guided]
             mine = [Variant(prompt=prompt, guided=False) for prompt in prompts]
             found = denoiser(state, [*passing, *mine])
@@ -182,18 +208,16 @@ class DiffEdit(Prompted):
         kept = torch.where(found.mask > 0, latents, found.trail[move.s[self.branch]])
         return replace(state, latents={**state.latents, self.branch: kept})
 
-    def _check_way(self, state: State, move: Move) -> None:
-        """Refuse latents that are not those of the encoding."""
-        check_whole(state, "DiffEdit")
-        way = cast(Found, state.memory[_KEY]).trail
-        here = state.latents[self.branch].detach()
-        # a solver's second call is made at the end of the move
-        late = state.t[self.branch] != move.t[self.branch]
-        if self._upward(move) and not late and not torch.equal(here, way[move.t[self.branch]]):
+    def _check_plan(self, moves: Sequence[Move]) -> None:
+        mine = [(move.kind, move.t[self.branch], move.s[self.branch]) for move in moves]
+        looks, rest = mine[: 2 * self.samples], mine[2 * self.samples :]
+        there = [("renoise", 0.0, self.mask_time), ("step", self.mask_time, 0.0)] * self.samples
+        up = [(t, s) for _, t, s in rest if s > t]
+        way = [*up, *((s, t) for t, s in reversed(up))]
+        if looks != there or not up or rest != [("step", *one) for one in way]:
             raise ValueError(
-                "DiffEdit encodes the picture itself, and something changed it on the way: leave "
-                "out what mends or steps the state (ILVR, DDNM, an inversion), or let it act late, "
-                "by its window"
+                f"DiffEdit has moves of its own for {self.branch!r}, and this plan has others: "
+                "start with the moves of DiffEdit.plan, and no more than those"
             )
 
     def _measures(self, move: Move) -> bool:

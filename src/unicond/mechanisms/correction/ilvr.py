@@ -9,6 +9,7 @@ smoother and only nearly one.
 Source: Choi et al. 2021, arXiv:2108.02938, algorithm 1.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -51,6 +52,16 @@ class ILVR(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        setup.needs_motion(self, self.branch)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch, where it acts."""
+        return (self.branch,) if self._acts(move) else ()
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: the reference has the shape of the branch."""
         latents = state.latents.get(self.branch)
@@ -68,7 +79,7 @@ class ILVR(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Replace what is coarse."""
-        if self.branch not in move.moving() or not self.window.active(move):
+        if not self._acts(move):
             return state
         latents, (alpha, sigma) = state.latents[self.branch], state.scales(self.branch)
         noisy = alpha * self.reference.to(latents)
@@ -76,6 +87,9 @@ class ILVR(Mechanism):
             noisy = noisy + sigma * state.noise.draw(self.branch, latents)
         mended = latents + self._coarse(noisy - latents)
         return replace(state, latents={**state.latents, self.branch: mended})
+
+    def _acts(self, move: Move) -> bool:
+        return self.branch in move.moving() and self.window.active(move)
 
     def _coarse(self, values: Tensor) -> Tensor:
         averages = functional.avg_pool2d(values, self.factor)

@@ -9,7 +9,7 @@ Source: Song et al. 2021, arXiv:2011.13456, section 5 (imputation); Avrahami et 
 arXiv:2206.02779 (blended latents); UniCon, arXiv:2410.11439, formula (3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -44,6 +44,11 @@ class Replacement(Mechanism):
     levels: Mapping[float, float] | None = None
 
     @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch, while the part is known."""
+        return (self.branch,) if self._level(move) >= self.until else ()
+
+    @override
     def begin(self, state: State) -> State:
         """Put the known part in place before the first move (the published pipeline does not)."""
         noted = mends(state, self.branch, self)
@@ -52,8 +57,10 @@ class Replacement(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Put the known part back after the move."""
-        level = move.s[self.branch] if self.levels is None else self.levels[move.t[self.branch]]
-        return self._replace(state, level)
+        return self._replace(state, self._level(move))
+
+    def _level(self, move: Move) -> float:
+        return move.s[self.branch] if self.levels is None else self.levels[move.t[self.branch]]
 
     def _replace(self, state: State, level: float) -> State:
         if level < self.until:

@@ -19,7 +19,7 @@ from typing_extensions import override
 from unicond.mechanisms.guidance.energies import checked
 from unicond.mechanisms.guidance.gradients import along_the_score, ascends
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 LogProbability = Callable[[Tensor, float], Tensor]
@@ -45,6 +45,12 @@ class Classifier(Mechanism):
     scale: float = 1.0
     branch: str = "image"
     window: Window = ALWAYS
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if self.scale:
+            setup.needs_motion(self, self.branch)
 
     @override
     def begin(self, state: State) -> State:

@@ -8,7 +8,7 @@ The norm is each sample's own and not squared, which is the published code's for
 Source: Chung et al. 2023, arXiv:2209.14687, algorithm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +18,9 @@ from typing_extensions import override
 
 from unicond.mechanisms.guidance.gradients import Change, ascends, displaced, guided
 from unicond.mechanisms.measurement import Measurement
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -55,6 +54,22 @@ class DPS(Mechanism):
             raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive")
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held clean: its prediction is what it is."""
+        if self.scale:
+            setup.needs_motion(self, self.branch, noisy=True)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Every branch that moves, as far as joint attention ties it to this one."""
+        return move.moving() if self._acts(move) else ()
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, where it acts."""
+        return "whole" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: the measurement fits."""
         return self.measurement.check(state, self.branch) if self.scale else state
@@ -62,11 +77,10 @@ class DPS(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph, and ask for a displacement after the step."""
-        if self.scale == 0 or ascends(move) or not self.window.active(move):
+        if not self._acts(move):
             return denoiser
 
         def towards(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, type(self).__name__)
             free = [branch for branch in move.moving() if state.scales(branch)[1] > 0]
             # a solver's second call, at the end of the move, displaces nothing
             late = dict(state.t) != dict(move.t)
@@ -75,6 +89,9 @@ class DPS(Mechanism):
             return guided(denoiser, state, free, self._distance, variants, self._changing)
 
         return towards
+
+    def _acts(self, move: Move) -> bool:
+        return self.scale != 0 and not ascends(move) and self.window.active(move)
 
     def _changing(self, gradients: Latents) -> Change:
         shifts = {branch: -self.scale * gradient for branch, gradient in gradients.items()}

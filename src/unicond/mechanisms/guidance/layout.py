@@ -12,7 +12,7 @@ sample of which E is small already is not moved.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,11 +27,10 @@ from unicond.mechanisms.guidance.energies import (
     grid_at,
 )
 from unicond.mechanisms.guidance.gradients import BARE, follow, nudged
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import Window
 
 Box = tuple[float, float, float, float]
@@ -109,6 +108,22 @@ class Layout(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if self.scale and self.objects:
+            setup.needs_motion(self, self.branch)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch, where it acts."""
+        return (self.branch,) if self._acts(move) else ()
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """The network's inside, where it acts."""
+        return "network" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: there is such a branch, and words for each sample."""
         if self.scale == 0 or not self.objects:
@@ -123,12 +138,10 @@ class Layout(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Move the latents first, then predict from there."""
-        falls = move.s[self.branch] < move.t[self.branch]
-        if self.scale == 0 or not self.objects or not falls or not self.window.active(move):
+        if not self._acts(move):
             return denoiser
 
         def placed(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "Layout", looks=True)
             late = dict(state.t) != dict(move.t)  # a solver's second call, at the end of the move
             if late or not any(variant.guided for variant in variants):
                 return denoiser(state, variants)
@@ -166,6 +179,10 @@ class Layout(Mechanism):
             words = one.words.to(maps)
             terms.append((words * missed).sum(1) / words.sum(1))
         return torch.stack(terms).mean(0)
+
+    def _acts(self, move: Move) -> bool:
+        falls = move.falls(self.branch)
+        return self.scale != 0 and bool(self.objects) and falls and self.window.active(move)
 
     def _shift(self, denoiser: Denoiser, state: State) -> Tensor | None:
         """The displacement (B, C, H, W), or None where no sample needs one."""

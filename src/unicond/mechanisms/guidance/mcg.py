@@ -8,6 +8,7 @@ The gradient keeps the free part on the data while the other is replaced.
 Source: Chung et al. 2022, arXiv:2206.00941, algorithm 1; the form of the gradient is that of DPS.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -40,8 +41,18 @@ class MCG(DPS):
         self.measurement.linear("MCG")
 
     @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """What DPS displaces, and its own branch by the projection."""
+        mended = (self.branch,) if self._projects(move) else ()
+        return {*super().displaces(move), *mended}
+
+    @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Put the measured part in place."""
-        if not self.scale or self.branch not in move.moving() or not self.window.active(move):
+        if not self._projects(move):
             return state
         return self.measurement.projected(state, predictions, self.branch)
+
+    def _projects(self, move: Move) -> bool:
+        moves = self.branch in move.moving()
+        return self.scale != 0 and moves and self.window.active(move)

@@ -13,7 +13,7 @@ Source: Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse pro
 9_gsMA8MRKQ, section 3 and algorithm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,10 +29,9 @@ from unicond.mechanisms.guidance.gradients import (
     guided,
 )
 from unicond.mechanisms.measurement import Measurement
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -76,6 +75,22 @@ class PiGDM(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held clean: its prediction is what it is."""
+        if self.scale:
+            setup.needs_motion(self, self.branch, noisy=True)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """In the published form every branch that moves; the other only guides the step."""
+        return move.moving() if self.published and self._acts(move) else ()
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, where it acts."""
+        return "whole" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: the measurement fits."""
         return self.measurement.check(state, self.branch) if self.scale else state
@@ -83,11 +98,10 @@ class PiGDM(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph from the latents that move, and follow g."""
-        if self.scale == 0 or ascends(move) or not self.window.active(move):
+        if not self._acts(move):
             return denoiser
 
         def towards(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "PiGDM")
             free = [branch for branch in move.moving() if min(state.scales(branch)) > 0]
             late = self.published and dict(state.t) != dict(move.t)
             if late or state.scales(self.branch)[1] == 0:  # clean: its prediction is what it is
@@ -100,6 +114,9 @@ class PiGDM(Mechanism):
             return guided(denoiser, state, free, energy, variants, changing)
 
         return towards
+
+    def _acts(self, move: Move) -> bool:
+        return self.scale != 0 and not ascends(move) and self.window.active(move)
 
     def _energy(self, x0: Tensor, alpha: float, sigma: float) -> Tensor:
         """(B,): minus the derivative of it is `w^T A dx0_hat`, with w held fixed."""

@@ -21,11 +21,10 @@ from typing_extensions import override
 
 from unicond.mechanisms.guidance.energies import Watch, check_branch, checked, guided_by
 from unicond.mechanisms.guidance.gradients import ascends
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -84,6 +83,17 @@ class Readout(Mechanism):
             raise ValueError("a mask is (B or 1, 1, H, W), in [0, 1] and 1 (white) somewhere")
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        if self.scale:
+            setup.needs_motion(self, self.branch)
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """The network's inside, where it acts."""
+        return "network" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: there is such a branch, and a map for each sample."""
         if self.scale == 0:
@@ -98,12 +108,10 @@ class Readout(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph and watch, and add the gradient to the score."""
-        moves = self.branch in move.moving() and not ascends(move)
-        if self.scale == 0 or not moves or not self.window.active(move):
+        if not self._acts(move):
             return denoiser
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "Readout", looks=True)
             watch = Watch(self.branch, where=upward)
 
             def energy(_: Predictions) -> Tensor:
@@ -114,6 +122,10 @@ class Readout(Mechanism):
             return guided_by(denoiser, state, move, energy, self.scale, variants, [watch])
 
         return guided
+
+    def _acts(self, move: Move) -> bool:
+        moves = self.branch in move.moving() and not ascends(move)
+        return self.scale != 0 and moves and self.window.active(move)
 
     def _energy(self, features: Sequence[Tensor], t: Tensor) -> Tensor:
         """(B,)."""

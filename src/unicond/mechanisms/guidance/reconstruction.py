@@ -26,7 +26,7 @@ Ho et al. 2022, arXiv:2204.03458, section 3.1; the variance: Song et al. 2023 (P
 9_gsMA8MRKQ. Readout of an output by an optimiser: Luo et al. 2024, arXiv:2312.02150.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,10 +45,9 @@ from unicond.mechanisms.guidance.gradients import (
     nudged,
     optimised,
 )
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -132,6 +131,23 @@ class Reconstruction(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a target that is held clean: its prediction is what it is."""
+        for target in self.targets:
+            if target.weight:
+                setup.needs_motion(self, target.branch, noisy=True)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """With an optimiser every branch that moves; a fixed weight only guides the step."""
+        return move.moving() if self.optimizer is not None and self._acts(move) else ()
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, where it acts."""
+        return "whole" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: every target names a branch of the run and has its shape."""
         for target in self.targets:
@@ -151,18 +167,17 @@ class Reconstruction(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph from the latents that move, and follow the energy's gradient."""
-        if (
-            ascends(move)
-            or not self.window.active(move)
-            or not any(target.weight for target in self.targets)
-        ):
+        if not self._acts(move):
             return denoiser
 
         def pulled(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "Reconstruction")
             return self._pulled(denoiser, state, move, variants)
 
         return pulled
+
+    def _acts(self, move: Move) -> bool:
+        wanted = any(target.weight for target in self.targets)
+        return wanted and not ascends(move) and self.window.active(move)
 
     def _pulled(
         self, denoiser: Denoiser, state: State, move: Move, variants: Sequence[Variant]

@@ -27,11 +27,10 @@ from unicond.mechanisms.guidance.energies import (
     guided_by,
 )
 from unicond.mechanisms.guidance.properties import Appearance, Seen, Term
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -69,6 +68,24 @@ class SelfGuidance(Mechanism):
             raise ValueError(f"branch and source are both {self.branch!r}; give two branches")
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held, and a source that is elsewhere where it is looked at."""
+        if not self._acting:
+            return
+        setup.needs_motion(self, self.branch)
+        for move in setup.moves if self._looks and self.source in setup.state.t else ():
+            if self._acts(move) and move.t[self.source] != move.t[self.branch]:
+                raise ValueError(
+                    f"{self.source!r} is at t={move.t[self.source]:.4f} and {self.branch!r} at "
+                    f"{move.t[self.branch]:.4f}; a source that is looked at needs the same times"
+                )
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """The network's inside, where it acts."""
+        return "network" if self._acts(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """The branch starts where the source does, if there is one."""
         if not self._acting:
@@ -81,23 +98,16 @@ class SelfGuidance(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """While the plan goes up, the branch follows the source."""
-        up = self._acting and self._looks and move.s[self.source] > move.t[self.source]
+        up = self._acting and self._looks and move.rises(self.source)
         return self._started(state) if up else state
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Predict with a graph and watch, and add the gradient to the score."""
-        falls = self._acting and move.s[self.branch] < move.t[self.branch]
-        if not falls or not self.window.active(move):
+        if not self._acts(move):
             return denoiser
-        if self._looks and move.t[self.source] != move.t[self.branch]:
-            raise ValueError(
-                f"{self.source!r} is at t={move.t[self.source]:.4f} and {self.branch!r} at "
-                f"{move.t[self.branch]:.4f}; a source that is looked at needs the same times"
-            )
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "SelfGuidance", looks=True)
             branches = (self.branch, self.source) if self._looks else (self.branch,)
             size = state.latents[self.branch].shape[-2:]
             watches = [Watch(branch, where=_Where(size, self._feels)) for branch in branches]
@@ -109,6 +119,10 @@ class SelfGuidance(Mechanism):
             return guided_by(denoiser, state, move, energy, self.scale, variants, watches, still)
 
         return guided
+
+    def _acts(self, move: Move) -> bool:
+        falls = move.falls(self.branch)
+        return self._acting and falls and self.window.active(move)
 
     @property
     def _acting(self) -> bool:

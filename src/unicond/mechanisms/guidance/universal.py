@@ -26,11 +26,10 @@ from unicond.mechanisms.correction.repaint import resampled
 from unicond.mechanisms.guidance.energies import check_branch, checked, guided_by, tried
 from unicond.mechanisms.guidance.gradients import ascends
 from unicond.mechanisms.measurement import Pixels, Space
-from unicond.mechanisms.views import check_whole
 from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 PictureEnergy = Callable[[Tensor], Tensor]
@@ -99,6 +98,17 @@ class Universal(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch whose prediction is what it is, or cannot be moved."""
+        if self.scale or self.backward:
+            setup.needs_motion(self, self.branch, noisy=self.scale > 0)
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, where the forward gradient acts."""
+        return "whole" if self._forward(move) else "part"
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: there is such a branch, and the energy returns what it must."""
         if self.scale or self.backward:
@@ -109,11 +119,10 @@ class Universal(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Forward: predict with a graph, and add the gradient to the score."""
-        if self.scale == 0 or ascends(move) or not self.window.active(move):
+        if not self._forward(move):
             return denoiser
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "Universal")
             if state.scales(self.branch)[1] == 0:  # then its prediction is what it is
                 return denoiser(state, variants)
 
@@ -136,6 +145,9 @@ class Universal(Mechanism):
         shift = self._descended(old.x0, self.backward)
         new = replace(old, x0=old.x0 + shift, eps=old.eps - alpha / sigma * shift)
         return {**predictions, self.branch: new}
+
+    def _forward(self, move: Move) -> bool:
+        return self.scale != 0 and not ascends(move) and self.window.active(move)
 
     def _descended(self, x0: Tensor, descent: Descent) -> Tensor:
         """D, (B, C, H, W)."""

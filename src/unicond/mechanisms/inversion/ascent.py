@@ -6,7 +6,7 @@ remembered (`trajectory`), so that other methods can lead back to it.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
@@ -17,7 +17,7 @@ from typing_extensions import override
 from unicond.mechanisms.inversion.paths import rises
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 
 _KEY = "inversion"
 
@@ -44,6 +44,17 @@ class Ascent(Mechanism):
         if self.source == self.target:
             raise ValueError(
                 f"source and target are both {self.source!r}; give two branches, or target=None"
+            )
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a source that does not go up: nothing would be inverted."""
+        setup.needs_motion(self, self.source)
+        known = self.source in setup.state.t
+        if known and setup.moves and not any(rises(move, self.source) for move in setup.moves):
+            raise ValueError(
+                f"{type(self).__name__} inverts {self.source!r}, but no move of this plan takes it "
+                "up along the flow: use the plan of inversion.paths.up_and_down"
             )
 
     @override
@@ -140,6 +151,28 @@ def trajectory(state: State) -> Mapping[float, Tensor]:
     return cast(Mapping[float, Tensor], state.memory.get(_KEY) or {})
 
 
+def check_way(mechanism: Mechanism, setup: Setup, source: str, moves: Sequence[Move]) -> None:
+    """Refuse a run whose way up does not pass where a mechanism will look for it.
+
+    Args:
+        mechanism: that looks.
+        setup: the run.
+        source: the branch in question.
+        moves: after which it looks.
+
+    Raises:
+        ValueError: the branch never moves, or is not inverted through the times of these moves.
+    """
+    setup.needs_motion(mechanism, source)
+    inverted = any(isinstance(m, Ascent) and m.source == source for m in setup.mechanisms)
+    passed = {setup.state.t[source]} if inverted else set[float]()
+    for move in setup.moves:
+        if inverted and rises(move, source):
+            passed.add(move.s[source])
+        if move in moves and move.s[source] not in passed:
+            raise _lost(mechanism, move.s[source], passed)
+
+
 def waypoint(mechanism: Mechanism, state: State, t: float) -> Tensor:
     """Where the way up was at a time.
 
@@ -156,10 +189,14 @@ def waypoint(mechanism: Mechanism, state: State, t: float) -> Tensor:
     """
     way = trajectory(state)
     if t not in way:
-        raise ValueError(
-            f"{type(mechanism).__name__} needs the inverted latents at t={t:.4f}, and the way up "
-            f"passed {', '.join(f'{one:.4f}' for one in way) or 'nothing'}: put DDIMInversion or "
-            "FixedPoint before it, and go down by the times of the way up (inversion.paths."
-            "up_and_down)"
-        )
+        raise _lost(mechanism, t, way)
     return way[t]
+
+
+def _lost(mechanism: Mechanism, t: float, way: Iterable[float]) -> ValueError:
+    return ValueError(
+        f"{type(mechanism).__name__} needs the inverted latents at t={t:.4f}, and the way up "
+        f"passed {', '.join(f'{one:.4f}' for one in way) or 'nothing'}: put DDIMInversion or "
+        "FixedPoint before it, and go down by the times of the way up (inversion.paths."
+        "up_and_down)"
+    )

@@ -9,14 +9,15 @@ steps are left alone.
 Source: Ju et al. 2023, arXiv:2310.01506, algorithm 1.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from unicond.mechanisms.inversion.ascent import waypoint
+from unicond.mechanisms.inversion.ascent import check_way, waypoint
 from unicond.mechanisms.inversion.paths import rises
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,18 @@ class Direct(Mechanism):
     """
 
     source: str = "source"
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a run without the way up that the source is to be put back on."""
+        if self.source in setup.state.t:
+            down = [move for move in setup.moves if not rises(move, self.source)]
+            check_way(self, setup, self.source, down)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """The source, wherever it is put back."""
+        return () if rises(move, self.source) else (self.source,)
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:

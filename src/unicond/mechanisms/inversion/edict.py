@@ -15,7 +15,7 @@ every step (the paper's code alternates).
 Source: Wallace et al. 2022, arXiv:2211.12446, section 4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from unicond.mechanisms.inversion.paths import falls, level, share
 from unicond.sampling.predictions import Prediction, Predictions
-from unicond.sampling.state import Latents, Move, Predict, State, Times
+from unicond.sampling.state import Latents, Move, Predict, Setup, State, Times
 
 _KEY = "solver"  # a jump of noise drops it, as every solver's history
 _LAST = "edict"  # the first states, as the last step left them
@@ -52,6 +52,31 @@ class EDICT:
         if not 0.5 < self.mix <= 1.0:
             raise ValueError(f"EDICT's mix must be in (0.5, 1], usually 0.93; got {self.mix}")
 
+    def check(self, setup: Setup) -> None:
+        """Refuse plans of two directions, and what changes one of both states between two steps.
+
+        Args:
+            setup: the run.
+
+        Raises:
+            ValueError: some branches go up while others go down, a move between the clean picture
+                and pure noise, or a mechanism that displaces a branch.
+        """
+        walked = set[str]()
+        for number, move in enumerate(setup.moves):
+            if move.kind == "renoise":
+                walked.clear()
+                continue
+            below, above = (move.s, move.t) if _downward(move) else (move.t, move.s)
+            _steps(setup.state, above, below, move.moving())
+            walked.update(move.moving())
+            following = setup.moves[number + 1 : number + 2]
+            if not following or following[0].kind == "renoise":
+                continue
+            for mechanism in setup.mechanisms:
+                for branch in sorted(walked.intersection(mechanism.displaces(move))):
+                    raise _spoilt(branch, type(mechanism).__name__)
+
     def step(self, predict: Predict, state: State, move: Move) -> tuple[State, Predictions]:
         """Two calls, upward at the end of the move, downward at its start.
 
@@ -68,16 +93,12 @@ class EDICT:
                 since the last step.
         """
         moving = move.moving()
-        down = {falls(move, branch) for branch in moving}
-        if len(down) > 1:
-            raise ValueError(
-                f"EDICT moves all branches one way, not {dict(move.t)}, {dict(move.s)}"
-            )
+        down = _downward(move)
         others = cast(Mapping[str, Tensor], state.memory.get(_KEY) or {})
         _check_untouched(state, others)
         first = {branch: state.latents[branch].double() for branch in moving}
         second = {branch: others.get(branch, first[branch]) for branch in moving}
-        walk = self._down if down == {True} else self._up
+        walk = self._down if down else self._up
         found, x, y = walk(predict, state, move, first, second)
         ended = {b: x[b].to(found[b].x0.dtype) if move.s[b] == 0 else x[b] for b in moving}
         after = state.at({**state.latents, **ended}, move.s)
@@ -108,16 +129,28 @@ class EDICT:
         return found, {b: (x[b] - steps[b].rest(again[b])) / steps[b].c for b in x}, y
 
 
+def _downward(move: Move) -> bool:
+    """Whether the moving branches go down; refused where some do and some do not."""
+    down = {falls(move, branch) for branch in move.moving()}
+    if len(down) > 1:
+        raise ValueError(f"EDICT moves all branches one way, not {dict(move.t)}, {dict(move.s)}")
+    return down == {True}
+
+
 def _check_untouched(state: State, others: Latents) -> None:
     last = cast(Latents, state.memory.get(_LAST) or {})
     for branch in others:
         if not torch.equal(last[branch], state.latents[branch]):
-            raise ValueError(
-                f"EDICT walks with two states, and after a step something changed one of them in "
-                f"{branch!r}, of which the other knows nothing: leave out what mends or displaces "
-                "the state (masks, ILVR, DDNM, DPS, Layout, a local blend, Direct), or use "
-                "another inversion, such as 'direct'"
-            )
+            raise _spoilt(branch, "something")
+
+
+def _spoilt(branch: str, who: str) -> ValueError:
+    return ValueError(
+        f"EDICT walks with two states, and after a step {who} changes one of them in {branch!r}, "
+        "of which the other knows nothing: leave out what mends or displaces the state (masks, "
+        "ILVR, DDNM, DPS, Layout, a local blend, Direct), or use another inversion, such as "
+        "'direct'"
+    )
 
 
 @dataclass(frozen=True)
@@ -133,7 +166,7 @@ class _Step:
         return self.x0 * prediction.x0.double() + self.eps * prediction.eps.double()
 
 
-def _steps(state: State, above: Times, below: Times, branches: Latents) -> dict[str, _Step]:
+def _steps(state: State, above: Times, below: Times, branches: Iterable[str]) -> dict[str, _Step]:
     steps: dict[str, _Step] = {}
     for branch in branches:
         here, there = level(state, above, branch), level(state, below, branch)

@@ -17,6 +17,7 @@ Source: Huberman-Spiegelglas et al. 2023, arXiv:2304.06140, section 3.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -24,9 +25,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.inversion.ascent import follow
-from unicond.mechanisms.inversion.paths import check_landed, falls, level
+from unicond.mechanisms.inversion.paths import check_first_order, check_landed, falls, level
 from unicond.sampling.predictions import Prediction, Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 
 _KEY = "edit_friendly"
 
@@ -58,6 +59,18 @@ class EditFriendly(Mechanism):
             raise ValueError(f"eta must be in (0, 1], got {self.eta}; 0 is DDIMInversion's way")
         if self.source == self.target:
             raise ValueError(f"source and target are both {self.source!r}; give two branches")
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a source that is held, and a solver that takes no deterministic step."""
+        setup.needs_motion(self, self.source)
+        check_first_order(self, setup.solver)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Both branches: the target's steps are replayed, the source's are its random way."""
+        acts = move.kind == "renoise" or move.falls(self.source)
+        return (self.source, self.target) if acts else ()
 
     @override
     def begin(self, state: State) -> State:

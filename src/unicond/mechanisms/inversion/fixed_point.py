@@ -13,7 +13,7 @@ found at pure noise, too, where the papers' iteration stands still.
 Source: Pan et al. 2023 (AIDI), arXiv:2309.04907; Meiri et al. 2023, arXiv:2312.12540.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -22,10 +22,17 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.inversion.ascent import Ascent
-from unicond.mechanisms.inversion.paths import check_landed, lands, level, rises, share
+from unicond.mechanisms.inversion.paths import (
+    check_first_order,
+    check_landed,
+    lands,
+    level,
+    rises,
+    share,
+)
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Move, State
+from unicond.sampling.state import Denoiser, Move, Setup, State
 
 _KEY = "fixed_point"
 
@@ -77,6 +84,17 @@ class FixedPoint(Ascent):
                 "fixed-point inversion needs iterations >= 1 and tolerance >= 0, not "
                 f"{self.iterations} and {self.tolerance}"
             )
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a solver whose step is not the one that is solved for, too."""
+        super().check(setup)
+        check_first_order(self, setup.solver)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """What goes up, by the last correction of its guess."""
+        return [b for b in move.moving() if rises(move, b)] if rises(move, self.source) else ()
 
     @override
     def upward(

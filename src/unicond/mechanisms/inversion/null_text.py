@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.inversion.ascent import waypoint
-from unicond.mechanisms.inversion.paths import check_landed, falls, lands, level
-from unicond.mechanisms.views import check_whole
+from unicond.mechanisms.inversion.ascent import check_way, waypoint
+from unicond.mechanisms.inversion.paths import check_first_order, check_landed, falls, lands, level
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.prompts import Prompt, Prompts, reword
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 
 _KEY = "null_text"
 
@@ -88,13 +87,25 @@ class NullText(Mechanism):
             raise ValueError(f"stop {self.stop} and slack {self.slack} must not be negative")
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a run without the way up, or a solver whose step is not the one that is fitted."""
+        if self.source in setup.state.t:
+            down = [move for move in setup.moves if falls(move, self.source)]
+            check_way(self, setup, self.source, down)
+            check_first_order(self, setup.solver)
+
+    @override
+    def sees(self, move: Move) -> Sight:
+        """All of the picture, for the fit."""
+        return "whole" if move.falls(self.source) else "part"
+
+    @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """On the way down: fit the words on the source, then predict all branches with them."""
         if not falls(move, self.source):
             return denoiser
 
         def fitted(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
-            check_whole(state, "NullText")
             # in a context of its own, where attention's controls do not look into the fit's calls
             tokens = Context().run(self._fit, denoiser, state, move)
             if tokens is None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from unicond.sampling import plans
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.schedules import NoiseSchedule
-from unicond.sampling.state import Mechanism, Move, State, Times
+from unicond.sampling.solvers import DDIM
+from unicond.sampling.state import Mechanism, Move, Solver, State, Times
 
 BRANCHES = ("source", "target")
 Level = tuple[float, float]
@@ -144,6 +145,12 @@ def share(schedule: NoiseSchedule, here: Level, there: Level) -> float:
     return c
 
 
+def check_first_order(mechanism: Mechanism, solver: Solver) -> None:
+    """Raise ValueError unless a solver takes the deterministic first-order step."""
+    if not isinstance(solver, DDIM) or solver.eta > 0:
+        raise _wrong_step(mechanism)
+
+
 def check_landed(
     mechanism: Mechanism, state: State, predictions: Predictions, move: Move, branch: str
 ) -> None:
@@ -164,7 +171,11 @@ def check_landed(
     # rounding alone: a stochastic or higher-order step is off by far more
     allowed = 1e3 * torch.finfo(want.dtype).eps * want.abs().amax().clamp_min(1.0)
     if (found - want).abs().amax() > allowed:
-        raise ValueError(
-            f"{type(mechanism).__name__} works on the solver's deterministic first-order step, "
-            "which this solver does not take; use the 'ddim' solver with eta=0"
-        )
+        raise _wrong_step(mechanism)
+
+
+def _wrong_step(mechanism: Mechanism) -> ValueError:
+    return ValueError(
+        f"{type(mechanism).__name__} works on the solver's deterministic first-order step, "
+        "which this solver does not take; use the 'ddim' solver with eta=0"
+    )

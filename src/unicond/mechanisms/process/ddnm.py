@@ -17,6 +17,7 @@ there, not the eta of DDIM.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -27,7 +28,7 @@ from typing_extensions import override
 from unicond.mechanisms.measurement import Measurement, Pixels
 from unicond.mechanisms.process.own_step import begun, check_share, falling, stepped
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -67,6 +68,18 @@ class DDNM(Mechanism):
             )
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        setup.needs_motion(self, self.branch)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch: the steps down are its own, and so is the noise of time travel."""
+        rises = move.kind == "step" and move.rises(self.branch)
+        acts = self.branch in move.moving() and not rises and self.window.active(move)
+        return (self.branch,) if acts else ()
+
+    @override
     def begin(self, state: State) -> State:
         """Only a check: the measurement fits, and no other mechanism makes the steps."""
         return begun(state, self.branch, self, self.measurement)
@@ -94,7 +107,7 @@ class DDNM(Mechanism):
             return state
         key = f"ddnm {self.branch}"
         if move.kind == "step":
-            if move.s[self.branch] > move.t[self.branch]:
+            if move.rises(self.branch):
                 return state
             kept = state.remember(key, predictions[self.branch].x0)
             return stepped(kept, predictions, self.branch)

@@ -15,6 +15,7 @@ of DDIM.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +25,7 @@ from typing_extensions import override
 from unicond.mechanisms.measurement import Measurement, Pixels
 from unicond.mechanisms.process.own_step import begun, check_share, falling, stepped
 from unicond.sampling.predictions import Prediction, Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +57,16 @@ class DDRM(Mechanism):
         self.measurement.linear("DDRM")
         check_share("eta", self.eta)
         check_share("eta_b", self.eta_b)
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be done."""
+        setup.needs_motion(self, self.branch)
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        """Its branch: the steps down are its own."""
+        return (self.branch,) if self._steps(move) else ()
 
     @override
     def begin(self, state: State) -> State:
@@ -90,8 +101,10 @@ class DDRM(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Make the step."""
-        down = move.kind == "step" and move.s[self.branch] < move.t[self.branch]
-        return stepped(state, predictions, self.branch) if down else state
+        return stepped(state, predictions, self.branch) if self._steps(move) else state
+
+    def _steps(self, move: Move) -> bool:
+        return move.kind == "step" and move.falls(self.branch)
 
     def _in_pixels(self, prediction: Prediction, sig: float, z: Tensor) -> Prediction:
         operator, keep = self.measurement.linear("DDRM"), math.sqrt(1 - self.eta**2)
