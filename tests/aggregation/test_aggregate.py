@@ -16,7 +16,7 @@ from unicond.sampling.noise import Generators
 from unicond.sampling.plans import descend
 from unicond.sampling.schedules import FlowSchedule, from_config
 from unicond.sampling.solvers import DDIM, SOLVERS, Heun
-from unicond.sampling.state import State
+from unicond.sampling.state import Setup, State
 from unicond.sampling.window import Window
 
 SCHEDULE = from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
@@ -252,11 +252,11 @@ def test_a_branch_twice_or_unknown_and_other_latents_are_refused():
     like = torch.zeros(1, 1, 1, 2)
     state = State({"image": like}, {"image": 1.0}, SCHEDULE, noise)
     with pytest.raises(ValueError, match="'1:image' is to be aggregated, but the branches"):
-        aggregate().begin(state)
+        aggregate().check(Setup(state, [], DDIM(), []))
     wide = {"image": like, "1:image": torch.zeros(1, 1, 2, 2)}
     state = State(wide, dict.fromkeys(wide, 1.0), SCHEDULE, noise)
     with pytest.raises(ValueError, match="must share their latents"):
-        aggregate().begin(state)
+        aggregate().check(Setup(state, [], DDIM(), []))
 
 
 def test_plans_that_do_not_go_together_are_refused():
@@ -276,5 +276,8 @@ def test_a_solver_of_unknown_steps_is_refused():
             return state, predict(state)
 
     assert eta_of(DDIM(0.3)) == 0.3
+    asked = aggregate(mean="posterior")
+    with pytest.raises(ValueError, match=r"steps have eta=1.0, .* not that of eta=0.0"):
+        sampled(models(), asked, solver=DDIM(1.0))
     with pytest.raises(ValueError, match="not known of Own: choose a solver by name"):
         eta_of(Own())

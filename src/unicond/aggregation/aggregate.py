@@ -14,7 +14,7 @@ Source: AMDM, arXiv:2410.01262, algorithms 1 and 2, eq. 9, 10 and 14. Parity: th
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast, get_args
 
@@ -27,7 +27,7 @@ from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.schedules import DiscreteSchedule
 from unicond.sampling.solvers import DDIM, SOLVERS
-from unicond.sampling.state import Mechanism, Move, Solver, State
+from unicond.sampling.state import Mechanism, Move, Setup, Solver, State
 from unicond.sampling.window import Window
 
 STEP_SIZES = (45.0, 55.0)
@@ -89,8 +89,9 @@ class Aggregate(Mechanism):
         return (STEP_SIZES[0], *(STEP_SIZES[1] for _ in self.branches[1:]))
 
     @override
-    def begin(self, state: State) -> State:
-        """Only checks: the branches are there, alike, and their schedule has the mean's terms."""
+    def check(self, setup: Setup) -> None:
+        """The branches are there, alike, and solver and schedule have what the mean needs."""
+        state = setup.state
         missing = [branch for branch in self.branches if branch not in state.latents]
         if missing:
             raise ValueError(
@@ -105,7 +106,16 @@ class Aggregate(Mechanism):
                 "mean='released' needs a table of betas, which a flow model has not: use "
                 "mean='posterior'"
             )
-        return state
+        eta = eta_of(setup.solver)
+        if self.mean == "posterior" and eta != self.eta:
+            raise ValueError(
+                f"the solver's steps have eta={eta}, so that their mean is not that of "
+                f"eta={self.eta}: give Aggregate(eta=eta_of(solver))"
+            )
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        return self.branches if self._acts(move) else ()
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
@@ -115,7 +125,7 @@ class Aggregate(Mechanism):
         if self.mean == "released":
             now = {b: Past(move.t[b], found.eps) for b, found in told.items()}
             state = state.remember("aggregate", now)
-        if not self._acts(state, move, past):
+        if not self._acts(move) or not self._is_ready(state, past):
             return state
         whole = mixed([state.latents[branch] for branch in self.branches], self.weights, self.mix)
         latents = dict(state.latents)
@@ -127,10 +137,12 @@ class Aggregate(Mechanism):
         # a multistep solver's history is of the paths that were left here
         return replace(state, latents=latents).remember("solver", None)
 
-    def _acts(self, state: State, move: Move, past: Mapping[str, Past]) -> bool:
+    def _acts(self, move: Move) -> bool:
         moving = move.moving()
-        if not self.window.active(move) or any(branch not in moving for branch in self.branches):
-            return False
+        return self.window.active(move) and all(branch in moving for branch in self.branches)
+
+    def _is_ready(self, state: State, past: Mapping[str, Past]) -> bool:
+        """Whether the released mean has an earlier prediction, and not from pure noise."""
         if self.mean != "released":
             return True
         return all(b in past and state.schedule.alpha(past[b].t) > 0 for b in self.branches)

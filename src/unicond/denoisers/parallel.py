@@ -9,7 +9,7 @@ called at all, so that a plan stops a model by holding its branches.
 Source of the idea: AMDM, arXiv:2410.01262 (n trajectories over one schedule).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from typing_extensions import override
 from unicond.sampling.noise import NoiseSource
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +103,22 @@ class Parallel(Mechanism):
     ) -> list[Predictions]:
         """One prediction set a variant, of every member's branches in the state."""
         return _called([(member, member.denoiser) for member in self.members], state, variants)
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Each member's mechanisms check the run as the member sees it."""
+        for member in self.members:
+            moves = [member.move(move) for move in setup.moves]
+            Setup(member.alone(setup.state), moves, setup.solver, member.mechanisms).check()
+
+    @override
+    def displaces(self, move: Move) -> Collection[str]:
+        return [
+            member.named(branch)
+            for member in self.members
+            for mechanism in member.mechanisms
+            for branch in mechanism.displaces(member.move(move))
+        ]
 
     @override
     def begin(self, state: State) -> State:
