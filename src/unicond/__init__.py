@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unicond.aggregation.together import aggregate
     from unicond.annotators.calling import annotate
     from unicond.loading import load
     from unicond.mechanisms.guidance.gradients import AdamW
@@ -27,6 +28,7 @@ __all__ = [
     "Output",
     "Reference",
     "Window",
+    "aggregate",
     "annotate",
     "compose",
     "edit",
@@ -39,6 +41,7 @@ __all__ = [
 _HOMES = {
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
+    "aggregate": "unicond.aggregation.together",
     "annotate": "unicond.annotators.calling",
     "compose": "unicond.tasks.registry",
     "edit": "unicond.tasks.registry",

@@ -63,6 +63,11 @@ class Member:
         t, s = ({b: times[self.named(b)] for b in self.branches} for times in (move.t, move.s))
         return replace(move, t=t, s=s)
 
+    def move_back(self, move: Move) -> Move:
+        """A move of the member by the run's names."""
+        t, s = ({self.named(b): times[b] for b in self.branches} for times in (move.t, move.s))
+        return replace(move, t=t, s=s)
+
     def back(self, found: State, state: State) -> State:
         """The run after the member has changed its part of it."""
         latents = dict(state.latents) | {self.named(b): v for b, v in found.latents.items()}
