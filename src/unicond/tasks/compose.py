@@ -31,7 +31,7 @@ from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.files import PictureError
-from unicond.pictures.fitting import Size, fit
+from unicond.pictures.fitting import Size, allowed_size, fit
 from unicond.pictures.masks import read_mask
 from unicond.pictures.reading import read_picture
 from unicond.prepared import Callback
@@ -131,6 +131,15 @@ class Compose(Conditioned):
             if len(places) == 1:  # the scene's prediction would only be written over
                 prompt, mechanisms = places[0].prompt, []
         return before, self.call(model, callback, prompt, size, mechanisms, given)
+
+    @override
+    def fitted_size(self, model: Model) -> Size:
+        """A panorama has the proportions of its conditions, and the base's own side across."""
+        size, side = super().fitted_size(model), model.backbone.sample_size
+        if self.method != "panorama" or self.size is not None:
+            return size
+        area = round(side**2 * max(size) / min(size))
+        return allowed_size(*size, model.backbone.multiple, area)
 
     def _places(self, size: Size) -> list[Region]:
         """Boxes, then masks at the size of the run."""
