@@ -48,7 +48,7 @@ SAMPLING = Settings(
     estimation_steps=1,
     estimation_noise=0.0,
     solver="dpmpp_2m",
-    guidance_scale=5.0,
+    guidance_scale=7.0,
     condition_guidance=1.0,
 )
 """What its users sample with: chosen by `unicond evaluate settings`, no part of the recipe."""
