@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from unicond.cli import (
+    aggregate,
     annotate,
     compose,
     data,
@@ -37,6 +38,7 @@ app.command("generate")(generate.generate)
 app.command("edit")(edit.edit)
 app.command("compose")(compose.compose)
 app.command("layout")(layout.layout)
+app.command("aggregate")(aggregate.aggregate)
 app.command("restore")(restore.restore)
 app.command("methods")(methods.methods)
 app.command("demo")(demo.demo)

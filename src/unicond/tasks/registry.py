@@ -13,6 +13,7 @@ from unicond.tasks.compose import Compose
 from unicond.tasks.edit import Edit
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
+from unicond.tasks.together import Together
 
 P = ParamSpec("P")
 
@@ -21,6 +22,7 @@ TASKS: Mapping[str, type[Task]] = {
     "Compose": Compose,
     "Layout": Layout,
     "Restore": Restore,
+    "Together": Together,
 }
 
 
