@@ -5,7 +5,11 @@ import torch
 from PIL import Image
 
 import unicond
-from unicond.denoisers.network import Pairing, keeper
+from unicond.adapters.attach import attached
+from unicond.denoisers.network import NetworkDenoiser, Pairing, keeper
+from unicond.sampling.noise import Generators
+from unicond.sampling.rows import Variant
+from unicond.sampling.state import State
 
 PICTURES = {
     "depth": Image.linear_gradient("L").resize((64, 64)),
@@ -126,6 +130,56 @@ def test_what_cannot_be_kept_is_refused(tiny):
         tiny("a ball", depth=depth, refresh=2, cache=False)
     with pytest.raises(ValueError, match="'id' is only loosely related to the image"):
         tiny("a ball", id=PICTURES["id"], attention="aligned")
+
+
+HELD = frozenset({"depth", "still"})
+SHARED = {
+    "two": [("image", "depth"), ("other", "depth")],
+    "beside one that moves": [("image", "other"), ("image", "depth"), ("other", "depth")],
+    "on either side": [("image", "depth"), ("depth", "other")],
+    "two held": [("image", "depth"), ("depth", "still"), ("other", "still"), ("other", "depth")],
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("refresh", [None, 3])
+@pytest.mark.parametrize("adapter", ["depth", "id"])
+@pytest.mark.parametrize("case", SHARED)
+def test_a_held_branch_that_pairs_of_one_adapter_share_is_kept(tiny, rows, case, adapter, refresh):
+    """In any company, on either side, fused or not; with `refresh`, what hears is kept, too."""
+    backbone, deaf = tiny.backbone, HELD if refresh is None else frozenset()
+    weights = ((1.0, 0.5), (0.6, 1.0), (0.8, 0.7), (0.9, 1.0))
+    pairings = [
+        Pairing(adapter, *pair, *weight, deaf=deaf)
+        for pair, weight in zip(SHARED[case], weights, strict=False)
+    ]
+    names = tuple(dict.fromkeys(name for pair in SHARED[case] for name in pair))
+    held = [name for name in names if name in HELD]
+    words = dict(zip(names, ("a ball", "a box", "a cone", "a cube"), strict=False))
+    table = {"positive": {b: backbone.encode_prompts([words[b]] * 2, (64, 64)) for b in names}}
+    noise = Generators([3, 4], names)
+    like = torch.zeros(2, *backbone.latent_shape((64, 64)))
+    latents = {name: noise.draw(name, like) for name in names}
+    t = {name: 0.0 if name in HELD else 0.8 for name in names}
+    first = State(latents, t, backbone.schedule, noise)
+    moved = {b: v if b in HELD else 0.9 * v + 0.1 * v.flip(-1) for b, v in latents.items()}
+    # two calls at one place: with `refresh`, what was kept is what is found there
+    second = first if refresh else first.at(moved, {b: min(s, 0.5) for b, s in t.items()})
+    found = {}
+    with attached(backbone.network, {adapter: tiny.adapters[adapter].adapter}):
+        for cache in (False, None):
+            keeps = keeper(cache, None if cache is False else refresh, held, pairings)
+            assert keeps.branches == (frozenset() if cache is False else frozenset(held))
+            denoiser = NetworkDenoiser(backbone.network, table, pairings, keeper=keeps)
+            rows.clear()
+            variants = [Variant(), Variant(joint=0.5)]
+            found[cache] = [denoiser(state, variants) for state in (first, second)]
+            fewer = 0 if cache is False else len(held)
+            assert rows == [4 * len(names), 4 * (len(names) - fewer)]
+    for exact, kept in zip(found[False], found[None], strict=True):
+        for one, other in zip(exact, kept, strict=True):
+            for name in names:
+                torch.testing.assert_close(other[name].eps, one[name].eps, rtol=0, atol=1e-5)
 
 
 def test_only_branches_that_hear_nothing_are_kept():

@@ -104,6 +104,7 @@ def test_diffedit_wants_its_own_moves_and_nobody_in_its_way(bench):
     edit = DiffEdit(source=OLD, samples=2)
     plan = edit.plan(TIMES, {"image": 0.0})
     setup_of(bench, [edit], plan).check()
+    refuses("EDICT's second state knows nothing", setup_of(bench, [edit], plan, EDICT()))
     for wrong in (plan[2:], plan[:-1], up_and_down(TIMES[1:], ("image",)), plan[:4]):
         refuses("DiffEdit has moves of its own for 'image'", setup_of(bench, [edit], wrong))
     for name in ("DDNM", "ILVR", "Replacement"):

@@ -13,6 +13,7 @@ from unicond.backbones.pixels import UnshuffledUNet
 from unicond.operators import OPERATORS, make_operator
 from unicond.output import read_record
 from unicond.pictures.metadata import write_png
+from unicond.rerun import repeat
 from unicond.sampling.noise import Generators
 from unicond.tasks import measured
 from unicond.tasks.base import pictures_back
@@ -72,6 +73,34 @@ def test_every_method_restores_what_it_is_for(pixel, picture, method, operator):
     if operator == "inpaint-box":
         hole = (slice(None), slice(None), slice(8, 24), slice(8, 24))
         assert (found - picture)[hole].abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("method", ["ddnm", "dps"])
+def test_the_mean_of_samples_is_one_picture_of_less_error(pixel, picture, tmp_path, method):
+    """Of one measurement; linear measurements that every sample meets, their mean meets, too."""
+    asked = {"method": method, "simulate": True, "seed": 5, **QUICK}
+    mean = Restore(picture, "sr4", 0.05, count=4, mean=True, **asked).run(pixel)
+    seen = Restore(picture, "sr4", 0.05, **asked).seen(pixel.backbone)
+    y = seen.measurement.values[0]
+    samples = Restore(y, "sr4", 0.05, method=method, seed=5, count=4, **QUICK).run(pixel)
+    wanted = samples.pictures["image"].mean(0, keepdim=True)
+    torch.testing.assert_close(mean.pictures["image"], wanted, rtol=0, atol=1e-4)
+    off = (samples.pictures["image"] - picture).square().mean((1, 2, 3))
+    assert (mean.pictures["image"] - picture).square().mean() < 0.99 * off.mean()
+    assert (len(mean), mean.record.seeds, mean.record.task["count"]) == (1, (5,), 4)
+    names = sorted(path.name for path in mean.save(tmp_path))
+    assert names == ["5_before.png", "5_image.png"]
+    with pytest.raises(ValueError, match="mean is that of several samples, and count is 1"):
+        Restore(picture, "sr4", 0.05, mean=True, **asked)
+
+
+def test_a_mean_is_made_again_from_its_record(pixel, picture, tmp_path):
+    small = write_png(picture[:, :8, :8], tmp_path / "small.png", {})
+    task = Restore(str(small), "sr4", 0.0, count=3, mean=True, **QUICK)
+    out = task.run(pixel)
+    (path,) = [one for one in out.save(tmp_path / "out") if one.name.endswith("image.png")]
+    again = repeat(pixel, read_record(path))
+    assert torch.equal(again.pictures["image"], out.pictures["image"])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from unicond.adapters.network import Layers, layers_of
 from unicond.adapters.parts import AttentionLora, JointParts, LayerParts, unequal
-from unicond.adapters.routes import Index, Route, Router, add, take
+from unicond.adapters.routes import Group, Index, Route, Router, add, take
 from unicond.adapters.views import Keys, View, view
 from unicond.sampling.controls import Controllable, attend, controlled_here
 
@@ -200,8 +200,8 @@ class JointProcessor(Controllable):
                 continue
             rows = self._router.rows()
             seen = view(one.route.aligned, rows.size, h.shape[1])
-            for number, group in enumerate(one.route.groups):
-                x, y = self._sides(attn, h, base, mask, one, number, seen)
+            for group in one.route.groups:
+                x, y = self._sides(attn, h, base, mask, one, group, seen)
                 o_x = seen.attend(attn, x.q, y.keys) if x.q is not None and y.keys else None
                 o_y = seen.attend(attn, y.q, x.keys) if y.q is not None and x.keys else None
                 p_x, p_y = self._outs[one.name](attn, o_x, o_y)
@@ -217,15 +217,15 @@ class JointProcessor(Controllable):
         base: Projected,
         mask: Tensor | None,
         one: Active,
-        number: int,
+        group: Group,
         seen: View,
     ) -> tuple[Side, Side]:
         """Both sides of a group: from the rows of this call, or from memory."""
-        group, route, joint = one.route.groups[number], one.route, one.parts.joint
+        joint = one.parts.joint
         assert joint is not None
         rows_ = self._router.rows()
         memory = rows_.memory
-        key = (self._name, one.name, number)
+        key = (self._name, one.name, group.slot, group.hears_x, group.hears_y)
         outs = self._outs[one.name]
 
         def side(rows: Index | None, lora: AttentionLora, asks: bool, shows: bool) -> Side:
@@ -244,8 +244,8 @@ class JointProcessor(Controllable):
 
         x = side(group.x, joint.xy, group.hears_x, group.hears_y)
         y = side(group.y, joint.yx, group.hears_y, group.hears_x)
-        if memory is not None and route.kept and not rows_.recalls:
-            memory[key] = (x if route.kept == "x" else y).kept()
+        if memory is not None and group.kept and not rows_.recalls:
+            memory[key] = (x if group.kept == "x" else y).kept()
         return x, y
 
 

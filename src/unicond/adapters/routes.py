@@ -20,7 +20,7 @@ Index = slice | Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """Pairs that are computed together: alike in who hears, and with no row twice on either side.
+    """Pairs that are computed together: alike in who hears, in their slot, and with no row twice.
 
     Distinct rows make the sums independent of the order in which a GPU adds.
 
@@ -31,6 +31,8 @@ class Group:
         scale_y: `joint_scale * w_y`, likewise.
         hears_x: whether these image rows look at their conditions.
         hears_y: whether these condition rows look at their images.
+        slot: of all of them; with who hears, the group's name from call to call.
+        kept: the side that is remembered from call to call.
     """
 
     x: Index | None
@@ -39,6 +41,8 @@ class Group:
     scale_y: float | Tensor
     hears_x: bool
     hears_y: bool
+    slot: int = 0
+    kept: Literal["x", "y"] | None = None
 
 
 def take(values: Tensor, index: Index) -> Tensor:
@@ -69,13 +73,11 @@ class Route:
         groups: its pairs in which something is heard at a weight that is not zero.
         y: all rows that are a condition, each once: where y-LoRA acts, heard or not; None if none.
         aligned: whether tokens look around their own place only.
-        kept: the side of the pairs that is remembered from call to call.
     """
 
     groups: tuple[Group, ...]
     y: Index | None
     aligned: bool = False
-    kept: Literal["x", "y"] | None = None
 
 
 class Router:
@@ -150,26 +152,29 @@ def build_route(pairs: Pairs, rows: int, joint_scale: float, device: torch.devic
     Raises:
         ValueError: a pair names a row that does not exist.
     """
-    members: dict[tuple[bool, bool, int, int], list[int]] = {}
+    members: dict[tuple[int, bool, bool, int, int], list[int]] = {}
     seen: Counter[tuple[str, int]] = Counter()
-    columns = (pairs.x, pairs.y, pairs.weight_x, pairs.weight_y, pairs.hears_x, pairs.hears_y)
-    for i, (x, y, w_x, w_y, hears_x, hears_y) in enumerate(
+    slots = torch.zeros_like(pairs.x) if pairs.slot is None else pairs.slot
+    weights, hears = (pairs.weight_x, pairs.weight_y), (pairs.hears_x, pairs.hears_y)
+    columns = (pairs.x, pairs.y, *weights, slots, *hears)
+    for i, (x, y, w_x, w_y, slot, hears_x, hears_y) in enumerate(
         zip(*(column.tolist() for column in columns), strict=True)
     ):
         if not (-1 <= x < rows and -1 <= y < rows) or (x < 0 and y < 0):
             raise ValueError(f"pair {i} is of rows {x} and {y}, but there are {rows} rows")
         if joint_scale != 0 and ((hears_x and w_x != 0) or (hears_y and w_y != 0)):
-            members.setdefault((hears_x, hears_y, seen["x", x], seen["y", y]), []).append(i)
+            key = slot, hears_x, hears_y, seen["x", x], seen["y", y]
+            members.setdefault(key, []).append(i)
             seen.update(place for place in (("x", x), ("y", y)) if place[1] >= 0)
     groups: list[Group] = []
-    for (hears_x, hears_y, _, _), indices in members.items():
+    for (slot, hears_x, hears_y, _, _), indices in members.items():
         x, y, w_x, w_y = (column[indices] for column in columns[:4])
         scale_x, scale_y = (_scale(joint_scale * w.float(), device) for w in (w_x, w_y))
-        groups.append(
-            Group(_index(x, device), _index(y, device), scale_x, scale_y, hears_x, hears_y)
-        )
+        rows_x, rows_y = _index(x, device), _index(y, device)
+        kept = pairs.kept.get(slot)
+        groups.append(Group(rows_x, rows_y, scale_x, scale_y, hears_x, hears_y, slot, kept))
     conditions = pairs.y[pairs.y >= 0].unique()
-    return Route(tuple(groups), _index(conditions, device), pairs.aligned, pairs.kept)
+    return Route(tuple(groups), _index(conditions, device), pairs.aligned)
 
 
 def _index(rows: Tensor, device: torch.device) -> Index | None:

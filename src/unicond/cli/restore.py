@@ -37,6 +37,9 @@ def restore(
     ] = "mini-pixel",
     seed: Annotated[int, typer.Option(help="Of the first sample.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Samples.")] = 1,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="One picture, the mean of --count samples: least error.")
+    ] = False,
     size: Annotated[
         str | None,
         typer.Option(help="SIDE or HEIGHTxWIDTH of what is made; what was measured is resized."),
@@ -62,6 +65,7 @@ def restore(
         mask=None if mask is None else str(mask),
         method=method,
         simulate=simulate,
+        mean=mean,
         seed=seed,
         count=count,
         size=parse_size(size),

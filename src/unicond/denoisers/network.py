@@ -5,7 +5,6 @@ the attention processors, feeds each row its own timestep and prompt, and reads 
 predictions.
 """
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -48,7 +47,7 @@ class Pairing:
 def keeper(
     cache: bool | None, refresh: int | None, held: Collection[str], pairings: Sequence[Pairing]
 ) -> Keeper:
-    """Which held branches run once: not those that several pairs of one adapter share.
+    """Which held branches run once.
 
     Args:
         cache: True insists that some do, False wants none, None takes what changes nothing.
@@ -71,10 +70,6 @@ def keeper(
             if side == branch
         )
 
-    places = Counter((p.adapter, branch) for p in pairings for branch in (p.x, p.y))
-    shared = {branch for (_, branch), count in places.items() if count > 1}
-    alone = frozenset(held) - shared
-
     asked = "cache=True" if refresh is None else f"refresh={refresh}"
     if refresh is not None and (refresh < 1 or cache is False):
         raise ValueError(f"{asked} must be at least 1, and needs the cache")
@@ -83,13 +78,12 @@ def keeper(
     if cache is False:
         return Keeper()
     if refresh is not None:
-        return Keeper(alone, refresh)
-    kept = frozenset(branch for branch in alone if not hears(branch))
+        return Keeper(frozenset(held), refresh)
+    kept = frozenset(branch for branch in held if not hears(branch))
     if cache and not kept:
         raise ValueError(
-            f"cache=True, but {', '.join(sorted(held))} hears the others and so changes with them, "
-            "or is shared by several pairs of one adapter; use held='one_way', or refresh=k to run "
-            "it again every k moves only"
+            f"cache=True, but {', '.join(sorted(held))} hears the others and so changes with them; "
+            "use held='one_way', or refresh=k to run it again every k moves only"
         )
     return Keeper(kept)
 
@@ -187,34 +181,40 @@ class NetworkDenoiser:
         """The pairs of one adapter; a kept branch has row -1, an absent one no pair."""
         here = held.union(rows.branches)
         mine = [
-            pairing
-            for pairing in self.pairings
+            (number, pairing)
+            for number, pairing in enumerate(self.pairings, start=1)
             if pairing.adapter == adapter
             and here.issuperset((pairing.x, pairing.y))
             and (pairing.x in rows.branches or pairing.y in rows.branches)
         ]
-        sides: set[tuple[Literal["x", "y"] | None, bool]] = {
-            (_kept_side(pairing, held), pairing.aligned) for pairing in mine
-        }
         if not mine:
             return None
-        if len(sides) > 1:
+        aligned = {pairing.aligned for _, pairing in mine}
+        if len(aligned) > 1:
             raise ValueError(
-                f"the pairs of adapter {adapter!r} differ in what is kept or aligned; "
-                "give them names of their own"
+                f"the pairs of adapter {adapter!r} differ in what is aligned; give them names of "
+                "their own"
             )
-        columns: list[tuple[int, int, float, float, bool, bool]] = []
-        for (i, variant), pairing in product(enumerate(rows.variants), mine):
+        kept = {
+            number: side
+            for number, pairing in mine
+            if (side := _kept_side(pairing, held)) is not None
+        }
+        columns: list[tuple[int, int, float, float, bool, bool, int]] = []
+        for (i, variant), (number, pairing) in product(enumerate(rows.variants), mine):
+            # pairs of which nothing is kept are computed together
+            slot = number if number in kept else 0
             on = variant.joint != 0 and self.joint_scale != 0
             weights = (variant.joint * pairing.weight_x, variant.joint * pairing.weight_y)
             hears = (on and pairing.x not in pairing.deaf, on and pairing.y not in pairing.deaf)
             x, y = (_rows_of(rows, branch, i) for branch in (pairing.x, pairing.y))
-            columns += [(x[b], y[b], *weights, *hears) for b in range(rows.batch)]
-        x, y, weight_x, weight_y, hears_x, hears_y = (
+            columns += [(x[b], y[b], *weights, *hears, slot) for b in range(rows.batch)]
+        x, y, weight_x, weight_y, hears_x, hears_y, slots = (
             torch.tensor(column) for column in zip(*columns, strict=True)
         )
-        ((kept, aligned),) = sides
-        return Pairs(x, y, weight_x, weight_y, hears_x, hears_y, aligned, kept)
+        return Pairs(
+            x, y, weight_x, weight_y, hears_x, hears_y, aligned.pop(), slot=slots, kept=kept
+        )
 
     def _forward(self, state: State, rows: Rows, recalled: Kept | None) -> Tensor:
         """(rows, C, H, W) float32: one call for all variants, branches and samples."""

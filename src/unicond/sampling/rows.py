@@ -45,9 +45,11 @@ class Pairs:
             attention off).
         hears_y: the same for the condition row.
         aligned: whether a token looks only around its own place in the other picture.
-        kept: the side, "x" or "y", that stays the same from call to call: what the others look at
-            is kept in `Rows.memory`, or taken from there, where that side has no rows (they are
-            -1).
+        slot: a number that each pair keeps from call to call, shared by pairs that differ in
+            variant or sample alone; None is 0 for all.
+        kept: {slot: the side, "x" or "y", that stays the same from call to call}: what the others
+            look at is kept in `Rows.memory`, or taken from there, where that side has no rows (they
+            are -1). Slots that are not named keep nothing.
     """
 
     x: Tensor
@@ -57,7 +59,8 @@ class Pairs:
     hears_x: Tensor
     hears_y: Tensor
     aligned: bool = False
-    kept: Literal["x", "y"] | None = None
+    slot: Tensor | None = None
+    kept: Mapping[int, Literal["x", "y"]] = field(default_factory=dict[int, Literal["x", "y"]])
 
 
 class Memory(dict[tuple[object, ...], object]):

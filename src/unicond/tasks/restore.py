@@ -10,12 +10,14 @@ Which methods there are for which A:
     replacement, repaint, reconstruction   masks
 
 Each brings mechanisms, a solver and a plan of its own; all of them draw one picture of those that
-would measure so, `count` draws several. On latent models operators act on decoded pictures.
+would measure so, `count` draws several. `mean` is their average, an estimate of E[x | y]: of all
+answers the one of least squared error, smoother than any that is drawn. On latent models operators
+act on decoded pictures.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -251,11 +253,12 @@ class Restore(Task):
         mask: of operator `"mask"`: white (from 0.5) is known.
         method: one of `METHODS`; None is that of `DEFAULTS`.
         simulate: measure the picture first, with noise drawn from the seed.
+        mean: make one picture, the mean of `count` samples (of one measurement); usually 8.
 
     Raises:
         ValueError: an unknown operator or method, a method that is not for the operator, no noise
-            level, a mask that is missing or not used, or an operator whose measurement is no
-            picture without `simulate`.
+            level, a mask that is missing or not used, an operator whose measurement is no picture
+            without `simulate`, or the mean of a single sample.
     """
 
     PICTURES: ClassVar[frozenset[str]] = frozenset({"picture", "mask"})
@@ -267,8 +270,14 @@ class Restore(Task):
     mask: Picture | None = field(default=None, kw_only=True)
     method: str | None = field(default=None, kw_only=True)
     simulate: bool = field(default=False, kw_only=True)
+    mean: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.mean and self.count < 2:
+            raise ValueError(
+                f"mean is that of several samples, and count is {self.count}: give 2 or more "
+                "(--count), usually 8, or drop mean"
+            )
         able, wanted = methods_for(self.operator), self.chosen()
         if wanted not in METHODS:
             raise ValueError(f"no method {wanted!r} restores; choose of {', '.join(METHODS)}")
@@ -319,7 +328,7 @@ class Restore(Task):
             mechanisms=way.mechanisms,
             callback=callback,
         )
-        return seen.shown(), out
+        return seen.shown(), averaged(out) if self.mean else out
 
     def seen(self, backbone: Backbone) -> Measured:
         """What was measured.
@@ -332,5 +341,22 @@ class Restore(Task):
         """
         known = (self.picture, self.operator, self.noise_std, self.mask, self.size, backbone)
         if self.simulate:
-            return measured.simulated(*known, seeds_of(self.seed, self.count, {}))
+            count = 1 if self.mean else self.count
+            return measured.simulated(*known, seeds_of(self.seed, count, {}))
         return measured.measured(*known)
+
+
+def averaged(out: Output) -> Output:
+    """The mean of the samples of a run as one, under the first one's seed.
+
+    Args:
+        out: B samples.
+
+    Returns:
+        One; pictures are averaged as pictures, latents as latents.
+    """
+    record = out.record
+    first = replace(record, seeds=record.seeds[:1], prompts=record.prompts[:1])
+    pictures = {branch: one.mean(0, keepdim=True) for branch, one in out.pictures.items()}
+    latents = {branch: one.mean(0, keepdim=True) for branch, one in out.latents.items()}
+    return replace(out, pictures=pictures, latents=latents, record=first)

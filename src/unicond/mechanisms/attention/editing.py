@@ -53,7 +53,7 @@ class Edit(Mechanism):
         setup.needs_motion(self, self.target)
         for move in setup.moves:
             if {self.source, self.target} <= move.t.keys() and self._falls(move):
-                self.check_times(move, self.source)
+                check_times(move, self.source, self.target)
 
     @override
     def begin(self, state: State) -> State:
@@ -95,19 +95,20 @@ class Edit(Mechanism):
         """The target's latents (B, C, H, W) where it starts."""
         return state.latents[self.source]
 
-    def check_times(self, move: Move, other: str) -> None:
-        """Raise ValueError unless a branch that is looked at is where the target is."""
-        if move.t[other] != move.t[self.target]:
-            raise ValueError(
-                f"{other!r} is at t={move.t[other]:.4f} and {self.target!r} at "
-                f"{move.t[self.target]:.4f}; both need the same times in the plan"
-            )
-
     def _falls(self, move: Move) -> bool:
         return move.falls(self.target)
 
     def _started(self, state: State) -> State:
         return replace(state, latents={**state.latents, self.target: self.start(state)})
+
+
+def check_times(move: Move, looked_at: str, target: str) -> None:
+    """Raise ValueError unless a branch that is looked at is where the target is."""
+    if move.t[looked_at] != move.t[target]:
+        raise ValueError(
+            f"{looked_at!r} is at t={move.t[looked_at]:.4f} and {target!r} at "
+            f"{move.t[target]:.4f}; both need the same times in the plan"
+        )
 
 
 def check_span(name: str, span: Span) -> None:

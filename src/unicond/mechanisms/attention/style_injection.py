@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.attention.editing import Edit, Span, check_span
+from unicond.mechanisms.attention.editing import Edit, Span, check_span, check_times
 from unicond.sampling.controls import Control, Heads, Layer, Stage, put, rows_of
 from unicond.sampling.rows import Rows
 from unicond.sampling.state import Move, Setup, State
@@ -68,7 +68,7 @@ class StyleInjection(Edit):
         super().check(setup)
         for move in setup.moves:
             if {self.style, self.target} <= move.t.keys() and move.falls(self.target):
-                self.check_times(move, self.style)
+                check_times(move, self.style, self.target)
 
     @override
     def displaces(self, move: Move) -> Collection[str]:

@@ -16,7 +16,7 @@ of the plan are known by their number.
 Source: Couairon et al. 2022, arXiv:2210.11427, steps 1 to 3.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.inversion.edict import EDICT
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling import plans
 from unicond.sampling.predictions import Prediction, Predictions
@@ -134,6 +135,11 @@ class DiffEdit(Prompted):
         """Refuse moves that are not of `plan`, and what changes the picture on its way up."""
         if self.branch not in setup.state.t:
             return
+        if isinstance(setup.solver, EDICT):
+            raise ValueError(
+                "DiffEdit puts the picture back outside of its mask, of which EDICT's second state "
+                "knows nothing: use the 'ddim' solver with eta=0"
+            )
         self._check_plan(setup.moves)
         turn = max(move.number for move in setup.moves if self._upward(move))
         for move in setup.moves[:turn]:
@@ -145,12 +151,6 @@ class DiffEdit(Prompted):
                         f"leave {who} out (so with all that mends or steps the state: ILVR, DDNM, "
                         "an inversion), or let it act late, by its window"
                     )
-
-    @override
-    def displaces(self, move: Move) -> Collection[str]:
-        """Its branch: measuring leaves no trace, and outside of the mask the picture is kept."""
-        acts = move.kind == "step" and move.falls(self.branch)
-        return (self.branch,) if acts else ()
 
     @override
     def sees(self, move: Move) -> Sight:
