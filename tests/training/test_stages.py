@@ -71,6 +71,7 @@ def test_everything_is_made_and_loads(made):
     pixel = unicond.load(pixels)
     assert pixel("a red ball", num_inference_steps=2).pictures["image"].shape == (1, 3, 64, 64)
     assert pixel.backbone.defaults == presets.tiny().pixels.sampling
+    assert (mini / "vae" / "card.json").read_text() == (vae / "card.json").read_text()
     scheduler = json.loads((mini / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["timestep_spacing"] == "trailing"
     assert scheduler["rescale_betas_zero_snr"]
