@@ -123,6 +123,8 @@ def test_a_panorama_under_a_wide_depth_map_with_places_of_the_whole(tiny, tmp_pa
     assert {one.shape for one in plain.pictures.values()} == {(1, 3, 64, 128)}
     free = Compose(SCENE, size=(64, 128), **usual).run(tiny)
     assert not torch.equal(plain.latents["image"], free.latents["image"])
+    drawn = Compose(SCENE, conditions={"depth": depth[..., :96]}, method="panorama")
+    assert drawn.fitted_size(tiny) == (64, 96)
     change = (placed.latents["image"] - plain.latents["image"]).abs().amax((0, 1, 2))
     assert change[-2:].min() > 1e-2
     assert change[:8].max() < ROUNDING  # after two moves no window has carried it there

@@ -134,12 +134,13 @@ class Compose(Conditioned):
 
     @override
     def fitted_size(self, model: Model) -> Size:
-        """A panorama has the proportions of its conditions, and the base's own side across."""
-        size, side = super().fitted_size(model), model.backbone.sample_size
-        if self.method != "panorama" or self.size is not None:
-            return size
-        area = round(side**2 * max(size) / min(size))
-        return allowed_size(*size, model.backbone.multiple, area)
+        """A panorama has the proportions of its first condition, and the base's side across."""
+        if self.method != "panorama" or self.size is not None or not self.conditions:
+            return super().fitted_size(model)
+        first = next(iter(self.conditions.values()))
+        height, width = read_picture(first).shape[-2:]
+        area = round(model.backbone.sample_size**2 * max(height, width) / min(height, width))
+        return allowed_size(height, width, model.backbone.multiple, area)
 
     def _places(self, size: Size) -> list[Region]:
         """Boxes, then masks at the size of the run."""
