@@ -63,7 +63,7 @@ class GroundingAdapter(nn.Module):
             heads = config.heads_of(number)
             if width % heads:
                 raise ValueError(f"{name} has {width} features, which {heads} heads do not divide")
-            plant(self, self.path(name), _part(config, width, heads))
+            plant(self, _path(config, name), _part(config, width, heads))
 
     @classmethod
     def for_network(
@@ -143,14 +143,10 @@ class GroundingAdapter(nn.Module):
         adapter.load_state_dict(dict(values), assign=True)
         return adapter
 
-    def path(self, block: str) -> str:
-        """Where the part in a transformer block lies, under this module and in files."""
-        return f"{block}.{'attn2.migc' if self.config.method == 'migc' else 'fuser'}"
-
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Pairs of transformer block and this adapter's part in it."""
         for name in self.widths:
-            part = self.get_submodule(self.path(name))
+            part = self.get_submodule(_path(self.config, name))
             assert isinstance(part, Part)
             yield name, part
 
@@ -230,6 +226,11 @@ class GroundingAdapter(nn.Module):
 
 def _begins(name: str, blocks: Sequence[str]) -> bool:
     return any(f"{name}.".startswith(f"{block}.") for block in blocks)
+
+
+def _path(config: GroundingConfig, block: str) -> str:
+    """Where the part in a transformer block lies, in the adapter and in files."""
+    return f"{block}.{'attn2.migc' if config.method == 'migc' else 'fuser'}"
 
 
 def _part(config: GroundingConfig, width: int, heads: int) -> Part:

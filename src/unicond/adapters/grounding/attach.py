@@ -54,7 +54,7 @@ def attached(
 
     Args:
         network: a diffusers U-Net without fusers of its own (`attention_type="default"`).
-        adapter: on the network's device.
+        adapter: on the device on which the network runs.
         inputs: of every sample of the run, or of one for all.
         branch: whose rows are grounded.
         without: names of prompts whose rows get nothing.
@@ -75,7 +75,7 @@ def attached(
         )
     if not isinstance(inputs, Instances) and naive is not None:
         raise ValueError(f"only MIGC has a naive window; this adapter is {adapter.config.method}")
-    inputs = inputs.to(next(network.parameters()).device)
+    inputs = inputs.to(next(adapter.parameters()).device)
     things = (inputs.masks > 0).any(1).tolist()
     is_migc = isinstance(inputs, Instances)
     places = Places(things, branch, without, window, nothing=not is_migc)

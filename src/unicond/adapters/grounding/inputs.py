@@ -124,6 +124,9 @@ class Shuffle(Protocol):
             step: number of the move, 0 where there is none.
             layer: number among the layers that carry MIGC, mid block first, then upwards.
             slots: how many places there are.
+
+        Returns:
+            (slots,), on the CPU.
         """
         ...
 
@@ -142,7 +145,7 @@ class Seeded:
         """A permutation (see `Shuffle`)."""
         seed = self.seeds[sample if len(self.seeds) > 1 else 0]
         # 1000 steps of 100 layers before two seeds share a draw
-        drawn = torch.Generator().manual_seed((seed * 1000 + step) * 100 + layer)
+        drawn = torch.Generator().manual_seed(((seed * 1000 + step) * 100 + layer) % 2**63)
         return torch.randperm(slots, generator=drawn)
 
 

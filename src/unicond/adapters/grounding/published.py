@@ -9,8 +9,7 @@
 
 The method is told by the names of the tensors. GLIGEN's and InteractDiffusion's position nets share
 some of them, in the same shapes: a stock network takes one for the other; here every name must
-match. Of a whole network only the grounding weights are read. Files in the original naming are of
-Stable Diffusion 1.x: two attention blocks a level on the way down, three on the way up.
+match. Of a whole network only the grounding weights are read.
 """
 
 import json
@@ -25,17 +24,10 @@ from torch import Tensor
 
 from unicond.adapters import hub, released
 from unicond.adapters.grounding.config import GroundingConfig, Method
+from unicond.adapters.grounding.names import ours_of
 
 _NETWORK = "diffusion_pytorch_model.safetensors"
 _FILES = (".safetensors", ".pth", ".ckpt")
-_OURS = re.compile(r"(?:.+\.)?((?:down_blocks|mid_block|up_blocks)\..+?)\.(fuser\..+)")
-_OURS_MIGC = re.compile(
-    r"(?:.+\.)?((?:down_blocks|mid_block|up_blocks)\..+?)\.attn2\..*?(migc\..+)"
-)
-_ORIGINAL = re.compile(
-    r"(?:.+\.)?(input_blocks|middle_block|output_blocks)\.(\d+)\..*?((?:fuser|migc)\..+)"
-)
-_NET = re.compile(r"(?:.+\.)?(position_net\..+)")
 _BASES: Mapping[Method, str] = {
     "gligen": "CompVis/stable-diffusion-v1-4",
     "interact": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -153,33 +145,6 @@ def _named(path: Path) -> Mapping[str, Tensor]:
     return found
 
 
-def ours_of(name: str) -> str | None:
-    """This package's name of a tensor of a published file, or None if it is none of grounding.
-
-    >>> ours_of("output_blocks.4.1.transformer_blocks.0.fuser.alpha_attn")
-    'up_blocks.1.attentions.1.transformer_blocks.0.fuser.alpha_attn'
-    """
-    if match := _NET.fullmatch(name):
-        return match[1]
-    if match := _OURS.fullmatch(name):
-        return f"{match[1]}.{match[2]}"
-    if match := _OURS_MIGC.fullmatch(name):
-        return f"{match[1]}.attn2.{match[2]}"
-    if match := _ORIGINAL.fullmatch(name):
-        part = match[3] if match[3].startswith("fuser") else f"attn2.{match[3]}"
-        return f"{_attention(match[1], int(match[2]))}.transformer_blocks.0.{part}"
-    return None
-
-
-def _attention(part: str, number: int) -> str:
-    """The attention block of a number in the original naming of Stable Diffusion 1.x."""
-    if part == "middle_block":
-        return "mid_block.attentions.0"
-    if part == "output_blocks":
-        return f"up_blocks.{number // 3}.attentions.{number % 3}"
-    return f"down_blocks.{(number - 1) // 3}.attentions.{(number - 1) % 3}"
-
-
 def _picked(path: Path) -> Mapping[str, Tensor]:
     """The grounding weights alone of what may be a whole network."""
     try:
@@ -201,13 +166,22 @@ class _Setting:
     def __setstate__(self, _: object) -> None: ...
 
 
+_PLAIN = {f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str", "tuple")}
+_PLAIN |= {"collections.defaultdict", "typing.Any"}
+
+
 def _unpickled(path: Path) -> Mapping[str, object]:
-    """The named values of a pickle; its settings, of which nothing is used, are not made."""
+    """The named values of a pickle.
+
+    InteractDiffusion's files hold their training's settings, too, as objects of omegaconf. Nothing
+    of them is used, and none is made: a `_Setting` takes the place of each. All else that is more
+    than a tensor is refused.
+    """
     names = list[str]()
     if is_zipfile(path):
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     settings: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-        (_Setting, name) for name in names if name.startswith(("omegaconf.", "typing."))
+        (_Setting, name) for name in names if name in _PLAIN or name.startswith("omegaconf.")
     ]
     with torch.serialization.safe_globals(settings):
         content = released.unpickled(path)
