@@ -195,7 +195,7 @@ class NetworkDenoiser:
                 f"the pairs of adapter {adapter!r} differ in what is aligned; give them names of "
                 "their own"
             )
-        kept = {
+        kept: dict[int, Literal["x", "y"]] = {
             number: side
             for number, pairing in mine
             if (side := _kept_side(pairing, held)) is not None
