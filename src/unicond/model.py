@@ -53,7 +53,7 @@ from unicond.sampling.plans import Plan
 from unicond.sampling.prompts import Prompt, Prompts
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.solvers import named
-from unicond.sampling.state import Latents, Mechanism, Solver
+from unicond.sampling.state import Latents, Mechanism, Solver, State
 from unicond.sampling.window import ALWAYS, Window
 
 Callback = Callable[[Progress], bool | None]
@@ -331,24 +331,24 @@ class Model:
                     raise Cancelled(
                         f"stopped after move {progress.move.number + 1} of {len(walk.plan)}"
                     )
-        return self._finish(record, state.latents, inputs.pictures, latents)
+        return self._finish(record, state, inputs.pictures, latents)
 
     def _finish(
-        self, record: Record, found: Latents, clean: Mapping[str, Tensor], given_: Latents
+        self, record: Record, state: State, clean: Mapping[str, Tensor], given_: Latents
     ) -> Output:
         """Decode what was generated; a branch that was given and held is returned as it came.
 
         Pictures are on the CPU, where files and metrics want them.
         """
         pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
-        for branch, value in found.items():
+        for branch, value in state.latents.items():
             if branch in record.generated:
                 pictures[branch], latents[branch] = self.backbone.decode(value).cpu(), value
             else:
                 pictures[branch] = clean[branch].expand(len(value), -1, -1, -1)
                 latents[branch] = given_[branch]
         kinds = {branch: config.kind for branch, config in self._configs().items()}
-        return Output(pictures, latents, record, kinds)
+        return Output(pictures, latents, record, kinds, reports=state.reports)
 
     def _encode(self, pictures: Tensor, count: int) -> Tensor:
         return self.backbone.encode(pictures).expand(count, -1, -1, -1)
