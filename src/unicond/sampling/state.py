@@ -35,7 +35,7 @@ class Report:
 
     def missed(self) -> list[int]:
         """The samples whose value is above the tolerance, or no number."""
-        return [n for n, one in enumerate(self.value.tolist()) if not one <= self.tolerance]
+        return [n for n, one in enumerate(self.value) if not float(one) <= self.tolerance]
 
 
 @dataclass(frozen=True)
