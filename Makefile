@@ -9,10 +9,13 @@ STAMP := $(VENV)/.installed
 PROCESSES ?= $(if $(shell command -v nvidia-smi),1,2)
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-all lint types weights benchmarks clean
+.PHONY: demo examples test test-all lint types weights benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/unicond demo
+
+examples: $(STAMP)
+	$(BIN)/python -m examples
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
@@ -21,8 +24,8 @@ test-all: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m ""
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/pydoclint --quiet src
 
 types: $(STAMP)

@@ -3,11 +3,11 @@
 import argparse
 
 import unicond
-from benchmarks import world
+from benchmarks import size, world
 from benchmarks.network import network_ratios
 from unicond.evaluation.tables import describe_machine
 
-PARTS = ("network", "world")
+PARTS = ("network", "size", "world")
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="samples a call")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts")
     options = parser.parse_args()
-    if options.only != "world":
+    if options.only in (None, "network"):
         model = unicond.load(options.base, [options.adapter])
         print(describe_machine(model.backbone.device))
         print(
@@ -27,7 +27,9 @@ def main() -> None:
         )
         for each in network_ratios(model, options.batch, options.rounds):
             print(each)
-    if options.only != "network":
+    if options.only in (None, "size"):
+        size.main()
+    if options.only in (None, "world"):
         world.main()
 
 

@@ -119,7 +119,7 @@ def test_half_precision_is_close(tiny_base):
     assert error < 0.05, f"{error:.3f}"  # bfloat16 keeps 8 bits; three steps of a random network
 
 
-def test_an_adapter_of_another_base_is_refused(tiny_base):
+def test_an_adapter_of_another_base_is_refused(tiny_base, tmp_path):
     with torch.device("meta"):
         other = UNet2DConditionModel(
             block_out_channels=(64, 64), sample_size=8, cross_attention_dim=32, norm_num_groups=8,
@@ -130,8 +130,16 @@ def test_an_adapter_of_another_base_is_refused(tiny_base):
     network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
     from unicond.adapters.attach import check_fit
 
-    with pytest.raises(ValueError, match=r"'depth' was made for another network \(another\)"):
+    told = r"was made for another network \(another\): .*; load it with the base that it was made"
+    with pytest.raises(ValueError, match=rf"'depth' {told}"):
         check_fit(network, "depth", adapter)
+    folder = tmp_path / "other"
+    adapter.to_empty(device="cpu").load_state_dict(
+        {name: torch.zeros(value.shape) for name, value in adapter.state_dict().items()}
+    )
+    adapter.save_pretrained(folder)
+    with pytest.raises(ValueError, match=rf"{folder}' {told}"):
+        unicond.load(tiny_base, [folder])
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])

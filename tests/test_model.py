@@ -1,5 +1,6 @@
 """The public call: what is given conditions, what is left out is generated."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -164,6 +165,8 @@ def test_generated_depth_is_saved_for_other_programs(tiny, picture, tmp_path):
     out = tiny(image=picture, branches=["depth"])
     names = {path.name for path in out.save(tmp_path)}
     assert names == {"0_depth.png", "0_depth_16bit.png", "0_depth_16bit.npy"}
+    assert read_record(tmp_path / "0_depth_16bit.png") == out.record
+    assert Image.open(tmp_path / "0_depth_16bit.png").mode == "I;16"
 
 
 def test_memory_is_no_record(tiny, picture):
@@ -187,6 +190,10 @@ def test_memory_is_no_record(tiny, picture):
         ({"eta": 2.0}, r"eta must be in \[0, 1\]"),
         ({"num_inference_steps": 0}, "num_inference_steps must be at least 1"),
         ({"depth": "nowhere.png"}, "nowhere.png"),
+        ({"held": "oneway"}, "held is 'oneway'; give one of one_way, two_way"),
+        ({"attention": "near"}, "attention is 'near'; give one of global, aligned"),
+        ({"sampling": "theirs"}, "sampling is 'theirs'; give one of unicond, released"),
+        ({"num_inference_steps": 1.5}, "num_inference_steps is 1.5; give an integer"),
     ],
 )
 def test_bad_requests_are_named_before_the_network_runs(tiny, arguments, message, monkeypatch):
@@ -198,7 +205,30 @@ def test_bad_requests_are_named_before_the_network_runs(tiny, arguments, message
         tiny(**{"prompt": "a dog", **arguments})
 
 
-@pytest.mark.parametrize("noise", [-0.1, 1.5])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": None}, "a prompt is a string, not NoneType; give '' for none"),
+        ({"prompt": ["a dog", 7]}, "a prompt is a string, not int"),
+        ({"negative_prompt": None}, "a prompt is a string, not NoneType"),
+        ({"seed": 1.5}, "a seed is a whole number, not 1.5"),
+        ({"seed": "7"}, "a seed is a whole number, not '7'"),
+        ({"seed": [1, None]}, "a seed is a whole number, not None"),
+    ],
+)
+def test_arguments_of_another_type_are_named(tiny, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        tiny(**{"prompt": "a dog", "branches": ["image"], **arguments})
+
+
+def test_numpys_seeds_and_a_single_branch_by_name(tiny):
+    out = tiny("a dog", seed=np.int64(3), branches="image", num_inference_steps=1)
+    assert out.record.seeds == (3,)
+    assert type(out.record.seeds[0]) is int
+    assert out.record.branches == ("image",)
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.5, float("nan")])
 def test_noise_out_of_range(picture, noise):
     with pytest.raises(ValueError, match=f"noise {noise} is outside"):
         unicond.given(picture, noise=noise)

@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unicond.aggregation.together import aggregate
     from unicond.annotators.calling import annotate
     from unicond.loading import load
     from unicond.mechanisms.guidance.gradients import AdamW
-    from unicond.model import Cancelled, Model, given
+    from unicond.model import Model, given
     from unicond.output import Output
+    from unicond.prepared import Cancelled
     from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
@@ -26,6 +28,7 @@ __all__ = [
     "Output",
     "Reference",
     "Window",
+    "aggregate",
     "annotate",
     "compose",
     "edit",
@@ -38,13 +41,14 @@ __all__ = [
 _HOMES = {
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
+    "aggregate": "unicond.aggregation.together",
     "annotate": "unicond.annotators.calling",
     "compose": "unicond.tasks.registry",
     "edit": "unicond.tasks.registry",
     "layout": "unicond.tasks.registry",
     "restore": "unicond.tasks.registry",
     "load": "unicond.loading",
-    "Cancelled": "unicond.model",
+    "Cancelled": "unicond.prepared",
     "Model": "unicond.model",
     "given": "unicond.model",
     "Output": "unicond.output",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unicond.backbones.base import Size
+from unicond.backbones.base import Backbone, Size
 from unicond.denoisers.network import NetworkDenoiser
 from unicond.model import Model
 
@@ -29,7 +29,27 @@ def companion(
     Raises:
         ValueError: their latents, noise schedules or kinds of prediction differ.
     """
-    ours, theirs = model.backbone, other.backbone
+    check_companion(model.backbone, other.backbone, size)
+    theirs = other.backbone
+    texts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = {
+        "positive": {"image": theirs.encode_prompts(texts, size)},
+        "negative": {"image": theirs.encode_negative(negative_prompt, size)},
+    }
+    return NetworkDenoiser(theirs.network, prompts)
+
+
+def check_companion(ours: Backbone, theirs: Backbone, size: Size | None = None) -> None:
+    """Refuse two bases that cannot draw one picture together.
+
+    Args:
+        ours: the one that is called.
+        theirs: the second one.
+        size: (height, width) of the picture.
+
+    Raises:
+        ValueError: their latents, noise schedules or kinds of prediction differ.
+    """
     shape = size or (ours.multiple, ours.multiple)
     if ours.latent_shape(shape) != theirs.latent_shape(shape):
         raise ValueError(
@@ -46,9 +66,3 @@ def companion(
             f"two models in one picture must share the noise schedule and what the network "
             f"predicts, but {ours.name} ({kinds[0][0]}) and {theirs.name} ({kinds[1][0]}) do not"
         )
-    texts = [prompt] if isinstance(prompt, str) else list(prompt)
-    prompts = {
-        "positive": {"image": theirs.encode_prompts(texts, size)},
-        "negative": {"image": theirs.encode_negative(negative_prompt, size)},
-    }
-    return NetworkDenoiser(theirs.network, prompts)

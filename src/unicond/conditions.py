@@ -2,7 +2,8 @@
 
 One table for training, evaluation and the commands. *Aligned* conditions are maps of the very same
 view: their joint attention ends in one projection of both branches, and as they do not look like
-photographs their branch carries a LoRA of its own and trigger words. *Loose* ones are other
+photographs their branch carries a LoRA of its own and trigger words. What the first one learns of
+places serves them all, so that the others start from depth's. *Loose* ones are other
 pictures of the same person or the same things: each branch is projected apart, and the base alone
 draws both. Source: UniCon, arXiv:2410.11439, section 5 and appendix B.
 """
@@ -84,6 +85,7 @@ CONDITIONS: tuple[Condition, ...] = (
         name="softedge",
         source="edges",
         trigger="edges_map, ",
+        starts_from="depth",
         note="Soft edges in five levels, bright on black.",
     ),
     Condition(
@@ -91,6 +93,7 @@ CONDITIONS: tuple[Condition, ...] = (
         source="skeleton",
         scenes="people",
         trigger="skeleton_map, ",
+        starts_from="depth",
         note="Skeletons of everybody, in OpenPose's COCO-18 colours on black.",
     ),
     Condition(
@@ -108,12 +111,14 @@ CONDITIONS: tuple[Condition, ...] = (
         name="segmentation",
         source="segmentation",
         trigger="segmentation_map, ",
+        starts_from="depth",
         note="Classes in the colours of `unicond.world.palette.CLASS_RGB`.",
     ),
     Condition(
         name="normals",
         source="normals",
         trigger="normal map, ",  # the base has seen some under these words
+        starts_from="depth",
         note="Unit normals in the camera's frame as colours: x right, y up, z towards the camera.",
     ),
 )

@@ -31,7 +31,7 @@ NOISES = (0.2, 0.5, 0.8)
 WALK = ((1.0, 0.0), (1.0, 0.33), (1.0, 0.67), (1.0, 1.0), (0.67, 1.0), (0.33, 1.0), (0.0, 1.0))
 """Start noise of (image, depth): depth is given, then neither, then the image is."""
 
-Report = Callable[[str, int, int], None]
+Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def run_demo(model: Model, judge: Judge, folder: Path, report: Report) -> tuple[
         model: with a depth adapter.
         judge: reads depth in pictures.
         folder: where the pictures go.
-        report: called with (what is next, parts done, parts in all).
+        report: called with (parts done, parts in all, what is next).
 
     Returns:
         The parts, and the path of the sheet.
@@ -157,13 +157,14 @@ def run_demo(model: Model, judge: Judge, folder: Path, report: Report) -> tuple[
     }
     parts: list[Part] = []
     for number, (name, make) in enumerate(steps.items()):
-        report(name, number, len(steps))
+        report(number, len(steps), name)
         part = make()
         parts.append(part)
         for row, line in enumerate(part.lines):
             for column, picture in enumerate(line.pictures):
                 name = f"{part.name[0]}{row}_{column}.png"
                 write_png(picture, folder / "parts" / name, {"demo": part.name, "seed": SEED})
+    report(len(steps), len(steps), "the sheet")
     path = folder / "sheet.png"
     with whole_file(path) as file:
         sheet([line for part in parts for line in part.lines]).save(file, "PNG")

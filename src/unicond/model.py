@@ -7,26 +7,17 @@ The call prepares the start state and the plan, runs the one loop, and decodes. 
 follows from what is given.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
 from unicond import walks
-from unicond.adapters.attach import attached
-from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
-from unicond.denoisers.network import NetworkDenoiser, keeper
-from unicond.inputs import Inputs, read_inputs, source_of
-from unicond.mechanisms.blending.classifier_free import ClassifierFree
-from unicond.mechanisms.blending.condition import ConditionGuidance
+from unicond.inputs import read_inputs, source_of
 from unicond.mechanisms.guidance.gradients import AdamW
-from unicond.mechanisms.prompted import Prompted
-from unicond.output import Output
 from unicond.own import Own
-from unicond.pairings import pairings_of
+from unicond.pictures.checks import count_prompts
+from unicond.prepared import Callback, Prepared, prepared, ran
 from unicond.request import (
     MOVES,
     Attention,
@@ -47,20 +38,10 @@ from unicond.request import (
     scales_of,
     seeds_of,
 )
-from unicond.sampling import plans
-from unicond.sampling.loop import Progress, run
 from unicond.sampling.plans import Plan
-from unicond.sampling.prompts import Prompt, Prompts
 from unicond.sampling.schedules import Spacing
-from unicond.sampling.solvers import named
-from unicond.sampling.state import Latents, Mechanism, Solver, State
+from unicond.sampling.state import Mechanism, Solver
 from unicond.sampling.window import ALWAYS, Window
-
-Callback = Callable[[Progress], bool | None]
-
-
-class Cancelled(Exception):
-    """A callback returned False: the run was stopped between two moves."""
 
 
 def given(
@@ -100,7 +81,7 @@ class Model:
     adapters: Mapping[str, Loaded]
     loras: Mapping[str, float] = field(default_factory=dict[str, float])
 
-    def __call__(
+    def prepare(
         self,
         prompt: str | Sequence[str] = "",
         *,
@@ -132,8 +113,11 @@ class Model:
         mechanisms: Sequence[Mechanism] = (),
         callback: Callback | None = None,
         **pictures: Picture | Sequence[Picture] | Given,
-    ) -> Output:
-        """Generate what is not given.
+    ) -> Prepared:
+        """Get a call ready: everything is read, checked and encoded, and the network has not run.
+
+        `model(...)` takes the same, runs it alone and returns the `Output`; `unicond.aggregate`
+        runs several together.
 
         Args:
             prompt: one, or one a sample.
@@ -184,11 +168,11 @@ class Model:
             **pictures: {branch: picture or `given(...)`}.
 
         Returns:
-            Every branch of the run; what was given and held comes back as it was.
+            What `run()` turns into every branch of the run; what was given and held comes back as
+            it was.
 
         Raises:
             ValueError: what was asked does not fit together; raised before the network runs.
-            Cancelled: the callback returned False.
         """
         references = references or {}
         conditions = conditions_of(pictures, references)
@@ -199,8 +183,7 @@ class Model:
         if task.estimates and conditions["image"].noise is None:
             conditions["image"] = conditions["image"].at(task.noise)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
-        lists = inputs.counts() | ({} if isinstance(prompt, str) else {"prompt": len(prompt)})
-        seeds = seeds_of(seed, count, lists)
+        seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt))
         own = Own.of(mechanisms, plan, solver, eta)
         follow = finite("condition_guidance", condition_guidance, task.condition_guidance)
         record = Record(
@@ -238,8 +221,9 @@ class Model:
             reconstruction_optimizer=reconstruction_optimizer,
             reconstruction_window=reconstruction_window,
             mechanisms=own.names(),
+            device=self.backbone.device.type,
         )
-        return self._run(record, inputs, own, callback)
+        return prepared(self.backbone, self._adapters(names), record, inputs, own, callback)
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
@@ -258,9 +242,9 @@ class Model:
         follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
         return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
 
-    def _configs(self) -> dict[str, JointConfig]:
-        """{branch: its adapter's configuration}."""
-        return {branch: loaded.adapter.config for branch, loaded in self.adapters.items()}
+    def _adapters(self, names: Collection[str]) -> dict[str, JointAdapter]:
+        """{branch: its adapter} of some branches."""
+        return {b: self.adapters[b].adapter for b in names if b in self.adapters}
 
     def _shows_the_same_view(self, branch: str) -> bool:
         return self.adapters[branch].adapter.config.post_joint == "conv_fuse"
@@ -279,7 +263,8 @@ class Model:
                 f"references names {taken[0]!r}, which is a branch of this model: give its picture "
                 f"as {taken[0]}=..., or name the reference otherwise"
             )
-        wanted = set(known if branches is None else branches) | set(conditions)
+        asked = known if branches is None else [branches] if isinstance(branches, str) else branches
+        wanted = {*asked, *conditions}
         unknown = sorted(wanted - set(known))
         if unknown:
             raise ValueError(
@@ -292,87 +277,7 @@ class Model:
         """Whether the tokens of a condition's pair look around their own place only, by default."""
         return self.adapters[branch].adapter.config.attention[-1] == "aligned"
 
-    @torch.no_grad()
-    def _run(
-        self,
-        record: Record,
-        inputs: Inputs,
-        own: Own,
-        callback: Callback | None,
-    ) -> Output:
-        names, given_ = record.branches, inputs.given
-        walk = walks.walk(self.backbone.schedule, record, given_, own.moves)
-        latents = {b: self._encode(p, len(record.seeds)) for b, p in inputs.pictures.items()}
-        state, noise = walks.start(walk, self.backbone, record, given_, latents)
-        known = walks.replacements(walk, inputs, latents, noise)
-        guides = walks.guides(record, inputs, latents)
-        guidance = [
-            ConditionGuidance(
-                record.condition_guidance, record.guidance_window, record.condition_guidance_against
-            ),
-            ClassifierFree(record.guidance_scale, record.guidance_window),
-        ]
-        fixed = plans.held(walk.plan)
-        pairings = pairings_of(record, self._configs(), fixed)
-        denoiser = NetworkDenoiser(
-            self.backbone.network,
-            self._prompts(record, own.mechanisms),
-            pairings,
-            record.joint_scale,
-            keeper(record.cache, record.refresh, fixed, pairings),
-        )
-        mine = {b: self.adapters[b].adapter for b in names if b in self.adapters}
-        everything = [*guides, *own.mechanisms, *guidance, *known]
-        solver_ = named(record.solver, record.eta) if own.solver is None else own.solver
-        with attached(self.backbone.network, mine):
-            for progress in run(state, denoiser, walk.plan, solver_, everything):
-                state = progress.state
-                if callback is not None and callback(progress) is False:
-                    raise Cancelled(
-                        f"stopped after move {progress.move.number + 1} of {len(walk.plan)}"
-                    )
-        return self._finish(record, state, inputs.pictures, latents)
-
-    def _finish(
-        self, record: Record, state: State, clean: Mapping[str, Tensor], given_: Latents
-    ) -> Output:
-        """Decode what was generated; a branch that was given and held is returned as it came.
-
-        Pictures are on the CPU, where files and metrics want them.
-        """
-        pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
-        for branch, value in state.latents.items():
-            if branch in record.generated:
-                pictures[branch], latents[branch] = self.backbone.decode(value).cpu(), value
-            else:
-                pictures[branch] = clean[branch].expand(len(value), -1, -1, -1)
-                latents[branch] = given_[branch]
-        kinds = {branch: config.kind for branch, config in self._configs().items()}
-        return Output(pictures, latents, record, kinds, reports=state.reports)
-
-    def _encode(self, pictures: Tensor, count: int) -> Tensor:
-        return self.backbone.encode(pictures).expand(count, -1, -1, -1)
-
-    def _prompts(self, record: Record, mechanisms: Sequence[Mechanism]) -> Prompts:
-        """Every branch's prompt, mechanisms' own too; a condition's has trigger words in front.
-
-        References have their own.
-        """
-        names = record.branches
-        triggers = {b: self.adapters[b].adapter.config.trigger for b in names if b in self.adapters}
-
-        def encoded(prompts: Mapping[str, Sequence[str]]) -> dict[str, Prompt]:
-            texts = {b: [triggers.get(b, "") + prompt for prompt in prompts[b]] for b in names}
-            return {b: self.backbone.encode_prompts(texts[b], record.size) for b in names}
-
-        positive = {b: record.references.get(b, record.prompts) for b in names}
-        negative = self.backbone.encode_negative(record.negative_prompt, record.size)
-        found = {"positive": encoded(positive), "negative": dict.fromkeys(names, negative)}
-        for mechanism in mechanisms:
-            if isinstance(mechanism, Prompted):
-                own = mechanism.prompts().items()
-                found |= {name: encoded({b: [text] for b in names}) for name, text in own}
-        return found
+    __call__ = ran(prepare)
 
 
 @dataclass(frozen=True)

@@ -87,9 +87,9 @@ class Output:
                 paths.append(write_png(picture, target / f"{name}_{branch}.png", settings))
                 exact = target / f"{name}_{branch}_16bit.png"
                 if is_depth(self.kinds.get(branch)):
-                    paths += write_depth((picture.mean(0) + 1) / 2, exact)
+                    paths += write_depth((picture.mean(0) + 1) / 2, exact, settings)
                 elif self.kinds.get(branch) == METRIC:
-                    paths += write_metres(picture, exact)
+                    paths += write_metres(picture, exact, settings)
         if self.before is not None:
             rows = self.before.expand(len(seeds), -1, -1, -1)
             for sample, (name, picture) in enumerate(zip(names, rows, strict=True)):

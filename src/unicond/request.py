@@ -4,12 +4,12 @@ What is given conditions; what is left out is generated.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from unicond.mechanisms.guidance.gradients import AdamW
-from unicond.pictures.checks import check_prompt, check_seed
+from unicond.pictures.checks import check_prompt, check_seed, is_one_prompt
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind
 from unicond.pictures.fitting import Policy
@@ -165,6 +165,7 @@ class Record:
         reconstruction_window: when that guidance acts.
         mechanisms: names of the caller's own mechanisms; with any, a picture cannot be made again
             from its record alone.
+        device: kind of the device that it ran on; None is not known.
     """
 
     base: str
@@ -200,6 +201,15 @@ class Record:
     reconstruction_weight: Mapping[str, float] = field(default_factory=dict[str, float])
     reconstruction_optimizer: AdamW | None = None
     reconstruction_window: Window = ALWAYS
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("held", Held), ("attention", Attention), ("sampling", Sampling)):
+            value, allowed = getattr(self, name), get_args(kind)
+            if value not in (*allowed, *(() if name == "sampling" else (None,))):
+                raise ValueError(f"{name} is {value!r}; give one of {', '.join(allowed)}")
+        if not isinstance(self.num_inference_steps, int):
+            raise ValueError(f"num_inference_steps is {self.num_inference_steps}; give an integer")
 
 
 def conditions_of(
@@ -243,7 +253,7 @@ def one_a_sample(prompt: str | Sequence[str], count: int) -> tuple[str, ...]:
         ValueError: a list of another length than the batch, or a prompt that is no text or too
             long.
     """
-    prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
+    prompts = (prompt,) * count if is_one_prompt(prompt) else tuple(prompt)
     if len(prompts) != count:
         raise ValueError(
             f"{len(prompts)} prompts were given for {count} samples; give one, or {count}"
@@ -369,7 +379,9 @@ def seeds_of(
         ValueError: the arguments ask for different numbers of samples.
     """
     asked = {name: length for name, length in lists.items() if length != 1}
-    if not isinstance(seed, int):
+    if not isinstance(seed, Sized) or isinstance(seed, str):
+        seed = check_seed(seed)  # pyright: ignore[reportArgumentType] (whoever gives a text is told)
+    else:
         asked["seed"] = len(seed)
     if count is not None:
         asked["count"] = count

@@ -1,8 +1,9 @@
 """Make a picture again from the record inside it."""
 
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.files import check_fingerprint
+from unicond.prepared import Callback
 from unicond.request import MOVES, Given, Record, Reference, Source
 from unicond.tasks.registry import again
 

@@ -36,7 +36,8 @@ def test_a_file_is_the_folder(kind, files, bases, models):
             mine, its = mine.state_dict(), its.state_dict()
             assert mine.keys() == its.keys()
             assert all(torch.equal(mine[name], its[name]) for name in its)
-    assert torch.equal(latents(model), latents(models[kind]))
+    # mapped weights lie where the file has them, and sums are taken in another order by alignment
+    assert torch.allclose(latents(model), latents(models[kind]), atol=1e-4)
 
 
 def _modules(backbone, part):

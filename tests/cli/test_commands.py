@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from unicond.cli import app, main
+from unicond.pictures.metadata import read_settings, write_png
 
 RUNNER = CliRunner()
 GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
@@ -41,11 +42,11 @@ def run(tiny_base, tmp_path, monkeypatch):
 def test_ctrl_c_while_sampling_leaves_nothing(run, tmp_path, monkeypatch):
     """As if pressed after the second move."""
 
-    def pressed(bar, task, completed, total):
-        if completed == 2:
+    def pressed(lines, done, total=None, what=""):
+        if done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("rich.progress.Progress.update", pressed)
+    monkeypatch.setattr("unicond.progress._Lines.tell", pressed)
     stopped = run("generate", "--prompt", "a dog", "--steps", "3", "--out", "made")
     assert stopped.exit_code == 130
     assert "Stopped before the pictures were done: nothing was written." in stopped.output
@@ -68,6 +69,29 @@ def test_generate_inspect_rerun(run, depth_file, tmp_path):
     for name in ("7_image.png", "8_image.png"):
         one, two = Image.open(tmp_path / "out" / name), Image.open(tmp_path / "again" / name)
         assert np.array_equal(np.asarray(one), np.asarray(two))
+
+
+def test_a_rerun_runs_where_the_picture_was_made(run, depth_file, tmp_path, monkeypatch):
+    """A record of a device that is not here is taken to another one, and it is said."""
+    made = run("generate", "--prompt", "a dog", "--only", "image", "--device", "cpu")
+    assert made.exit_code == 0, made.output
+    path = tmp_path / "out" / "0_image.png"
+    settings = read_settings(path)
+    assert settings["record"]["device"] == "cpu"
+    asked = []
+
+    def load(base, adapters, device, *rest):
+        asked.append(device)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("unicond.cli.running.load_model", load)
+    run("rerun", path, "--out", "again", model=False)
+    settings["record"]["device"] = "nowhere"
+    write_png(Image.open(path), path, settings)
+    told = run("rerun", path, "--out", "again", model=False)
+    assert "It was made on nowhere, which is not here" in told.output
+    run("rerun", path, "--out", "again", "--device", "meta", model=False)
+    assert asked == ["cpu", None, "meta"]
 
 
 def test_a_branch_of_another_name_is_made_again(tiny_base, depth_file, tmp_path, monkeypatch):
@@ -145,6 +169,27 @@ def test_the_program_ends_without_a_traceback(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (RuntimeError("[x] DefaultCPUAllocator: can't allocate memory: 9 bytes"), 2, True),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), 2, True),
+        (MemoryError(), 2, True),
+        (RuntimeError("a fault of ours"), None, False),
+    ],
+)
+def test_too_little_memory_is_said(monkeypatch, capsys, error, code, said):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("unicond.cli.app", fail)
+    with pytest.raises(SystemExit if code else RuntimeError) as ended:
+        main()
+    assert getattr(ended.value, "code", None) == code
+    told = capsys.readouterr().err
+    assert ("not enough memory" in told and "take a smaller --size" in told) is said
 
 
 def test_help_is_quick_and_needs_no_torch():

@@ -30,6 +30,15 @@ def test_benchmarks_print_ratios(tiny_base):
 
 
 @pytest.mark.slow
+def test_benchmarks_print_what_an_adapter_adds():
+    line = [sys.executable, "-m", "benchmarks", "--only", "size"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    aligned, loose = done.stdout.splitlines()
+    assert "75,096,064 trained parameters, 8.7% of 859,520,964; 1.087 times the bytes" in aligned
+    assert "25,169,920 trained parameters, 2.9%" in loose
+
+
+@pytest.mark.slow
 def test_what_is_kept_costs_less_than_what_is_recomputed(tmp_path):
     """On a tiny network: operations are exact, times only plausible."""
     ways = ["plain", "two_way", "one_way", "one_way_aligned", "call20"]

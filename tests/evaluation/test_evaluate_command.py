@@ -72,5 +72,13 @@ def test_bad_options_are_refused_before_anything_runs(options, tmp_path):
     assert isinstance(done.exception, ValueError)
     assert "holds no probe" in str(done.exception)
     (tmp_path / "file").write_text("")
-    done = run(app, ["depth", *options, "--out", str(tmp_path / "file")])
-    assert isinstance(done.exception, OSError)
+    places = {
+        ("--out", tmp_path / "file"): "is a file; choose another folder",
+        ("--out", Path("/proc/none")): "cannot write to the output folder /proc/none",
+        ("--json", tmp_path / "file" / "t.json"): "is a file; choose another folder",
+        ("--json", tmp_path): "is a folder; give a file, as",
+    }
+    for (flag, place), message in places.items():
+        done = run(app, ["depth", *options, flag, str(place)])
+        assert isinstance(done.exception, ValueError)
+        assert message in str(done.exception)

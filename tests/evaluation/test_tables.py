@@ -135,6 +135,22 @@ def test_processes_share_the_chunks_of_a_run(tmp_path):
     assert found["a"].values["number"] == list(range(7))
 
 
+def test_progress_is_told_where_there_is_no_terminal(tmp_path, capsys):
+    """Parts that were measured before count, too."""
+    jobs = [counting("a", []), counting("b", [])]
+    for _ in range(2):
+        collect(jobs, lambda rows: rows, 5, 3, tmp_path, every=0)
+        told = [line.rpartition(",")[0] for line in capsys.readouterr().err.splitlines()]
+        assert told == [
+            "measuring: a 0-2, 0 of 4 (0%)",
+            "measuring: b 0-2, 1 of 4 (25%)",
+            "measuring, 2 of 4 (50%)",
+            "measuring: a 3-4, 2 of 4 (50%)",
+            "measuring: b 3-4, 3 of 4 (75%)",
+            "measuring, 4 of 4 (100%)",
+        ]
+
+
 def test_a_measure_must_answer_for_every_scene(tmp_path):
     short = Measure("short", lambda _: Samples({"x": [1.0]}))
     with pytest.raises(ValueError, match=r"one value a scene \(2\)"):

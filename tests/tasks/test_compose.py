@@ -116,13 +116,15 @@ def test_a_panorama_under_a_wide_depth_map_with_places_of_the_whole(tiny, tmp_pa
     """A box at the right end acts there, in the last of three windows, and not in each."""
     depth = torch.linspace(-1, 1, 128).expand(3, 64, 128)
     path = write_png(depth, tmp_path / "wide.png", {})
-    usual = {**USUAL, "num_inference_steps": 2, "method": "panorama", "size": (64, 128)}
-    wide = {**usual, "conditions": {"depth": str(path)}}
+    usual = {**USUAL, "num_inference_steps": 2, "method": "panorama"}
+    wide = {**usual, "conditions": {"depth": str(path)}}  # which says how large it is to be
     plain = Compose(SCENE, **wide).run(tiny)
     placed = Compose(SCENE, regions=(("a red ball", 0.9, 0.0, 1.0, 1.0),), **wide).run(tiny)
     assert {one.shape for one in plain.pictures.values()} == {(1, 3, 64, 128)}
-    free = Compose(SCENE, **usual).run(tiny)
+    free = Compose(SCENE, size=(64, 128), **usual).run(tiny)
     assert not torch.equal(plain.latents["image"], free.latents["image"])
+    drawn = Compose(SCENE, conditions={"depth": depth[..., :96]}, method="panorama")
+    assert drawn.fitted_size(tiny) == (64, 96)
     change = (placed.latents["image"] - plain.latents["image"]).abs().amax((0, 1, 2))
     assert change[-2:].min() > 1e-2
     assert change[:8].max() < ROUNDING  # after two moves no window has carried it there

@@ -4,13 +4,23 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
-from unicond.data.renders import as_bytes
+from unicond.data.renders import as_bytes, as_picture
 from unicond.evaluation import probes
 from unicond.evaluation.probes import Probe, ProbeConfig, ProbeMaps
 from unicond.training.labels import NOT_SAID, Labels, middle_offsets
 from unicond.training.loop import seeded
-from unicond.training.probes import Annotated, ProbeTask, ProbeTrainingConfig, sum_losses
+from unicond.training.probes import (
+    PERSON,
+    SKY,
+    Annotated,
+    ProbeTask,
+    ProbeTrainingConfig,
+    labels_read,
+    maps_read,
+    sum_losses,
+)
 from unicond.training.processes import Part
 from unicond.world import World, render
 from unicond.world.annotate import soft_edges
@@ -179,13 +189,61 @@ def test_scores_and_sheets(data, tmp_path):
     assert set(scores) == {
         "class_pixels",
         "class_color_on_things",
+        "color_on_people",
+        "part_on_people",
         "inverse_depth_error",
+        "normals_degrees",
+        "edges_emse",
         "style_ground_sky",
         "keypoints",
     }
+    assert 0 <= scores.pop("normals_degrees") <= 180
     assert all(0 <= value <= 1 for value in scores.values())
     task.show(tmp_path)
     assert (tmp_path / "samples.png").stat().st_size > 1000
+
+
+def test_errors_of_maps_are_what_they_say(data):
+    """Exact maps but for a known change: every normal turned, edges and depth off by a constant."""
+    exact = {name: values[:4] for name, values in data.maps.items()}
+    read = ProbeTask(SMALL, data, data).read(as_picture(exact["image"]))
+    normals = as_picture(exact["normals"])
+    turned = torch.stack([normals[:, 1], -normals[:, 0], torch.zeros_like(normals[:, 2])], 1)
+    flat = torch.stack([normals[:, 0], normals[:, 1], torch.zeros_like(normals[:, 2])], 1)
+    there = (exact["classes"].long() != SKY) & (flat.norm(dim=1) > 0.1)
+    only = exact | {
+        "classes": torch.where(there, exact["classes"], SKY),
+        "normals": as_bytes(flat),
+    }
+    wrong = replace(
+        read,
+        depth=as_picture(only["depth"]) + 0.2,
+        normals=turned,
+        edges=as_picture(only["edges"]) - 0.1,
+    )
+    scores = maps_read(wrong, only)
+    assert abs(scores["inverse_depth_error"] - 0.1) < 1e-5
+    assert abs(scores["normals_degrees"] - 90) < 2  # normals are 8-bit
+    assert abs(scores["edges_emse"] - 0.05**2) < 1e-6
+
+
+def test_labels_are_counted_where_they_are_asked(data):
+    exact = {name: values[:4] for name, values in data.maps.items()}
+    read = ProbeTask(SMALL, data, data).read(as_picture(exact["image"]))
+    right = replace(
+        read,
+        **{
+            name: one_hot(exact[name].long(), getattr(read, name).shape[1]).permute(0, 3, 1, 2)
+            for name in ("classes", "colors", "parts")
+        },
+    )
+    assert set(labels_read(right, exact).values()) == {1.0}
+    people = exact["classes"].long() == PERSON
+    colors = right.colors.clone()
+    colors[:, :, :] = torch.where(people[:, None], colors.roll(1, 1), colors)
+    scores = labels_read(replace(right, colors=colors), exact)
+    assert scores["color_on_people"] == 0.0
+    assert scores["class_color_on_things"] == 1.0
 
 
 def test_bad_recipes_are_refused():

@@ -71,6 +71,7 @@ def test_everything_is_made_and_loads(made):
     pixel = unicond.load(pixels)
     assert pixel("a red ball", num_inference_steps=2).pictures["image"].shape == (1, 3, 64, 64)
     assert pixel.backbone.defaults == presets.tiny().pixels.sampling
+    assert (mini / "vae" / "card.json").read_text() == (vae / "card.json").read_text()
     scheduler = json.loads((mini / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["timestep_spacing"] == "trailing"
     assert scheduler["rescale_betas_zero_snr"]
@@ -87,10 +88,11 @@ def test_cards_tell_how_it_was_made(made):
         assert card["command"].startswith("unicond train ")
         assert "--preset tiny" in card["command"]
         assert card["scores"]
-        assert card["recipe"]["loop"]["lr"] == (5e-4 if folder.name == "depth-metric" else 1e-3)
+        assert card["recipe"]["loop"]["lr"] == (5e-4 if "depth" in card["parents"] else 1e-3)
         assert (folder / "README.md").stat().st_size > 100
-    parents = [set(json.loads((made[n] / "card.json").read_text())["parents"]) for n in (2, 3)]
-    assert parents == [{"mini"}, {"mini", "depth"}]
+    for folder, condition in zip(made[2:], conditions.CONDITIONS, strict=False):
+        parents = json.loads((folder / "card.json").read_text())["parents"]
+        assert parents.keys() == {"mini", condition.starts_from} - {""}
 
 
 def test_metric_depth_starts_from_depth(shop, made, tmp_path):
@@ -297,7 +299,8 @@ def test_recipes_differ_by_condition():
         recipes.joint_of(conditions.named(name)) for name in ("depth", "depth-metric", "identity")
     )
     assert depth == recipes.joint
-    assert metric.loop.budget.minutes == 0.25 * depth.loop.budget.minutes
+    share = presets.MINUTE_SHARES["depth-metric"]
+    assert metric.loop.budget.minutes == share * depth.loop.budget.minutes
     assert metric.loop.lr == 0.5 * depth.loop.lr
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
     assert set(presets.MINUTE_SHARES) == set(conditions.NAMES)

@@ -53,20 +53,6 @@ def test_imagefolder_holds_what_was_drawn(tmp_path):
         assert len(list((tmp_path / name).glob("*.png"))) == 10
 
 
-def test_huggingface_reads_it(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    export(CONFIG, tmp_path / "world", ignore)
-    rows = datasets.load_dataset(
-        "imagefolder",
-        data_dir=str(tmp_path / "world"),
-        split="train",
-        cache_dir=str(tmp_path / "cache"),
-    )
-    assert len(rows) == 10
-    assert rows[0]["image"].size == (48, 32)
-    assert isinstance(rows[0]["text"], str)
-
-
 def test_a_stopped_export_goes_on(tmp_path):
     export(CONFIG, tmp_path / "whole", ignore)
 
@@ -106,15 +92,6 @@ def test_webdataset_shards(tmp_path):
     shards[1].unlink()
     assert export(config, tmp_path, ignore) == 4
     assert shards[1].read_bytes() == before
-
-
-def test_webdataset_reads_it(tmp_path):
-    webdataset = pytest.importorskip("webdataset")
-    config = ExportConfig(World(7), 0, 4, (32, 32), "webdataset", 4)
-    export(config, tmp_path, ignore)
-    rows = list(webdataset.WebDataset(str(tmp_path / "world-000000.tar"), shardshuffle=False))
-    assert len(rows) == 4
-    assert {"image.png", "depth.png", "txt", "json"} <= set(rows[0])
 
 
 def test_other_settings_are_refused(tmp_path):

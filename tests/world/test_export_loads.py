@@ -18,6 +18,7 @@ def test_datasets_reads_the_imagefolder(tmp_path):
     )
     assert len(loaded) == 5
     assert loaded[0]["image"].size == (48, 32)
+    assert isinstance(loaded[0]["text"], str)
 
 
 def test_webdataset_reads_the_shards(tmp_path):
@@ -26,4 +27,4 @@ def test_webdataset_reads_the_shards(tmp_path):
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
     assert len(shards) == 3
     assert len(samples) == 5
-    assert all("json" in sample for sample in samples)
+    assert all({"image.png", "depth.png", "txt", "json"} <= set(sample) for sample in samples)

@@ -76,7 +76,8 @@ def check_fit(network: nn.Module, name: str, adapter: JointAdapter) -> None:
             has = f"has {shapes[layer]}" if layer in shapes else "has no such layer"
             raise ValueError(
                 f"adapter {name!r} was made for another network ({adapter.config.base}): at "
-                f"{layer} it needs {shape}, but this {type(network).__name__} {has}"
+                f"{layer} it needs {shape}, but this {type(network).__name__} {has}; load it with "
+                "the base that it was made for, or train one for this base: unicond train joint"
             )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from unicond.adapters.stored import StoredConfig
+from unicond.adapters.stored import Page, StoredConfig
 
 PostJoint = Literal["conv", "conv_fuse"]
 Attention = Literal["global", "aligned"]
@@ -74,3 +74,31 @@ class JointConfig(StoredConfig):
                 )
             if {*given} - {*known}:
                 raise ValueError(f"{name} are {given!r}; allowed are {known}")
+
+    def page(self, base: str, where: str) -> Page:
+        """What the adapter's card says of it (see `stored.Described`)."""
+        return Page(
+            title=f"Joint adapter: {self.x} and {self.y}",
+            tags=("joint-adapter", self.kind),
+            intro=(
+                f"Made for `{self.base}`. Of `{self.x}` and `{self.y}`, what you give "
+                "conditions, what you leave out is generated.",
+                "",
+                "```python",
+                "import unicond",
+                "",
+                f'model = unicond.load("{base}", adapters=["{where}"])',
+                f'out = model("a prompt", {self.y}="picture.png")',
+                "```",
+                "",
+                "```sh",
+                f'unicond generate --base "{base}" --adapter "{where}" '
+                f'--give {self.y}=picture.png --prompt "a prompt"',
+                "```",
+            ),
+            facts=(
+                f"rank {self.rank}, y-LoRA rank {self.y_rank}, {self.post_joint}",
+                f"roles: {', '.join(self.roles)}",
+                f"trigger words: `{self.trigger}`",
+            ),
+        )

@@ -6,7 +6,7 @@ weights) and `README.md` (the card: data, command, scores, licence).
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,10 +43,11 @@ class Card:
     where: str = "<this folder or repository>"
     made: str = ""
 
-    def render(self, config: JointConfig) -> str:
+    def render(self, config: stored.Described) -> str:
         """The text of `README.md`."""
         is_repo = re.fullmatch(r"[\w.-]+/[\w.-]+", config.base)
         base = re.sub(r"@[0-9a-f]{12}$", "", config.base)  # an embedded model has its hash there
+        page = config.page(base, self.where)
         scores = [f"| {name} | {value} |" for name, value in self.scores.items()]
         return "\n".join(
             [
@@ -54,29 +55,14 @@ class Card:
                 "library_name: unicond",
                 f"license: {self.licence}",
                 *([f"base_model: {config.base}"] if is_repo else []),
-                f"tags: [unicond, joint-adapter, {config.kind}]",
+                f"tags: [{', '.join(('unicond', *page.tags))}]",
                 "---",
                 "",
-                f"# Joint adapter: {config.x} and {config.y}",
+                f"# {page.title}",
                 "",
-                f"Made for `{config.base}`. Of `{config.x}` and `{config.y}`, what you give "
-                "conditions, what you leave out is generated.",
+                *page.intro,
                 "",
-                "```python",
-                "import unicond",
-                "",
-                f'model = unicond.load("{base}", adapters=["{self.where}"])',
-                f'out = model("a prompt", {config.y}="picture.png")',
-                "```",
-                "",
-                "```sh",
-                f'unicond generate --base "{base}" --adapter "{self.where}" '
-                f'--give {config.y}=picture.png --prompt "a prompt"',
-                "```",
-                "",
-                f"- rank {config.rank}, y-LoRA rank {config.y_rank}, {config.post_joint}",
-                f"- roles: {', '.join(config.roles)}",
-                f"- trigger words: `{config.trigger}`",
+                *(f"- {fact}" for fact in page.facts),
                 "",
                 "## Data",
                 "",
@@ -99,7 +85,7 @@ class Card:
 
 def write(
     folder: Path,
-    config: JointConfig,
+    config: stored.Described,
     values: Mapping[str, Tensor],
     card: Card | None,
     dtype: torch.dtype | None,
@@ -140,12 +126,8 @@ def read(
         FileNotFoundError: there is nothing of that name, or a file is missing.
         ValueError: a file cannot be read.
     """
-    root = Path(source).expanduser()
-    if not root.is_dir():
-        root = _download(str(source), subfolder, revision)
-    folder = root / subfolder if subfolder else root
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{source} has no folder {subfolder!r}")
+    names = (CONFIG_FILE, MODEL_FILE, "model.pth", "*_lora/*.safetensors")
+    folder = locate(source, subfolder, revision, names)
     if (folder / CONFIG_FILE).is_file():
         path = folder / CONFIG_FILE
         config = JointConfig.from_json(path.read_text(encoding="utf-8"), str(path))
@@ -159,12 +141,37 @@ def read(
     )
 
 
-def _download(repo_id: str, subfolder: str | None, revision: str | None) -> Path:
-    names = (CONFIG_FILE, MODEL_FILE, "model.pth", "*_lora/*.safetensors")
-    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
-    patterns = [prefix + name for name in names]
+def locate(
+    source: str | Path, subfolder: str | None, revision: str | None, names: Sequence[str]
+) -> Path:
+    """The folder of an adapter, downloaded where there is none of that name here.
+
+    Args:
+        source: a folder, or the id of a repository.
+        subfolder: inside of it.
+        revision: of the repository.
+        names: the files to be had from a repository, with wildcards.
+
+    Returns:
+        A folder that is there.
+
+    Raises:
+        FileNotFoundError: there is no such folder or repository.
+    """
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+        root = download(str(source), revision, [prefix + name for name in names])
+    folder = root / subfolder if subfolder else root
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{source} has no folder {subfolder!r}")
+    return folder
+
+
+def download(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Some files of a repository on the Hub, as a folder; FileNotFoundError says why not."""
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[*patterns]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
             f"{repo_id!r} is not a folder here, and could not be had from the Hugging Face Hub "
@@ -174,7 +181,7 @@ def _download(repo_id: str, subfolder: str | None, revision: str | None) -> Path
 
 def push(
     repo_id: str,
-    config: JointConfig,
+    config: stored.Described,
     values: Mapping[str, Tensor],
     card: Card | None,
     dtype: torch.dtype | None,

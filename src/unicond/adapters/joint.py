@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unicond.adapters import hub, tensors
 from unicond.adapters.config import JointConfig
-from unicond.adapters.network import AttentionShape, attention_shapes, is_joint
+from unicond.adapters.network import AttentionShape, attention_shapes, is_joint, plant
 from unicond.adapters.parts import LayerParts
 
 
@@ -48,7 +48,7 @@ class JointAdapter(nn.Module):
             name: shapes[name] for name in sorted(shapes) if is_joint(name) or config.y_rank
         }
         for name, shape in self.shapes.items():
-            _plant(self, name, LayerParts(shape, config, is_joint(name), generator))
+            plant(self, name, LayerParts(shape, config, is_joint(name), generator))
 
     @classmethod
     def for_network(
@@ -175,13 +175,3 @@ class JointAdapter(nn.Module):
         name = str(source) if subfolder is None else f"{source}/{subfolder}"
         values = {key: value.to(dtype) for key, value in values.items()}
         return cls.from_tensors(config, values, name)
-
-
-def _plant(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Register a module under a dotted path, with empty modules in between."""
-    *parents, last = path.split(".")
-    for name in parents:
-        if name not in root._modules:
-            root.add_module(name, nn.Module())
-        root = root.get_submodule(name)
-    root.add_module(last, module)

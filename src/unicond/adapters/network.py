@@ -94,6 +94,16 @@ def attention_shapes(network: nn.Module) -> Mapping[str, AttentionShape]:
     }
 
 
+def plant(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Register a module under a dotted path, with empty modules in between."""
+    *parents, last = path.split(".")
+    for name in parents:
+        if name not in root._modules:
+            root.add_module(name, nn.Module())
+        root = root.get_submodule(name)
+    root.add_module(last, module)
+
+
 def unique_bytes(*modules: nn.Module) -> int:
     """Bytes of all parameters and buffers of some modules, shared storage counted once.
 

@@ -19,6 +19,14 @@ _FLAG, _CALL = "gradient_checkpointing", "_gradient_checkpointing_func"
 """What diffusers' blocks ask whether, and by what, they are to call their parts."""
 
 
+class Hooked:
+    """Marks attention processors that need hooks on their block."""
+
+    def hooked(self) -> AbstractContextManager[None]:
+        """Put the hooks of this processor, and of those in it, on the block for a while."""
+        raise NotImplementedError
+
+
 @contextmanager
 def recomputed(network: nn.Module) -> Iterator[None]:
     """Inside the block, the network keeps the inputs of its blocks' parts only.
@@ -72,6 +80,8 @@ class _AsBefore(AbstractContextManager[None]):
         for layer, processor in self._processors.items():
             stack.callback(layer.set_processor, layer.processor)
             layer.set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)
+            if isinstance(processor, Hooked):
+                stack.enter_context(processor.hooked())
         if self._rows is not None:
             stack.enter_context(self._rows.active())
         self._exits.append(stack)

@@ -155,6 +155,26 @@ def load_tensors(path: Path) -> Mapping[str, Tensor]:
 
 def _load_pickle(path: Path) -> Mapping[str, Tensor]:
     """Read tensors from a pickle in which nothing but tensors is allowed."""
+    content = unpickled(path)
+    wrong = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise ValueError(f"{path}: {wrong[0]!r} is not a tensor")
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def unpickled(path: Path) -> Mapping[str, object]:
+    """Read plain data and tensors from a pickle in which nothing that could run is allowed.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        {name: what the file holds under it}.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, could run code, or holds no names.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
@@ -173,9 +193,6 @@ def _load_pickle(path: Path) -> Mapping[str, Tensor]:
         ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not named tensors")
-    wrong = [key for key, value in content.items() if not isinstance(value, Tensor)]
-    if wrong:
-        raise ValueError(f"{path}: {wrong[0]!r} is not a tensor")
     return {str(key): value for key, value in content.items()}
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from safetensors.torch import save_file
@@ -78,6 +78,48 @@ class StoredConfig:
             return cls(**values)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Page:
+    """What an adapter's card tells of the adapter itself.
+
+    Args:
+        title: of the card.
+        tags: for the Hub, beside "unicond".
+        intro: how it is used, with commands; lines.
+        facts: what it is, one a line.
+    """
+
+    title: str
+    tags: tuple[str, ...]
+    intro: tuple[str, ...]
+    facts: tuple[str, ...]
+
+
+class Described(Protocol):
+    """A configuration that goes into a folder with a card."""
+
+    @property
+    def base(self) -> str:
+        """The network that the adapter was made for."""
+        ...
+
+    def to_json(self) -> str:
+        """The content of the configuration's file."""
+        ...
+
+    def page(self, base: str, where: str) -> Page:
+        """What the card says.
+
+        Args:
+            base: as a command names it.
+            where: the adapter lies, likewise.
+
+        Returns:
+            Its parts.
+        """
+        ...
 
 
 def write(

@@ -50,13 +50,19 @@ def _shape(values: Mapping[str, Tensor], layer: str, source: str) -> AttentionSh
     )
 
 
-def check(expected: Mapping[str, Tensor], values: Mapping[str, Tensor], source: str) -> None:
+def check(
+    expected: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    source: str,
+    given: str = "its rank and layer",
+) -> None:
     """Compare names and shapes.
 
     Args:
         expected: {parameter name: a tensor of the right shape}, on any device.
         values: {parameter name: weight}.
         source: where they came from, for messages.
+        given: what tells the shapes, likewise.
 
     Raises:
         ValueError: a name is missing or not expected, or a shape differs (the first is named).
@@ -66,7 +72,7 @@ def check(expected: Mapping[str, Tensor], values: Mapping[str, Tensor], source: 
         if tensor.shape != values[key].shape:
             raise ValueError(
                 f"{source}: {key} has shape {tuple(values[key].shape)}, "
-                f"but its rank and layer need {tuple(tensor.shape)}"
+                f"but {given} need {tuple(tensor.shape)}"
             )
 
 

@@ -4,10 +4,10 @@ Nothing is unpickled: weights must be safetensors.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -49,21 +49,57 @@ class Folder:
             The part, on the CPU.
 
         Raises:
-            OSError: its files are missing, damaged, or only there as pickles.
+            OSError: its files are missing or damaged.
+            ValueError: the weights are not those of the configuration, or a pickle.
         """
-        variant = None if has_weights(self.root / part) else "fp16"
-        where = str(self.root)
+        self._check_safe(part)
+        own: dict[str, object] = {"dtype": dtype, "ignore_mismatched_sizes": True}  # told below
         if issubclass(kind, UNet2DConditionModel | AutoencoderKL):
-            return kind.from_pretrained(
-                where, subfolder=part, use_safetensors=True, variant=variant, torch_dtype=dtype
+            own = {"torch_dtype": dtype}
+        try:
+            found: object = kind.from_pretrained(
+                str(self.root),
+                subfolder=part,
+                use_safetensors=True,
+                variant=None if has_weights(self.root / part) else "fp16",
+                output_loading_info=True,
+                **own,  # pyright: ignore[reportArgumentType]
             )
-        return kind.from_pretrained(
-            where, subfolder=part, use_safetensors=True, variant=variant, dtype=dtype
-        )
+        except (RuntimeError, ValueError) as error:
+            why = first_line(error).removeprefix("Cannot load  because ").split(". If you")[0]
+            raise self._misfit(part, why) from error
+        module, told = cast(tuple[Part, Mapping[str, Collection[object]]], found)
+        for what, words in (("missing_keys", "missing"), ("mismatched_keys", "of another size")):
+            if names := sorted(str(k[0] if isinstance(k, tuple) else k) for k in told[what]):
+                raise self._misfit(part, f"tensors {words}: {len(names)}, first {names[0]}")
+        return module
 
     def tokenizer(self, part: str) -> CLIPTokenizer:
         """The tokenizer in a part's folder."""
-        return CLIPTokenizer.from_pretrained(str(self.root), subfolder=part)
+        try:
+            return CLIPTokenizer.from_pretrained(str(self.root), subfolder=part)
+        except Exception as error:  # its reader raises nearly anything for a damaged file
+            raise ValueError(
+                f"{self.name} cannot be read as a base model: its {part} is damaged or not "
+                f"complete ({first_line(error)}); get it from its source again"
+            ) from error
+
+    def _check_safe(self, part: str) -> None:
+        """Refuse weights that are there as a pickle only."""
+        pickles = [
+            path for end in ("bin", "ckpt", "pt") for path in (self.root / part).glob(f"*.{end}")
+        ]
+        if pickles and not list((self.root / part).glob("*.safetensors")):
+            raise ValueError(
+                f"{self.name} cannot be read as a base model: {part}/{pickles[0].name} is a "
+                "pickle, which could run code, and is not opened; get its .safetensors weights"
+            )
+
+    def _misfit(self, part: str, why: str) -> ValueError:
+        return ValueError(
+            f"{self.name} cannot be read as a base model: the weights in {part} are not those of "
+            f"its config.json ({why}); get both from their source again"
+        )
 
     def json(self, file: str, optional: bool = False) -> Mapping[str, object]:
         """The content of a JSON file; empty where an optional one is missing.
@@ -76,11 +112,16 @@ class Folder:
             The content.
 
         Raises:
-            ValueError: it is missing.
+            ValueError: it is missing or damaged.
         """
         path = self.root / file
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} is damaged ({error}): get it from its source again"
+                ) from error
         if optional:
             return {}
         raise ValueError(f"{self.name} has no {file}; a base is a folder in diffusers' layout")

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
+
+from unicond.progress import progress
 
 
 def annotate(
@@ -42,17 +43,8 @@ def annotate(
             raise ValueError(f"--model {text!r} is not of the form CONDITION=MODEL")
         models[kind] = where
     logging.disable_progress_bar()  # of each file's tensors
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("annotating", total=None)
-        outcome = annotate_folder(
-            folder,
-            kinds,
-            models,
-            device,
-            batch,
-            overwrite,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with progress("annotating") as tell:
+        outcome = annotate_folder(folder, kinds, models, device, batch, overwrite, tell)
     if outcome.skipped:
         table = Table("picture", "why", title=f"{len(outcome.skipped)} skipped")
         for name, why in outcome.skipped.items():

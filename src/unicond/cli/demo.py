@@ -21,14 +21,13 @@ def demo(
     from unicond.demo import run_demo
     from unicond.evaluation.judge import load_judge
     from unicond.pictures.files import check_output_folder
+    from unicond.progress import progress
 
     check_output_folder(out)
-    console, began = Console(stderr=True), time.perf_counter()
+    began = time.perf_counter()
     model, judge = load_model(base, [adapter], device, "float32"), load_judge(probes, device)
-    with console.status("sampling") as status:
-        parts, path = run_demo(
-            model, judge, out, lambda what, n, of: status.update(f"{what} ({n + 1} of {of})")
-        )
+    with progress("sampling", every=0) as tell:
+        parts, path = run_demo(model, judge, out, tell)
     table = Table(title="One model, every direction")
     table.add_column("part")
     table.add_column("measured")

@@ -150,14 +150,32 @@ def _prepare(
     from unicond.evaluation.judge import load_judge
     from unicond.evaluation.subject import Subject, fingerprints
 
-    for folder in {out, (json or out / "table.json").parent}:
-        folder.mkdir(parents=True, exist_ok=True)
+    check_places(out, json)
     judge = load_judge(probes, device)
     model = load_model(base, [adapter or condition.name], device, "float32")
     branch = next(iter(model.adapters))
     fingerprinted = fingerprints(model) | {"probes": judge.fingerprint}
     run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), fingerprinted)
     return Tested(Subject(model, branch), judge, run)
+
+
+def check_places(out: Path, json: Path | None) -> None:
+    """Refuse places that a table could not be written to, before anything is measured.
+
+    Args:
+        out: folder of all runs.
+        json: a further file for the table.
+
+    Raises:
+        ValueError: one of them cannot be written.
+    """
+    from unicond.pictures.files import check_output_folder
+
+    check_output_folder(out)
+    if json is not None:
+        check_output_folder(json.parent)
+        if json.is_dir():
+            raise ValueError(f"--json {json} is a folder; give a file, as {json / 'table.json'}")
 
 
 def finish(table: "Table", folder: Path, json: Path | None) -> None:

@@ -19,10 +19,12 @@ def inspect(
 def rerun(
     file: Annotated[Path, typer.Argument(help="A PNG that unicond made.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/rerun"),
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ...; default that of the picture.")
+    ] = None,
 ) -> None:
     """Make the same pictures again, bit for bit on the same machine."""
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.running import finish, load_model, progress_bar, same_device
     from unicond.output import read_record
     from unicond.pictures.files import check_output_folder
     from unicond.rerun import repeat
@@ -30,7 +32,8 @@ def rerun(
     record = read_record(file)
     check_output_folder(out)
     adapters = [f"{branch}={source}" for branch, source in record.adapters.items()] or ["none"]
-    model = load_model(record.base, adapters, device, record.dtype, dict(record.loras))
+    where = device or same_device(record.device)
+    model = load_model(record.base, adapters, where, record.dtype, dict(record.loras))
     with progress_bar("sampling") as callback:
         result = repeat(model, record, callback)
     finish(result, out)

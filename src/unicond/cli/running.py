@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from unicond.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unicond.model import Callback, Model
+    from unicond.model import Model
     from unicond.output import Output
+    from unicond.prepared import Callback
     from unicond.sampling.loop import Progress as Move
 
 INTERRUPTED = 130
@@ -51,11 +53,8 @@ def load_model(
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"--device {device!r} cannot be used: {error}") from None
+    if device is not None and (reason := _unusable(device)):
+        raise ValueError(f"--device {device!r} cannot be used: {reason}; give cpu, or none")
     chosen = adapters if adapters is not None else (["depth"] if base == "mini" else [])
     renamed = dict(name.split("=", 1) for name in chosen if "=" in name)
     if renamed and len(renamed) < len(chosen):
@@ -66,20 +65,39 @@ def load_model(
         return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
 
 
+def same_device(device: str | None) -> str | None:
+    """The device that a picture was made on, if this machine has it; else None, and it says so.
+
+    Args:
+        device: its kind; None is not known.
+
+    Returns:
+        The device to use.
+    """
+    if device is not None and _unusable(device):
+        typer.echo(f"It was made on {device}, which is not here: it may differ a little.", err=True)
+        return None
+    return device
+
+
+def _unusable(device: str) -> str:
+    """Why nothing can be put on a device; empty if it can."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        return str(error).strip().splitlines()[0]
+    return ""
+
+
 @contextmanager
 def progress_bar(what: str) -> Generator["Callback"]:
-    """A bar that a model's callback moves, one move at a time; Ctrl-C ends the command."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+    """Progress that a model's callback tells, one move at a time; Ctrl-C ends the command."""
+    with progress(what) as tell:
 
         def callback(move: "Move") -> None:
-            bar.update(task, completed=move.move.number + 1, total=move.move.count)
+            tell(move.move.number + 1, move.move.count)
 
         try:
             yield callback

@@ -18,6 +18,7 @@ from unicond.cli.evaluate import (
     Scenes,
     Seed,
     Steps,
+    check_places,
     finish,
 )
 from unicond.cli.train import Preset, Runs
@@ -168,6 +169,7 @@ def ablation(
 
     if minutes is not None and train_steps is not None:
         raise ValueError("give --minutes or --train-steps, not both")
+    check_places(out, json)
     names = tuple(dict.fromkeys(("full", *(only or VARIANTS))))
     judge = load_judge(probes, device)
     model = load_model(str(weights / "mini"), ["none"], device, "float32")
@@ -281,8 +283,7 @@ def _bench(
 
     wanted = {} if adapters == ["none"] else adapters_of(study, adapters)
     study.check(wanted)
-    for folder in {out, (json or out / "table.json").parent}:
-        folder.mkdir(parents=True, exist_ok=True)
+    check_places(out, json)
     judge = load_judge(probes, device)
     named_ = [f"{k}={v}" for k, v in wanted.items()] or ["none"]
     model = load_model(base, named_, device, "float32")

@@ -74,8 +74,7 @@ def export(
     captions: Annotated[int, typer.Option(min=1, max=100, help="Wordings a scene.")] = 1,
 ) -> None:
     """Write scenes with all annotations; stopped exports are resumed."""
-    from rich.progress import Progress
-
+    from unicond.progress import progress
     from unicond.world.export import ExportConfig
     from unicond.world.export import export as write
     from unicond.world.generate import World
@@ -83,9 +82,15 @@ def export(
     try:
         world = World(seed, style=style, people=people)
         config = ExportConfig(world, start, count, parse_size(size), format, shard_size, captions)
-        with Progress() as bar:
-            task = bar.add_task("scenes", total=count)
-            written = write(config, folder, lambda done: bar.advance(task, done))
+        done = 0
+        with progress("scenes", count) as tell:
+
+            def report(more: int) -> None:
+                nonlocal done
+                done += more
+                tell(done)
+
+            written = write(config, folder, report)
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"{written} scenes written, {count - written} were there: {folder}")

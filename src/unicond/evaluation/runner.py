@@ -19,18 +19,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor
 
 from unicond.evaluation.tables import write_atomically
+from unicond.progress import EVERY, Tell, progress
 
 Chunk = TypeVar("Chunk")
 
@@ -95,6 +87,7 @@ def collect(
     batch: int,
     folder: Path,
     quiet: bool = False,
+    every: float = EVERY,
 ) -> dict[str, Samples]:
     """Measure scenes 0 to `scenes - 1`, or read what was measured before.
 
@@ -105,6 +98,7 @@ def collect(
         batch: scenes a chunk, 1 or more.
         folder: of the partial results.
         quiet: show no progress.
+        every: seconds between two lines of it, where stderr is no terminal.
 
     Returns:
         {measure: its samples, in the order of the scenes}.
@@ -120,12 +114,7 @@ def collect(
     chunks = [range(at, min(at + batch, scenes)) for at in range(0, scenes, batch)]
     found: dict[range, list[Samples]] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    with _progress(quiet) as progress:
-        task = progress.add_task("measuring", total=len(chunks) * len(measures))
-
-        def told(name: str, rows: range, done: int) -> None:
-            progress.update(task, description=f"{name} {rows.start}-{rows.stop - 1}", advance=done)
-
+    with progress("measuring", len(chunks) * len(measures), every, quiet) as tell:
         waiting, passed_by = deque(chunks), 0
         while waiting:
             rows = waiting.popleft()
@@ -133,7 +122,9 @@ def collect(
             try:
                 # another process's chunks are waited for when there is nothing else left
                 with lock.acquire(blocking=passed_by > len(waiting)):
-                    found[rows], passed_by = _measured(measures, prepare, rows, folder, told), 0
+                    before = len(found) * len(measures)
+                    found[rows] = _measured(measures, prepare, rows, folder, before, tell)
+                    passed_by = 0
             except Timeout:
                 waiting.append(rows)
                 passed_by += 1
@@ -146,13 +137,14 @@ def _measured(
     prepare: Callable[[range], Chunk],
     rows: range,
     folder: Path,
-    told: Callable[[str, range, int], None],
+    before: int,
+    tell: Tell,
 ) -> list[Samples]:
-    """What every measure finds on one chunk, or has found before."""
+    """What every measure finds on one chunk, or has found before; `before` parts are done."""
     chunk: Chunk | None = None
     found: list[Samples] = []
     for measure in measures:
-        told(measure.name, rows, 0)
+        tell(before + len(found), what=f"{measure.name} {rows.start}-{rows.stop - 1}")
         path = folder / f"{measure.name}-{rows.start:05d}-{len(rows):03d}.json"
         samples = _read(path)
         if samples is None:
@@ -161,7 +153,7 @@ def _measured(
             samples = _timed(measure.run(chunk), len(rows), started, measure.name)
             write_atomically(path, json.dumps(asdict(samples)))
         found.append(samples)
-        told(measure.name, rows, 1)
+    tell(before + len(found))
     return found
 
 
@@ -194,15 +186,3 @@ def _read(path: Path) -> Samples | None:
         return Samples(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
         return None
-
-
-def _progress(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet,
-    )

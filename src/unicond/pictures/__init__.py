@@ -15,6 +15,7 @@ from unicond.pictures.fitting import Policy, allowed_size, check_size, fit, resi
 from unicond.pictures.masks import read_mask
 from unicond.pictures.metadata import parameters_text, read_settings, write_png
 from unicond.pictures.reading import read_picture, to_pil
+from unicond.pictures.sheet import Line, sheet
 
 __all__ = [
     "MAX_PIXELS",
@@ -22,6 +23,7 @@ __all__ = [
     "DepthKind",
     "DepthMap",
     "ExampleDepth",
+    "Line",
     "PictureError",
     "Policy",
     "Source",
@@ -42,6 +44,7 @@ __all__ = [
     "read_picture",
     "read_settings",
     "resized",
+    "sheet",
     "to_pil",
     "whole_file",
     "write_depth",

@@ -1,7 +1,12 @@
 """Seeds and prompts as people type them, checked before any work is done."""
 
+import operator
 import re
 from collections import Counter
+from collections.abc import Sequence
+from typing import SupportsIndex
+
+from typing_extensions import TypeIs
 
 from unicond.pictures.files import PictureError
 
@@ -48,8 +53,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def check_seed(seed: int) -> int:
-    """Raise unless a seed is in range.
+def check_seed(seed: SupportsIndex) -> int:
+    """Raise unless a seed is a whole number in range.
 
     Args:
         seed: a whole number.
@@ -59,10 +64,15 @@ def check_seed(seed: int) -> int:
 
     Raises:
         PictureError: it is negative or above 2^63 - 1.
+        TypeError: it is no whole number.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise PictureError(f"seed {seed} is out of range; give 0 to {MAX_SEED} (2^63 - 1)")
-    return seed
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"a seed is a whole number, not {seed!r}") from None
+    if not 0 <= number <= MAX_SEED:
+        raise PictureError(f"seed {number} is out of range; give 0 to {MAX_SEED} (2^63 - 1)")
+    return number
 
 
 def check_prompt(text: str, limit: int = MAX_PROMPT) -> str:
@@ -80,7 +90,7 @@ def check_prompt(text: str, limit: int = MAX_PROMPT) -> str:
         TypeError: it is not a string.
     """
     if not isinstance(text, str):
-        raise TypeError(f"a prompt is a string, not {type(text).__name__}")
+        raise TypeError(f"a prompt is a string, not {type(text).__name__}; give '' for none")
     if len(text) >= limit:
         raise PictureError(
             f"the prompt has {len(text):,} characters; give fewer than {limit:,} (the text encoder "
@@ -89,6 +99,16 @@ def check_prompt(text: str, limit: int = MAX_PROMPT) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise PictureError("the prompt holds bytes that are no text; type it in UTF-8")
     return text
+
+
+def is_one_prompt(prompt: str | Sequence[str]) -> TypeIs[str]:
+    """Whether it is one prompt; what is neither that nor a list counts as one, to be refused."""
+    return isinstance(prompt, str) or not isinstance(prompt, Sequence)
+
+
+def count_prompts(prompt: str | Sequence[str]) -> dict[str, int]:
+    """{"prompt": how many there are} of a list; nothing of a single one, which fits any number."""
+    return {} if is_one_prompt(prompt) else {"prompt": len(prompt)}
 
 
 def _seed(digits: str) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unicond.pictures.decoding import EXTENSIONS, MAX_SIDE, Source, pixels
 from unicond.pictures.files import FilePath, PictureError, existing_file, whole_file
+from unicond.pictures.metadata import Settings, write_png
 
 DepthKind = Literal["near-white", "near-black", "metric"]
 ARRAYS = (".npy", ".npz")
@@ -95,12 +96,15 @@ def read_depth_map(
     return DepthMap(picture.repeat(3, 1, 1), torch.from_numpy(valid), _border(grey))
 
 
-def write_depth(depth: Tensor, path: FilePath) -> tuple[Path, Path]:
+def write_depth(
+    depth: Tensor, path: FilePath, settings: Settings | None = None
+) -> tuple[Path, Path]:
     """Write a generated depth map where other programs can use it.
 
     Args:
         depth: (H, W) inverse depth in [0, 1], near is 1; what is beyond is clipped.
         path: of the picture, ending in `.png`; the array goes beside it.
+        settings: that it was made with, for the picture; see `write_png`.
 
     Returns:
         The paths of a 16-bit grey PNG and of a `.npy` of float32 in [0, 1].
@@ -117,8 +121,7 @@ def write_depth(depth: Tensor, path: FilePath) -> tuple[Path, Path]:
     if not depth.isfinite().all():
         raise PictureError(f"the depth holds values that are not finite; {target} is not written")
     values = depth.detach().float().cpu().clamp(0, 1).numpy()
-    with whole_file(target) as file:
-        Image.fromarray((values * 65535).round().astype(np.uint16)).save(file, "PNG")
+    write_png(Image.fromarray((values * 65535).round().astype(np.uint16)), target, settings)
     array_path = target.with_suffix(".npy")
     with whole_file(array_path) as file:
         np.save(file, values, allow_pickle=False)

@@ -32,14 +32,14 @@ _LABELS = {
 _PROMPTS = ("prompt", "negative_prompt")
 
 
-def write_png(picture: Tensor | Image.Image, path: FilePath, settings: Settings) -> Path:
+def write_png(picture: Tensor | Image.Image, path: FilePath, settings: Settings | None) -> Path:
     """Write a picture with the settings that it was made with.
 
     Args:
         picture: (3, H, W) in [-1, 1], or a PIL image.
         path: of the PNG; missing folders are made.
         settings: {name: what JSON can hold}; `prompt`, `negative_prompt`, `num_inference_steps`,
-            `solver`, `guidance_scale` and `seed` come first in the readable text.
+            `solver`, `guidance_scale` and `seed` come first in the readable text; None writes none.
 
     Returns:
         The path.
@@ -50,10 +50,11 @@ def write_png(picture: Tensor | Image.Image, path: FilePath, settings: Settings)
         ValueError: a setting is not a finite number.
     """
     image = to_pil(picture) if isinstance(picture, Tensor) else picture
-    content = {"format": FORMAT, "version": version("unicond"), "settings": dict(settings)}
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_text("parameters", parameters_text(settings, image.size))
-    chunks.add_itxt(CHUNK, json.dumps(content, ensure_ascii=False, allow_nan=False))
+    if settings is not None:
+        content = {"format": FORMAT, "version": version("unicond"), "settings": dict(settings)}
+        chunks.add_text("parameters", parameters_text(settings, image.size))
+        chunks.add_itxt(CHUNK, json.dumps(content, ensure_ascii=False, allow_nan=False))
     with whole_file(path) as file:
         image.save(file, "PNG", pnginfo=chunks)
     return Path(path)

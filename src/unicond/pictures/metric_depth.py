@@ -18,6 +18,7 @@ from torch import Tensor
 from unicond.pictures.decoding import Source
 from unicond.pictures.depth import ARRAYS, raw_depth
 from unicond.pictures.files import FilePath, PictureError, whole_file
+from unicond.pictures.metadata import Settings, write_png
 
 METRIC = "metric_depth"
 """What a branch of such pictures shows (`JointConfig.kind`)."""
@@ -80,12 +81,15 @@ def read_metres(source: Source) -> Tensor:
     return drawn.repeat(3, 1, 1)
 
 
-def write_metres(picture: Tensor, path: FilePath) -> tuple[Path, Path]:
+def write_metres(
+    picture: Tensor, path: FilePath, settings: Settings | None = None
+) -> tuple[Path, Path]:
     """Write what a picture of metric depth shows where other programs can use it.
 
     Args:
         picture: (3, H, W) in [-1, 1].
         path: of a 16-bit grey PNG in millimetres; `.npy`, float32 in metres, goes beside it.
+        settings: that it was made with, for the picture; see `write_png`.
 
     Returns:
         The paths of both.
@@ -95,8 +99,7 @@ def write_metres(picture: Tensor, path: FilePath) -> tuple[Path, Path]:
     """
     target, array = Path(path), Path(path).with_suffix(".npy")
     metres = read_metric_depth(picture[None].detach().cpu())[0, 0].numpy()
-    with whole_file(target) as file:
-        Image.fromarray((metres * 1000).round().astype(np.uint16)).save(file, "PNG")
+    write_png(Image.fromarray((metres * 1000).round().astype(np.uint16)), target, settings)
     with whole_file(array) as file:
         np.save(file, metres.astype(np.float32), allow_pickle=False)
     return target, array

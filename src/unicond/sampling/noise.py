@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 _LARGEST_SEED = 2**63 - 1
-_STRIDE = (
-    0x9E3779B97F4A7C15  # the golden ratio in 64 bits: distant streams for the further branches
-)
+_STRIDE = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits: distant streams
 
 
 class NoiseSource(Protocol):
@@ -61,6 +59,10 @@ class Generators:
         return torch.stack(rows).to(like)
 
 
+def apart(seed: int, slot: int) -> int:
+    """A distant seed for the slot-th thing beside the first; slot 0 is the seed itself."""
+    return (seed + slot * _STRIDE) & _LARGEST_SEED
+
+
 def _stream(seed: int, slot: int) -> torch.Generator:
-    mixed = (seed + slot * _STRIDE) & _LARGEST_SEED
-    return torch.Generator().manual_seed(mixed)
+    return torch.Generator().manual_seed(apart(seed, slot))

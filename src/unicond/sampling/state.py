@@ -1,6 +1,8 @@
 """What a run is made of: the frozen state, the moves that change it, the seams of conditions."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, Protocol, cast, runtime_checkable
@@ -118,6 +120,23 @@ class Move:
     def time(self) -> float:
         """The noisiest present time among the branches that move (among all, if none does)."""
         return max(self.t[branch] for branch in self.moving() or self.t)
+
+    @contextmanager
+    def active(self) -> Generator["Move"]:
+        """Make this the `current_move()` inside the block."""
+        token = _CURRENT.set(self)
+        try:
+            yield self
+        finally:
+            _CURRENT.reset(token)
+
+
+_CURRENT: ContextVar[Move | None] = ContextVar("unicond_move", default=None)
+
+
+def current_move() -> Move | None:
+    """The move that is being made, for what acts inside a network for a while; None if untold."""
+    return _CURRENT.get()
 
 
 class Denoiser(Protocol):

@@ -11,10 +11,11 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from unicond.inputs import read_inputs
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.files import check_fingerprint, fingerprint
+from unicond.prepared import Callback
 from unicond.request import Given
 
 

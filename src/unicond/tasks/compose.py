@@ -27,13 +27,14 @@ from unicond.mechanisms.blending.magic_fusion import MagicFusion
 from unicond.mechanisms.blending.multidiffusion import Panorama, Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.blending.regions import Region
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.files import PictureError
-from unicond.pictures.fitting import Size, fit
+from unicond.pictures.fitting import Size, allowed_size, fit
 from unicond.pictures.masks import read_mask
 from unicond.pictures.reading import read_picture
+from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.sampling.window import Window
@@ -130,6 +131,16 @@ class Compose(Conditioned):
             if len(places) == 1:  # the scene's prediction would only be written over
                 prompt, mechanisms = places[0].prompt, []
         return before, self.call(model, callback, prompt, size, mechanisms, given)
+
+    @override
+    def fitted_size(self, model: Model) -> Size:
+        """A panorama has the proportions of its first condition, and the base's side across."""
+        if self.method != "panorama" or self.size is not None or not self.conditions:
+            return super().fitted_size(model)
+        first = next(iter(self.conditions.values()))
+        height, width = read_picture(first).shape[-2:]
+        area = round(model.backbone.sample_size**2 * max(height, width) / min(height, width))
+        return allowed_size(height, width, model.backbone.multiple, area)
 
     def _places(self, size: Size) -> list[Region]:
         """Boxes, then masks at the size of the run."""

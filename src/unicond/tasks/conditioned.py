@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from unicond.inputs import read_inputs
 from unicond.mechanisms.blending.regions import MOST_REGIONS, Region
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.fitting import Size
+from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.tasks.base import Task

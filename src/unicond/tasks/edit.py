@@ -28,9 +28,10 @@ from unicond.mechanisms.inversion.ddim import DDIMInversion
 from unicond.mechanisms.inversion.methods import Edit as Route
 from unicond.mechanisms.inversion.methods import Method, plan_edit
 from unicond.mechanisms.inversion.paths import latest, up_and_down
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
+from unicond.prepared import Callback
 from unicond.request import Reference
 from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import Mechanism

@@ -22,9 +22,10 @@ from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWord
 from unicond.mechanisms.blending.multidiffusion import Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.guidance import layout
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.fitting import Size
+from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import APART

@@ -5,13 +5,15 @@ from typing import Concatenate, ParamSpec, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.output import Output
+from unicond.prepared import Callback
 from unicond.tasks.base import Task, pictures_back
 from unicond.tasks.compose import Compose
 from unicond.tasks.edit import Edit
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
+from unicond.tasks.together import Together
 
 P = ParamSpec("P")
 
@@ -20,6 +22,7 @@ TASKS: Mapping[str, type[Task]] = {
     "Compose": Compose,
     "Layout": Layout,
     "Restore": Restore,
+    "Together": Together,
 }
 
 

@@ -37,10 +37,11 @@ from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.mechanisms.inversion.paths import latest
 from unicond.mechanisms.process.ddnm import DDNM
 from unicond.mechanisms.process.ddrm import DDRM
-from unicond.model import Callback, Model
+from unicond.model import Model
 from unicond.operators.base import LinearOperator
 from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
+from unicond.prepared import Callback
 from unicond.request import seeds_of
 from unicond.sampling import plans
 from unicond.sampling.plans import Plan

@@ -90,7 +90,7 @@ class JointRecipe:
     floor: float = 0.1
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            batch_size=32, lr=1e-3, budget=Budget(minutes=40), weight_decay=0.0
+            batch_size=32, lr=1e-3, budget=Budget(minutes=60), weight_decay=0.0
         )
     )
 

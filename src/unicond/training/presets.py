@@ -19,15 +19,15 @@ CUDA_SPEED, GPU_BATCH = 30, 4
 
 MINUTE_SHARES = {
     "depth": 1.0,
-    "depth-metric": 0.25,
-    "softedge": 0.75,
-    "pose": 0.75,
-    "identity": 1.0,
+    "depth-metric": 0.2,
+    "softedge": 0.3,
+    "pose": 0.35,
+    "identity": 0.9,
     "appearance": 0.75,
-    "segmentation": 0.5,
-    "normals": 0.5,
+    "segmentation": 0.3,
+    "normals": 0.25,
 }
-"""How long each condition is trained, depth = 1."""
+"""How long each condition is trained, depth = 1; those that start from depth need little."""
 STYLE_SHARE = 0.1
 """How long the base is fine-tuned to one style, its own training = 1."""
 LOOSE_RANKS = 3
@@ -103,8 +103,9 @@ def mini() -> Preset:
 
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
     `joint --condition depth`, `readout --condition depth`, `pixels`, `probes`.
-    Hardware and time: 2 CPU cores: 0.5 + 2.5 + 2 + 1 + 0.75 hours, 10 minutes for each readout
-    head; a GPU: budgets 30 times shorter.
+    Hardware and time: 2 CPU cores: 0.5 + 2.7 hours for autoencoder and base, 1 for depth and 3 for
+    all other conditions, 10 minutes for each readout head, 1 + 0.75 for the rest; a GPU:
+    budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()

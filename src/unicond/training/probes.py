@@ -22,7 +22,8 @@ from unicond.world.vocabulary import CLASSES, KEYPOINTS, PARTS
 
 MAPS = ("image", "depth", "normals", "edges", "classes", "colors", "parts", "instances")
 """What is read of every render."""
-SKY, PERSON, SKIN = CLASSES.index("sky"), CLASSES.index("person"), PARTS.index("skin")
+SKY, GROUND, PERSON = (CLASSES.index(name) for name in ("sky", "ground", "person"))
+SKIN = PARTS.index("skin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,24 +135,23 @@ class ProbeTask:
             return self.probe(pictures.contiguous(memory_format=torch.channels_last))
 
     def scores(self) -> dict[str, float]:
-        """Held-out accuracies; `abs_rel_8bit` is on 8-bit inverse depth, only a watch-dog."""
+        """Held-out accuracies of everything that is read.
+
+        All are shares of what is right, but `inverse_depth_error` (mean, of a range of 1, without
+        the sky), `normals_degrees` (mean angle, without the sky) and `edges_emse` (mean squared
+        error in [0, 1] where the exact map is not 0).
+        """
         maps = self.held.maps
         count = min(128, len(maps["image"]))
         rows = torch.arange(count, device=self.device)
         read = self.read(as_picture(maps["image"][:count]))
-        classes, colors = maps["classes"][:count].long(), maps["colors"][:count].long()
-        things = (classes > CLASSES.index("ground")) & (classes < PERSON)
-        right = read.classes.argmax(1) == classes
-        colored = right & (read.colors.argmax(1) == colors)
-        depth = as_picture(maps["depth"][:count, 0])
-        gap = (read.depth[:, 0].float() - depth).abs()[classes != SKY]
+        exact = {name: values[:count] for name, values in maps.items()}
         whole = torch.cat([read.style, read.ground, read.sky], 1).float()
         picks = [part.argmax(1) for part in whole.split(list(WHOLE.values()), 1)]
         said = torch.stack(picks, 1) == self.held.labels.whole[rows]
         return {
-            "class_pixels": float(right.float().mean()),
-            "class_color_on_things": float(colored[things].float().mean()),
-            "inverse_depth_error": float(gap.mean() / 2),
+            **labels_read(read, exact),
+            **maps_read(read, exact),
             "style_ground_sky": float(said.float().mean()),
             "keypoints": keypoint_recall(read, self.held.labels, rows),
         }
@@ -222,6 +222,36 @@ def _people_loss(
     offsets, people = middle_offsets(instances[:, ::2, ::2], classes[:, ::2, ::2] == PERSON)
     gap = (read.offsets.float() - offsets).abs() * people[:, None]
     return config.points_weight * points + _mean(gap)
+
+
+def labels_read(read: ProbeMaps, exact: dict[str, Tensor]) -> dict[str, float]:
+    """Shares of pixels: classes; class and colour of things; colours and parts of people."""
+    classes, colors = exact["classes"].long(), exact["colors"].long()
+    things, people = (classes > GROUND) & (classes < PERSON), classes == PERSON
+    right, colored = read.classes.argmax(1) == classes, read.colors.argmax(1) == colors
+    parts = read.parts.argmax(1) == exact["parts"].long()
+    return {
+        "class_pixels": float(right.float().mean()),
+        "class_color_on_things": float((right & colored)[things].float().mean()),
+        "color_on_people": float(colored[people].float().mean()),
+        "part_on_people": float(parts[people].float().mean()),
+    }
+
+
+def maps_read(read: ProbeMaps, exact: dict[str, Tensor]) -> dict[str, float]:
+    """Errors of depth, normals and edges; see `ProbeTask.scores`."""
+    seen = exact["classes"].long() != SKY
+    depth, normals = (as_picture(exact[name]) for name in ("depth", "normals"))
+    gap = (read.depth.float() - depth).abs()[:, 0][seen]
+    cosine = functional.cosine_similarity(read.normals.float(), normals, dim=1)
+    angle = cosine.clamp(-1, 1).acos().rad2deg()[seen]
+    edges = (as_picture(exact["edges"]) + 1) / 2
+    wrong = ((read.edges.float() + 1) / 2 - edges).square()[edges > 0]
+    return {
+        "inverse_depth_error": float(gap.mean() / 2),
+        "normals_degrees": float(angle.mean()),
+        "edges_emse": float(wrong.mean()),
+    }
 
 
 def keypoint_recall(read: ProbeMaps, labels: Labels, rows: Tensor) -> float:

@@ -110,6 +110,9 @@ def train_text2image(shop: Workshop, style: str = "") -> Path:
         def save(folder: Path, card: TrainingCard) -> None:
             del card
             task.save(folder)
+            for name in (cards.FILE, "README.md"):  # the autoencoder ships in here
+                if (parent / name).exists():
+                    shutil.copy(parent / name, folder / "vae" / name)
 
         return task, save
 
@@ -358,7 +361,8 @@ def publish(shop: Workshop, target: Path) -> list[Path]:
     """
     check_output_folder(target)
     found = sorted(path.parent.relative_to(shop.weights) for path in shop.weights.rglob(cards.FILE))
-    shipped = [name for name in found if name != Path("vae")]
+    # the autoencoder ships inside the base, which has its card, too
+    shipped = [name for name in found if name != Path("vae") and name.parent not in found]
     for name in shipped:
         with whole_folder(target / name) as aside:
             shutil.copytree(shop.weights / name, aside, dirs_exist_ok=True)

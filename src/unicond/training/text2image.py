@@ -44,12 +44,12 @@ SHEET_PROMPTS = (
 
 
 SAMPLING = Settings(
-    num_inference_steps=20,
-    estimation_steps=2,
+    num_inference_steps=10,
+    estimation_steps=1,
     estimation_noise=0.0,
-    solver="ddim",
-    guidance_scale=4.0,
-    condition_guidance=2.0,
+    solver="dpmpp_2m",
+    guidance_scale=7.0,
+    condition_guidance=1.0,
 )
 """What its users sample with: chosen by `unicond evaluate settings`, no part of the recipe."""
 

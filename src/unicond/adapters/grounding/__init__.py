@@ -1,0 +1,1 @@
+"""Adapters that say where things are: GLIGEN's boxes, InteractDiffusion's interactions, MIGC."""

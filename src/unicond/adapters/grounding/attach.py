@@ -1,0 +1,182 @@
+"""Put a grounding adapter into a network, with what a run gives it, and take it out again."""
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+
+from diffusers.models.attention import GatedSelfAttentionDense
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from torch import Tensor, nn
+
+from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
+from unicond.adapters.grounding.blocks import blocks_of
+from unicond.adapters.grounding.fuser import FuserProcessor
+from unicond.adapters.grounding.inputs import Instances
+from unicond.adapters.grounding.instances import InstanceProcessor, Table
+from unicond.adapters.grounding.migc import MIGC
+from unicond.adapters.grounding.places import Places
+from unicond.adapters.network import attention_layers
+from unicond.adapters.processor import JointProcessor, Processor
+from unicond.adapters.routes import Router
+from unicond.sampling.controls import Controllable
+from unicond.sampling.window import ALWAYS, Window
+
+NEGATIVE = ("negative",)
+
+
+def until_step(last: int) -> Window:
+    """The window of `MIGCsteps` and `NaiveFuserSteps`: the last step counts, -1 is never."""
+    return Window.steps(0, last + 1)
+
+
+def until_share(beta: float, num_inference_steps: int) -> Window:
+    """The window of a fuser's `beta`: on for the first `int(beta * num_inference_steps)` moves."""
+    return Window.steps(0, int(beta * num_inference_steps))
+
+
+@contextmanager
+def attached(
+    network: nn.Module,
+    adapter: GroundingAdapter,
+    inputs: Inputs,
+    *,
+    branch: str = "image",
+    without: Collection[str] = NEGATIVE,
+    window: Window = ALWAYS,
+    naive: Window | None = None,
+    scale: float = 1.0,
+) -> Iterator[None]:
+    """Let a network draw things where the inputs say, inside the block.
+
+    It stands around the processors that are there: attach joint adapters first. Several grounding
+    adapters may be attached one in the other. No weight is moved, copied or merged, and everything
+    is put back in any case. In calls made inside of `Rows.active()` it acts on one branch; without
+    rows, row i of a call is sample i. In calls made inside of `Move.active()` windows count.
+
+    Args:
+        network: a diffusers U-Net without fusers of its own (`attention_type="default"`).
+        adapter: on the device on which the network runs.
+        inputs: of every sample of the run, or of one for all.
+        branch: whose rows are grounded.
+        without: names of prompts whose rows get nothing.
+        window: when the adapter acts.
+        naive: when MIGC's layers outside of the window, and all other cross-attention, average
+            what is heard of the instances; None is never.
+        scale: of a fuser; 0.0 is off.
+
+    Raises:
+        ValueError: adapter, network and inputs do not fit together.
+        TypeError: the inputs are another method's.
+    """
+    check_fit(network, adapter)
+    adapter.check(inputs)
+    if isinstance(inputs, Instances) and scale != 1.0:
+        raise ValueError(
+            "MIGC takes ca_scale, ea_scale and sac_scale with its instances, not scale"
+        )
+    if not isinstance(inputs, Instances) and naive is not None:
+        raise ValueError(f"only MIGC has a naive window; this adapter is {adapter.config.method}")
+    inputs = inputs.to(next(adapter.parameters()).device)
+    things = (inputs.masks > 0).any(1).tolist()
+    is_migc = isinstance(inputs, Instances)
+    places = Places(things, branch, without, window, nothing=not is_migc)
+    with ExitStack() as stack:
+        if isinstance(inputs, Instances):
+            later = naive and Places(things, branch, without, naive, nothing=False)
+            _put_instances(stack, network, adapter, inputs, places, later)
+        elif scale != 0:
+            _put_fusers(stack, network, adapter, adapter.tokens(inputs), places, scale)
+        yield
+
+
+def check_fit(network: nn.Module, adapter: GroundingAdapter) -> None:
+    """Compare the blocks of an adapter with those of a network.
+
+    Args:
+        network: that shall carry it.
+        adapter: to be checked.
+
+    Raises:
+        ValueError: the network lacks a block, has other widths or heads or fusers of its own, or
+            has a block for which the adapter has no fuser.
+    """
+    if getattr(network, "position_net", None) is not None:
+        raise ValueError(
+            f"this {type(network).__name__} has a position net of its own (attention_type "
+            "'gated'), into which diffusers loads InteractDiffusion's weights as if they were "
+            "GLIGEN's: load the plain base (attention_type 'default'), and this adapter beside it"
+        )
+    shapes, about = blocks_of(network), f"an adapter of {adapter.config.method}"
+    for number, (name, width) in enumerate(adapter.widths.items()):
+        wanted, shape = (width, adapter.config.heads_of(number)), shapes.get(name)
+        if shape is None or shape[:2] != wanted:
+            has = "has no such block" if shape is None else f"has {shape[0]} and {shape[1]}"
+            raise ValueError(
+                f"{about} was made for another network ({adapter.config.base}): at {name} it needs "
+                f"{wanted[0]} features and {wanted[1]} heads, but this {type(network).__name__} "
+                f"{has}"
+            )
+    rest = [name for name in shapes if name not in adapter.widths]
+    if rest and adapter.config.method != "migc":
+        raise ValueError(f"{about} has no fuser for {rest[0]} of this {type(network).__name__}")
+
+
+def _put_fusers(
+    stack: ExitStack,
+    network: nn.Module,
+    adapter: GroundingAdapter,
+    tokens: Tensor,
+    places: Places,
+    scale: float,
+) -> None:
+    layers = attention_layers(network)
+    for name, fuser in adapter.parts():
+        assert isinstance(fuser, GatedSelfAttentionDense)
+        block, layer = network.get_submodule(name), layers[f"{name}.attn1"]
+        norm = getattr(block, "norm1", None)
+        if not isinstance(norm, nn.LayerNorm):
+            raise ValueError(f"{name} begins with {type(norm).__name__}, not with a LayerNorm")
+        inner = _listening(f"{name}.attn1", layer)
+        processor = FuserProcessor(inner, norm, fuser, tokens, places, scale)
+        stack.enter_context(processor.hook())
+        _exchange(stack, layer, processor)
+
+
+def _put_instances(
+    stack: ExitStack,
+    network: nn.Module,
+    adapter: GroundingAdapter,
+    inputs: Instances,
+    places: Places,
+    naive: Places | None,
+) -> None:
+    table = Table(inputs)
+    parts = {f"{name}.attn2": part for name, part in adapter.parts()}
+    numbers = {name: number for number, name in enumerate(parts)}
+    for name, layer in attention_layers(network).items():
+        part = parts.get(name)
+        if not name.endswith("attn2") or (part is None and naive is None):
+            continue
+        assert part is None or isinstance(part, MIGC)
+        migc = None if part is None else (part, numbers[name])
+        inner = _listening(name, layer)
+        _exchange(stack, layer, InstanceProcessor(inner, table, migc, places, naive))
+
+
+def _listening(name: str, layer: Attention) -> Processor:
+    """A layer's processor, as one that lets controls in."""
+    processor = layer.processor
+    if isinstance(processor, Controllable):
+        return processor  # pyright: ignore[reportReturnType] (all of them are called alike)
+    if type(processor) not in (AttnProcessor, AttnProcessor2_0):
+        raise ValueError(
+            f"{name} has the processor {type(processor).__name__}, around which a grounding "
+            "adapter cannot be put; restore the plain processors with "
+            "network.set_attn_processor(AttnProcessor2_0())"
+        )
+    return JointProcessor(name, processor, Router(()), {}, joint=False)
+
+
+def _exchange(stack: ExitStack, layer: Attention, processor: Processor) -> None:
+    """Give a layer a processor until the stack is unwound."""
+    stack.callback(layer.set_processor, layer.processor)
+    layer.set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)

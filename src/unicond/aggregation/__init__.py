@@ -1,0 +1,1 @@
+"""Several models aggregated while they sample (AMDM)."""

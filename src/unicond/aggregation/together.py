@@ -1,0 +1,167 @@
+"""Several prepared calls as one run: the first one's picture, with what the others know.
+
+    one = model.prepare("a red ball on grass", depth=depth)
+    two = other.prepare("a red ball on grass")
+    out = unicond.aggregate([one, two], weights=[0.5])
+
+Every model keeps its own prompt, conditions, guidance and mechanisms. They share the latents, the
+noise schedule, the solver and the steps.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from unicond.adapters.attach import attached
+from unicond.adapters.joint import JointAdapter
+from unicond.aggregation.aggregate import WINDOW, Aggregate, eta_of, lockstep
+from unicond.aggregation.manifold import Mean
+from unicond.aggregation.mixing import Mix, check_weights
+from unicond.companions import check_companion
+from unicond.denoisers.parallel import Member, MemberNoise, Parallel
+from unicond.output import Output
+from unicond.prepared import Prepared
+from unicond.sampling.loop import run
+from unicond.sampling.state import State
+from unicond.sampling.window import Window
+
+IMAGE = "image"
+
+
+def aggregate(
+    calls: Sequence[Prepared],
+    weights: Sequence[float] | None = None,
+    *,
+    mix: Mix = "slerp",
+    mean: Mean | None = "posterior",
+    step_sizes: Sequence[float] | None = None,
+    window: Window = WINDOW,
+) -> Output:
+    """Run several prepared calls side by side, and aggregate their images' states.
+
+    Args:
+        calls: what `Model.prepare` made, the one whose picture is wanted first. Equal seeds start
+            from the same noise; the paper's models each have their own.
+        weights: see `Aggregate`; None is 0.5 for each.
+        mix: how states become one.
+        mean: what each is pulled to.
+        step_sizes: how far, for latents of 64 x 64; None is as published.
+        window: the moves after which states are mixed; after the last one the first goes on alone.
+
+    Returns:
+        The first call's output.
+
+    Raises:
+        ValueError: the calls do not go together; raised before a network runs.
+        Cancelled: a call's callback returned False.
+    """
+    weights = [0.5] * (len(calls) - 1) if weights is None else weights
+    check_weights(weights, len(calls))
+    _check(calls)
+    members = [
+        Member(
+            "" if n == 0 else str(n + 1),
+            call.denoiser,
+            call.record.branches,
+            call.state.noise,
+            call.mechanisms,
+        )
+        for n, call in enumerate(calls)
+    ]
+    branches = [member.named(IMAGE) for member in members]
+    plans = [
+        [member.move_back(move) for move in call.plan]
+        for member, call in zip(members, calls, strict=True)
+    ]
+    plan = lockstep(plans, branches, window)
+    first, parallel = calls[0], Parallel(members)
+    whole = Aggregate(
+        branches=branches,
+        weights=weights,
+        mix=mix,
+        mean=mean,
+        step_sizes=step_sizes,
+        window=window,
+        eta=eta_of(first.solver),
+    )
+    state = _start(members, calls)
+    with torch.no_grad(), _attached(calls):
+        for progress in run(state, parallel, plan, first.solver, [parallel, whole]):
+            state = progress.state
+            for call in calls:
+                call.tell(progress)
+    return first.output(members[0].alone(state))
+
+
+def _start(members: Sequence[Member], calls: Sequence[Prepared]) -> State:
+    """All calls' starts as one."""
+    schedule = calls[0].state.schedule
+    start = State({}, {}, schedule, MemberNoise(members))
+    for member, call in zip(members, calls, strict=True):
+        start = member.back(replace(call.state, memory={}), start)
+    return start
+
+
+def _check(calls: Sequence[Prepared]) -> None:
+    """Refuse calls that cannot step together, or would say the same thing twice."""
+    first = calls[0]
+    for number, call in enumerate(calls):
+        if IMAGE not in call.record.generated:
+            raise ValueError(
+                f"model {number + 1} is to make {', '.join(call.record.generated)}, but what is "
+                "aggregated is the image: let every call generate it"
+            )
+        if number == 0:
+            continue
+        check_companion(first.backbone, call.backbone, first.record.size)
+        for what in ("size", "solver"):
+            ours, theirs = getattr(first.record, what), getattr(call.record, what)
+            if ours != theirs:
+                raise ValueError(
+                    f"models that are aggregated share their {what}, but the first one's is "
+                    f"{ours}, model {number + 1}'s {theirs}: give all the same"
+                )
+        if len(call.record.seeds) != len(first.record.seeds):
+            raise ValueError(
+                f"model {number + 1} makes {len(call.record.seeds)} samples, the first one "
+                f"{len(first.record.seeds)}: give all the same count"
+            )
+        for other in range(number):
+            if _is_same(call, calls[other]):
+                raise ValueError(
+                    f"models {other + 1} and {number + 1} are one model asked the same thing: "
+                    "aggregating them changes nothing; give one another prompt or condition"
+                )
+
+
+def _is_same(one: Prepared, other: Prepared) -> bool:
+    """Whether two calls ask one network the same, whatever their noise."""
+    if one.backbone.network is not other.backbone.network:
+        return False
+    seeds = one.record.seeds
+    alike = replace(other.record, seeds=seeds) == one.record
+    return alike and all(
+        torch.equal(p, other.inputs.pictures[b]) for b, p in one.inputs.pictures.items()
+    )
+
+
+@contextmanager
+def _attached(calls: Sequence[Prepared]) -> Iterator[None]:
+    """Every network with the adapters of all calls on it."""
+    networks: dict[int, tuple[nn.Module, dict[str, JointAdapter]]] = {}
+    for number, call in enumerate(calls):
+        network = call.backbone.network
+        _, adapters = networks.setdefault(id(network), (network, {}))
+        for name, adapter in call.adapters.items():
+            if adapters.setdefault(name, adapter) is not adapter:
+                raise ValueError(
+                    f"model {number + 1} brings another adapter {name!r} to a network that has "
+                    "one of that name: load it under another branch's name"
+                )
+    with ExitStack() as stack:
+        for network, adapters in networks.values():
+            stack.enter_context(attached(network, adapters))
+        yield

@@ -1,0 +1,105 @@
+"""`unicond aggregate`: one picture by several models."""
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from unicond.cli.layout import Adapter
+
+
+def aggregate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME, NAME:WEIGHT or NAME=FILE:WEIGHT; repeat. An adapter with its condition's "
+            "picture, another base, or 'text'. The first one's picture is kept; a weight, 0.5 "
+            "unless given, is that of all before against this one."
+        ),
+    ],
+    prompt_of: Annotated[
+        list[str] | None, typer.Option(help="N=TEXT: a prompt of model N's own; repeat.")
+    ] = None,
+    mix: Annotated[str, typer.Option(help="slerp, released, or lerp.")] = "slerp",
+    mean: Annotated[str, typer.Option(help="posterior, released, or none.")] = "posterior",
+    step_size: Annotated[
+        list[float] | None,
+        typer.Option(help="How far each model is pulled back, for 64 x 64 latents; repeat."),
+    ] = None,
+    window: Annotated[
+        str, typer.Option(help="FIRST-LAST of the moves after which states are mixed.")
+    ] = "1-3",
+    shared_noise: Annotated[
+        bool, typer.Option("--shared-noise", help="All start from the same noise.")
+    ] = False,
+    negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/aggregate"),
+    base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
+    adapter: Adapter = None,
+    seed: Annotated[int, typer.Option(help="Of the first sample.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Samples.")] = 1,
+    size: Annotated[str | None, typer.Option(help="SIDE or HEIGHTxWIDTH.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Moves that call the network.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
+) -> None:
+    """Let several models make one picture: each knows something else (AMDM)."""
+    from unicond.cli.generate import pairs, parse_size
+    from unicond.cli.layout import adapters_for
+    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.pictures.files import check_output_folder
+    from unicond.tasks.together import Together
+
+    asked = [_parsed(text) for text in model]
+    if asked and asked[0][2] is not None:
+        raise ValueError(
+            f"--model {model[0]!r} is the first, whose picture is kept: weights are of the others"
+        )
+    pictures = {str(n + 1): file for n, (_, file, _) in enumerate(asked) if file is not None}
+    task = Together(
+        prompt,
+        [name for name, _, _ in asked],
+        pictures=pictures,
+        prompts=dict(pairs(prompt_of or [], "--prompt-of")),
+        weights=[0.5 if weight is None else weight for _, _, weight in asked[1:]],
+        mix=cast("Literal['slerp', 'released', 'lerp']", mix),
+        mean=None if mean == "none" else cast("Literal['posterior', 'released']", mean),
+        step_sizes=step_size,
+        window=_window(window),
+        shared_noise=shared_noise,
+        seed=seed,
+        count=count,
+        size=parse_size(size),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=negative_prompt,
+    )
+    check_output_folder(out)
+    conditions = list(dict.fromkeys(name for name, file, _ in asked if file is not None))
+    loaded = load_model(base, adapters_for(adapter, conditions), device, dtype)
+    with progress_bar("aggregating") as callback:
+        result = task.run(loaded, callback)
+    finish(result, out)
+
+
+def _parsed(text: str) -> tuple[str, str | None, float | None]:
+    """(name, file, weight) of NAME[=FILE][:WEIGHT]."""
+    rest, mark, last = text.rpartition(":")
+    try:
+        weight = float(last) if mark else None
+    except ValueError:
+        weight = None
+    name, _, file = (text if weight is None else rest).partition("=")
+    if not name:
+        raise ValueError(f"--model {text!r} is not NAME, NAME:WEIGHT or NAME=FILE:WEIGHT")
+    return name, file or None, weight
+
+
+def _window(text: str) -> tuple[int, int]:
+    """FIRST-LAST, both ends inclusive."""
+    first, mark, last = text.partition("-")
+    if not (mark and first.isdigit() and last.isdigit()) or int(first) > int(last):
+        raise ValueError(f"--window {text!r} is not FIRST-LAST, as in 1-3: moves count from 0")
+    return int(first), int(last) + 1

@@ -1,0 +1,231 @@
+"""A call that is ready to run: pictures are encoded, prompts too, start state and plan are there.
+
+`Model.prepare` makes one. Run alone, it is what `model(...)` returns; several can be run together
+(`aggregation.together`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from unicond import walks
+from unicond.adapters.attach import attached
+from unicond.adapters.joint import JointAdapter
+from unicond.backbones.base import Backbone
+from unicond.denoisers.network import NetworkDenoiser, keeper
+from unicond.inputs import Inputs
+from unicond.mechanisms.blending.classifier_free import ClassifierFree
+from unicond.mechanisms.blending.condition import ConditionGuidance
+from unicond.mechanisms.prompted import Prompted
+from unicond.output import Output
+from unicond.own import Own
+from unicond.pairings import pairings_of
+from unicond.request import Record
+from unicond.sampling import plans
+from unicond.sampling.loop import Progress, run
+from unicond.sampling.plans import Plan
+from unicond.sampling.prompts import Prompt, Prompts
+from unicond.sampling.solvers import named
+from unicond.sampling.state import Latents, Mechanism, Solver, State
+
+Callback = Callable[[Progress], bool | None]
+
+
+class Cancelled(Exception):
+    """A callback returned False: the run was stopped between two moves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that the one loop needs for a call, and what makes an `Output` of its end.
+
+    Args:
+        backbone: of the model.
+        adapters: {branch: its adapter} of this run.
+        record: what was asked for.
+        inputs: pictures and masks.
+        given: {branch: clean latents of its picture}.
+        state: the start.
+        denoiser: of all branches.
+        plan: the moves.
+        solver: of the run.
+        mechanisms: outermost first.
+        callback: called after each move; False cancels.
+    """
+
+    backbone: Backbone
+    adapters: Mapping[str, JointAdapter]
+    record: Record
+    inputs: Inputs
+    given: Latents
+    state: State
+    denoiser: NetworkDenoiser
+    plan: Plan
+    solver: Solver
+    mechanisms: Sequence[Mechanism]
+    callback: Callback | None = None
+
+    @torch.no_grad()
+    def run(self) -> Output:
+        """Carry it through the loop and decode.
+
+        Returns:
+            Every branch; what was given and held comes back as it was.
+
+        Raises:
+            Cancelled: the callback returned False.
+        """
+        state = self.state
+        with attached(self.backbone.network, self.adapters):
+            for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
+                state = progress.state
+                self.tell(progress)
+        return self.output(state)
+
+    def tell(self, progress: Progress) -> None:
+        """Call the callback after a move, and raise `Cancelled` where it returns False."""
+        if self.callback is not None and self.callback(progress) is False:
+            raise Cancelled(f"stopped after move {progress.move.number + 1} of {len(self.plan)}")
+
+    @torch.no_grad()
+    def output(self, end: State) -> Output:
+        """Decode what was generated; a branch that was given and held is returned as it came.
+
+        Args:
+            end: the state after the last move, of this call's own branches at least.
+
+        Returns:
+            Pictures on the CPU, where files and metrics want them, and what mechanisms report.
+        """
+        pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
+        for branch in self.record.branches:
+            value = end.latents[branch]
+            if branch in self.record.generated:
+                pictures[branch], latents[branch] = self.backbone.decode(value).cpu(), value
+            else:
+                clean = self.inputs.pictures[branch]
+                pictures[branch] = clean.expand(len(value), -1, -1, -1)
+                latents[branch] = self.given[branch]
+        kinds = {branch: adapter.config.kind for branch, adapter in self.adapters.items()}
+        return Output(pictures, latents, self.record, kinds, reports=end.reports)
+
+
+@torch.no_grad()
+def prepared(
+    backbone: Backbone,
+    adapters: Mapping[str, JointAdapter],
+    record: Record,
+    inputs: Inputs,
+    own: Own,
+    callback: Callback | None,
+) -> Prepared:
+    """Encode what is given and build what the loop takes.
+
+    Args:
+        backbone: of the model.
+        adapters: {branch: its adapter} of this run.
+        record: what was asked for.
+        inputs: pictures and masks.
+        own: the caller's own mechanisms, moves and solver.
+        callback: called after each move.
+
+    Returns:
+        A call that is ready to run.
+
+    Raises:
+        ValueError: what was asked does not fit together.
+    """
+    walk = walks.walk(backbone.schedule, record, inputs.given, own.moves)
+    count = len(record.seeds)
+    latents = {
+        b: backbone.encode(picture).expand(count, -1, -1, -1)
+        for b, picture in inputs.pictures.items()
+    }
+    state, noise = walks.start(walk, backbone, record, inputs.given, latents)
+    window = record.guidance_window
+    guidance = (
+        ConditionGuidance(record.condition_guidance, window, record.condition_guidance_against),
+        ClassifierFree(record.guidance_scale, window),
+    )
+    known = walks.replacements(walk, inputs, latents, noise)
+    mechanisms = [*walks.guides(record, inputs, latents), *own.mechanisms, *guidance, *known]
+    fixed = plans.held(walk.plan)
+    configs = {branch: adapter.config for branch, adapter in adapters.items()}
+    pairings = pairings_of(record, configs, fixed)
+    denoiser = NetworkDenoiser(
+        backbone.network,
+        _prompts(backbone, adapters, record, own.mechanisms),
+        pairings,
+        record.joint_scale,
+        keeper(record.cache, record.refresh, fixed, pairings),
+    )
+    solver = named(record.solver, record.eta) if own.solver is None else own.solver
+    return Prepared(
+        backbone,
+        adapters,
+        record,
+        inputs,
+        latents,
+        state,
+        denoiser,
+        walk.plan,
+        solver,
+        mechanisms,
+        callback,
+    )
+
+
+def _prompts(
+    backbone: Backbone,
+    adapters: Mapping[str, JointAdapter],
+    record: Record,
+    mechanisms: Sequence[Mechanism],
+) -> Prompts:
+    """Every branch's prompt, mechanisms' own too; a condition's has trigger words in front.
+
+    References have their own.
+    """
+    names = record.branches
+    triggers = {branch: adapter.config.trigger for branch, adapter in adapters.items()}
+
+    def encoded(prompts: Mapping[str, Sequence[str]]) -> dict[str, Prompt]:
+        texts = {b: [triggers.get(b, "") + prompt for prompt in prompts[b]] for b in names}
+        return {b: backbone.encode_prompts(texts[b], record.size) for b in names}
+
+    positive = {b: record.references.get(b, record.prompts) for b in names}
+    negative = backbone.encode_negative(record.negative_prompt, record.size)
+    found = {"positive": encoded(positive), "negative": dict.fromkeys(names, negative)}
+    for mechanism in mechanisms:
+        if isinstance(mechanism, Prompted):
+            own = mechanism.prompts().items()
+            found |= {name: encoded({b: [text] for b in names}) for name, text in own}
+    return found
+
+
+Asked = ParamSpec("Asked")
+Owner = TypeVar("Owner")
+
+
+def ran(
+    prepare: Callable[Concatenate[Owner, Asked], Prepared],
+) -> Callable[Concatenate[Owner, Asked], Output]:
+    """A method that takes what `prepare` takes, and runs what it makes.
+
+    Args:
+        prepare: a method that makes a call ready.
+
+    Returns:
+        The method.
+    """
+
+    @wraps(prepare)
+    def call(self: Owner, *args: Asked.args, **kwargs: Asked.kwargs) -> Output:
+        return prepare(self, *args, **kwargs).run()
+
+    call.__name__, call.__qualname__ = "__call__", "Model.__call__"
+    call.__doc__ = "Generate what is not given: `prepare`, which says what it takes, and `run`."
+    return call

@@ -1,0 +1,124 @@
+"""One picture by several models, each of which knows something else (AMDM).
+
+    depth      an adapter's name: the base under that condition, whose picture is given with it
+    a base     a folder, a name or a hub id: that base, by its text alone
+    text       the run's own base, by its text alone
+
+The first one's picture is kept. All share the prompt, unless one has its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+from typing_extensions import override
+
+from unicond.aggregation.aggregate import WINDOW
+from unicond.aggregation.manifold import Mean
+from unicond.aggregation.mixing import Mix, check_weights
+from unicond.aggregation.together import aggregate
+from unicond.loading import load
+from unicond.model import Model
+from unicond.output import Output
+from unicond.pictures.decoding import Source as Picture
+from unicond.prepared import Callback, Prepared
+from unicond.request import Given
+from unicond.sampling.noise import apart
+from unicond.sampling.window import Window
+from unicond.tasks.base import Task
+
+TEXT = "text"
+"""The name of the run's own base by its text alone."""
+PUBLISHED = (int(WINDOW.from_t), int(WINDOW.to_t))
+
+
+@dataclass(frozen=True, eq=False)
+class Together(Task):
+    """Aggregate several models while they sample.
+
+    Args:
+        prompt: of all models.
+        models: what each is, in the order in which they are mixed; the first one's picture is kept.
+        pictures: {number of a model, from "1": its condition's picture}.
+        prompts: {number of a model: its own prompt}.
+        weights: see `aggregation.aggregate.Aggregate`; None is 0.5 for each.
+        mix: how states become one.
+        mean: what each is pulled to; None leaves the mixed state to all.
+        step_sizes: how far each is pulled, for latents of 64 x 64; None is as published.
+        window: (first, behind the last) of the moves after which states are mixed.
+        shared_noise: all start from the first one's noise; else each from its own.
+
+    Raises:
+        ValueError: numbers that do not fit, or a picture or prompt of a model that is not there.
+    """
+
+    PICTURES_BY_NAME: ClassVar[frozenset[str]] = frozenset({"pictures"})
+
+    prompt: str
+    models: Sequence[str]
+    pictures: Mapping[str, Picture] = field(default_factory=dict[str, Picture], kw_only=True)
+    prompts: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
+    weights: Sequence[float] | None = field(default=None, kw_only=True)
+    mix: Mix = field(default="slerp", kw_only=True)
+    mean: Mean | None = field(default="posterior", kw_only=True)
+    step_sizes: Sequence[float] | None = field(default=None, kw_only=True)
+    window: tuple[int, int] = field(default=PUBLISHED, kw_only=True)
+    shared_noise: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        numbers = {str(n + 1) for n in range(len(self.models))}
+        for what, named in (("picture", self.pictures), ("prompt", self.prompts)):
+            if unknown := sorted({*named} - numbers):
+                raise ValueError(
+                    f"a {what} is given to model {unknown[0]}, but there are {len(self.models)}: "
+                    f"number them from 1"
+                )
+        if self.weights is not None:
+            check_weights(self.weights, len(self.models))
+        Window.steps(*self.window)
+
+    @override
+    def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
+        calls = [
+            self._call(model, number, name, callback if number == 0 else None)
+            for number, name in enumerate(self.models)
+        ]
+        out = aggregate(
+            calls,
+            self.weights,
+            mix=self.mix,
+            mean=self.mean,
+            step_sizes=self.step_sizes,
+            window=Window.steps(*self.window),
+        )
+        return None, out
+
+    def _call(self, model: Model, number: int, name: str, callback: Callback | None) -> Prepared:
+        """What one model is asked."""
+        given, branch = dict[str, Given](), name.replace("-", "_")
+        picture = self.pictures.get(str(number + 1))
+        if branch in model.adapters:
+            if picture is None:
+                raise ValueError(f"model {number + 1} is {name!r}: give its picture, {name}=FILE")
+            given[branch] = Given(picture)
+        elif picture is not None:
+            raise ValueError(
+                f"model {number + 1}, {name!r}, takes no picture: there is no adapter of that name "
+                f"(loaded are {', '.join(model.adapters) or 'none'})"
+            )
+        elif name != TEXT:
+            backbone = model.backbone
+            model = load(name, device=backbone.device, dtype=backbone.network.dtype)
+        slot = 0 if self.shared_noise else number
+        return model.prepare(
+            self.prompts.get(str(number + 1), self.prompt),
+            negative_prompt=self.negative_prompt,
+            seed=[apart(self.seed + sample, slot) for sample in range(self.count)],
+            size=self.size,
+            branches=["image", *given],
+            num_inference_steps=self.steps(model),
+            guidance_scale=self.guidance_scale,
+            callback=callback,
+            **given,  # pyright: ignore[reportArgumentType] (names are branches)
+        )

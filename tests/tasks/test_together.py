@@ -1,0 +1,101 @@
+"""One picture by several models: as a task, on the command line, and again from its record."""
+
+import json
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from typer.testing import CliRunner
+
+from unicond.cli import app
+from unicond.output import read_record
+from unicond.pictures.metadata import write_png
+from unicond.rerun import repeat
+from unicond.tasks.base import pictures_back
+from unicond.tasks.together import Together
+
+USUAL = {"num_inference_steps": 4, "guidance_scale": 3.0}
+
+
+@pytest.fixture
+def depth(tmp_path):
+    grey = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return str(write_png(grey.expand(3, -1, -1), tmp_path / "depth.png", {}))
+
+
+def test_each_model_has_its_own_picture_prompt_and_noise(tiny, tiny_base, depth):
+    def made(*models, **changes):
+        task = Together("a dog", models, **USUAL, **changes)
+        return task.run(tiny).latents["image"]
+
+    pictures = {"1": depth}
+    first = made("depth", "text", pictures=pictures, weights=[1.0])
+    alone = tiny("a dog", depth=depth, branches=["image"], **USUAL).latents["image"]
+    assert torch.equal(first, alone)
+    both = made("depth", "text", pictures=pictures)
+    others = [
+        made("depth", "text", pictures=pictures, prompts={"2": "a cat"}),
+        made("depth", "text", pictures=pictures, shared_noise=True),
+        made("depth", str(tiny_base), pictures=pictures, mix="lerp"),
+        made("depth", "text", pictures=pictures, mean=None),
+        made("depth", "text", pictures=pictures, window=(0, 2)),
+        made("depth", "depth", pictures={"1": depth, "2": depth}, prompts={"2": "a cat"}),
+    ]
+    for other in others:
+        assert (both - other).abs().max() > 1e-3
+
+
+def test_a_picture_holds_its_task_and_is_made_again(tiny, tmp_path, depth):
+    task = Together("a dog", ["depth", "text"], pictures={"1": depth}, **USUAL)
+    out = task.run(tiny)
+    (path,) = out.save(tmp_path / "out")
+    record = read_record(path)
+    recorded = pictures_back(Together, json.loads(json.dumps(record.task)))
+    again = TypeAdapter(Together).validate_python(recorded).run(tiny)
+    assert torch.equal(again.latents["image"], out.latents["image"])
+    assert torch.equal(repeat(tiny, record).latents["image"], out.latents["image"])
+
+
+def test_what_does_not_fit_is_refused(tiny, depth):
+    refused = [
+        (dict(models=["depth", "text"]), "model 1 is 'depth': give its picture, depth=FILE"),
+        (dict(models=["text", "text"], pictures={"2": depth}), "model 2, 'text', takes no picture"),
+        (dict(models=["text"], pictures={"3": depth}), "a picture is given to model 3, but there"),
+        (dict(models=["text"], prompts={"0": "x"}), "a prompt is given to model 0, but there"),
+        (dict(models=["text", "text"]), "one model asked the same thing"),
+        (dict(models=["text", "text"], weights=[0.5, 0.5]), "2 models are mixed by 1 weights"),
+    ]
+    for changes, message in refused:
+        with pytest.raises(ValueError, match=message):
+            Together("a dog", **changes, **USUAL).run(tiny)
+
+
+def test_the_command_line(tiny_base, tmp_path, depth):
+    from pathlib import Path
+
+    adapter = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
+    common = ["--base", str(tiny_base), "--adapter", str(adapter), "--steps", "4"]
+    models = ["--model", f"depth={depth}", "--model", "text:0.4", "--prompt-of", "2=a cat"]
+    ran = CliRunner().invoke(
+        app, ["aggregate", "a dog", *models, *common, "--out", str(tmp_path / "out")]
+    )
+    assert ran.exit_code == 0, ran.output
+    task = read_record(tmp_path / "out" / "0_image.png").task
+    assert task["models"] == ["depth", "text"]
+    assert task["weights"] == [0.4]
+    assert task["prompts"] == {"2": "a cat"}
+    assert task["window"] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--model", "text:0.3", "--model", "mini"], "is the first, whose picture is kept"),
+        (["--model", "=f.png", "--model", "text"], "is not NAME, NAME:WEIGHT or NAME=FILE:WEIGHT"),
+        (["--model", "text", "--model", "mini", "--window", "3-1"], "is not FIRST-LAST"),
+    ],
+)
+def test_the_command_line_refuses_what_it_cannot_read(asked, message):
+    ran = CliRunner().invoke(app, ["aggregate", "a dog", *asked])
+    assert isinstance(ran.exception, ValueError)
+    assert message in str(ran.exception)
