@@ -1,6 +1,7 @@
 """What a run returns: every branch, its seeds and its settings."""
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from unicond.pictures.metadata import read_settings, write_png
 from unicond.pictures.metric_depth import METRIC, write_metres
 from unicond.pictures.reading import to_pil
 from unicond.request import Record
+from unicond.sampling.state import Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Output:
         record: what was asked for.
         kinds: {branch: what it shows}; depth is saved as 16-bit PNG and `.npy`, too.
         before: (B or 1, 3, H, W) in [-1, 1], what a task began with; None without one.
+        reports: {mechanism: what it says of the run}, such as the residual of an inversion.
     """
 
     pictures: Mapping[str, Tensor]
@@ -36,6 +39,7 @@ class Output:
     record: Record
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
     before: Tensor | None = None
+    reports: Mapping[str, Report] = field(default_factory=dict[str, Report])
 
     def __getattr__(self, branch: str) -> list[Image.Image]:
         """The pictures of a branch by its name."""
@@ -93,10 +97,29 @@ class Output:
                 paths.append(write_png(picture, target / f"{name}_before.png", settings))
         return paths
 
+    def shortfalls(self) -> list[str]:
+        """A sentence for each mechanism that did not reach what it promises in some sample.
+
+        Returns:
+            None where all is as promised.
+        """
+        found: list[str] = []
+        for name, report in self.reports.items():
+            missed = report.missed()
+            if missed:
+                largest = report.value.max().item()
+                seeds = ", ".join(str(self.record.seeds[sample]) for sample in missed)
+                found.append(
+                    f"{name}: {report.what} {largest:.1e} is above the tolerance "
+                    f"{report.tolerance:.1e} (seed {seeds}); {report.advice}"
+                )
+        return found
+
     def settings(self, branch: str, sample: int) -> Mapping[str, object]:
         """What goes into the PNG of one picture: its own prompt and seed, and the whole record."""
         record = self.record
         return {
+            **self._reported(sample),
             "prompt": record.prompts[sample],
             "negative_prompt": record.negative_prompt,
             "num_inference_steps": record.num_inference_steps,
@@ -107,6 +130,14 @@ class Output:
             "sample": sample,
             "record": asdict(record),
         }
+
+    def _reported(self, sample: int) -> Mapping[str, object]:
+        """What mechanisms say of a sample, as JSON holds it: None for what is no finite number."""
+        said: dict[str, Mapping[str, float | None]] = {}
+        for name, report in self.reports.items():
+            both = {report.what: float(report.value[sample]), "tolerance": report.tolerance}
+            said[name] = {key: one if math.isfinite(one) else None for key, one in both.items()}
+        return {"reports": said} if said else {}
 
 
 def read_record(path: str | Path) -> Record:

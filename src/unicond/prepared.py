@@ -84,7 +84,7 @@ class Prepared:
             for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
                 state = progress.state
                 self.tell(progress)
-        return self.output(state.latents)
+        return self.output(state)
 
     def tell(self, progress: Progress) -> None:
         """Call the callback after a move, and raise `Cancelled` where it returns False."""
@@ -92,18 +92,18 @@ class Prepared:
             raise Cancelled(f"stopped after move {progress.move.number + 1} of {len(self.plan)}")
 
     @torch.no_grad()
-    def output(self, found: Latents) -> Output:
+    def output(self, end: State) -> Output:
         """Decode what was generated; a branch that was given and held is returned as it came.
 
         Args:
-            found: {branch: latents at the end}.
+            end: the state after the last move, of this call's own branches at least.
 
         Returns:
-            Pictures on the CPU, where files and metrics want them.
+            Pictures on the CPU, where files and metrics want them, and what mechanisms report.
         """
         pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
         for branch in self.record.branches:
-            value = found[branch]
+            value = end.latents[branch]
             if branch in self.record.generated:
                 pictures[branch], latents[branch] = self.backbone.decode(value).cpu(), value
             else:
@@ -111,7 +111,7 @@ class Prepared:
                 pictures[branch] = clean.expand(len(value), -1, -1, -1)
                 latents[branch] = self.given[branch]
         kinds = {branch: adapter.config.kind for branch, adapter in self.adapters.items()}
-        return Output(pictures, latents, self.record, kinds)
+        return Output(pictures, latents, self.record, kinds, reports=end.reports)
 
 
 @torch.no_grad()

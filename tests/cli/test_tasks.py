@@ -48,3 +48,11 @@ def test_edit_says_what_is_missing(run, picture):
     made = run("edit", picture, "--prompt", "a blue ball")
     assert made.exit_code != 0
     assert "say what the picture shows with source_prompt (--source-prompt)" in str(made.exception)
+
+
+def test_edit_says_where_an_inversion_did_not_converge(run, picture):
+    words = ["--prompt", "a blue ball", "--source-prompt", "a red ball", "--steps", "2"]
+    made = run("edit", picture, *words, "--method", "fixed_point", "--out", "out")
+    assert made.exit_code == 0, made.output
+    assert "FixedPoint: residual" in made.stderr
+    assert "is above the tolerance 1.0e-05 (seed 0)" in made.stderr

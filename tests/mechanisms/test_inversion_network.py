@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+import unicond
 from unicond.adapters.attach import attached
 from unicond.denoisers.network import NetworkDenoiser, Pairing, keeper
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
+from unicond.mechanisms.blending.multidiffusion import Panorama
 from unicond.mechanisms.inversion.fixed_point import FixedPoint, residuals
 from unicond.mechanisms.inversion.methods import plan_edit
 from unicond.mechanisms.inversion.null_text import NullText, embeddings
+from unicond.pictures.metadata import read_settings
 from unicond.sampling.controls import Control, acting
 from unicond.sampling.loop import run
 from unicond.sampling.noise import Generators
@@ -128,6 +131,47 @@ def test_in_float32_the_source_comes_back(tiny, method):
         assert residuals(states[-1]).max() < 1e-4
     assert off(states) < 1e-3 < 0.1 * off(plain), (off(states), off(plain))
     assert states[-1].latents["source"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_run_says_where_its_fixed_points_were_not_found(tiny, tmp_path, wide):
+    """A random network's iteration does not converge up to pure noise, nor through windows."""
+    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    shown = {"source": unicond.Reference(prompt="a ball", picture=picture)}
+
+    def out(method, strength=1.0, *, tolerance=1e-5):
+        edit = plan_edit(method, times_of(tiny, 4), target="image", strength=strength)
+        own = edit.mechanisms
+        if method == "fixed_point":
+            own = [FixedPoint(target="image", iterations=8, tolerance=tolerance)]
+        panorama = [Panorama(window=(8, 4))] if wide else []
+        return tiny(
+            "a ball",
+            seed=[5, 6],
+            branches=["image"],
+            image=picture,
+            references=shown,
+            plan=edit.plan,
+            solver=edit.solver,
+            guidance_scale=1.0,
+            mechanisms=[*own, *panorama],
+        )
+
+    found = out("fixed_point")
+    report = found.reports["FixedPoint"]
+    assert report.value.shape == (2,)
+    assert report.missed() == [0, 1]
+    (sentence,) = found.shortfalls()
+    assert "FixedPoint: residual" in sentence
+    assert "is above the tolerance 1.0e-05 (seed 5, 6)" in sentence
+    path = next(one for one in found.save(tmp_path) if one.name == "6_image.png")
+    said = read_settings(path)["reports"]["FixedPoint"]
+    assert said == {"residual": pytest.approx(float(report.value[1])), "tolerance": 1e-5}
+    assert out("fixed_point", tolerance=float(report.value.max())).shortfalls() == []
+    free = out("fixed_point", tolerance=0.0)  # iterates to the end, and promises nothing
+    assert (list(free.reports), free.shortfalls()) == (["FixedPoint"], [])
+    plain = out("ddim")
+    assert (plain.reports, plain.shortfalls()) == ({}, [])
 
 
 @pytest.mark.parametrize(

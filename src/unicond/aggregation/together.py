@@ -93,7 +93,7 @@ def aggregate(
             state = progress.state
             for call in calls:
                 call.tell(progress)
-    return first.output(state.latents)
+    return first.output(members[0].alone(state))
 
 
 def _start(members: Sequence[Member], calls: Sequence[Prepared]) -> State:

@@ -107,7 +107,9 @@ def progress_bar(what: str) -> Generator["Callback"]:
 
 
 def finish(result: "Output", folder: "Path") -> None:
-    """Save a result and say where."""
+    """Save a result and say where, and what did not come out as its mechanisms promise."""
     paths = result.save(folder)
     for path in paths:
         typer.echo(str(path))
+    for sentence in result.shortfalls():
+        typer.echo(sentence, err=True)

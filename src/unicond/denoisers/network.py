@@ -195,11 +195,11 @@ class NetworkDenoiser:
                 f"the pairs of adapter {adapter!r} differ in what is aligned; give them names of "
                 "their own"
             )
-        kept: dict[int, Literal["x", "y"]] = {
-            number: side
-            for number, pairing in mine
-            if (side := _kept_side(pairing, held)) is not None
-        }
+        kept: dict[int, Literal["x", "y"]] = {}
+        for number, pairing in mine:
+            side = _kept_side(pairing, held)
+            if side is not None:
+                kept[number] = side
         columns: list[tuple[int, int, float, float, bool, bool, int]] = []
         for (i, variant), (number, pairing) in product(enumerate(rows.variants), mine):
             # pairs of which nothing is kept are computed together

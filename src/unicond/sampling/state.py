@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -16,6 +16,28 @@ from unicond.sampling.schedules import NoiseSchedule
 
 Latents = Mapping[str, Tensor]
 Times = Mapping[str, float]
+_REPORTS = "reports"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a mechanism has to say of its run, beside the pictures.
+
+    Args:
+        value: (B,), how far each sample is from what the mechanism promises.
+        tolerance: up to which that counts as kept; inf promises nothing.
+        what: the value's name.
+        advice: what it means where it is larger, and what to do.
+    """
+
+    value: Tensor
+    tolerance: float
+    what: str
+    advice: str
+
+    def missed(self) -> list[int]:
+        """The samples whose value is above the tolerance, or no number."""
+        return [n for n, one in enumerate(self.value) if not float(one) <= self.tolerance]
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,15 @@ class State:
         return replace(
             self, memory=MappingProxyType(kept if value is None else {**kept, key: value})
         )
+
+    def report(self, who: str, said: Report) -> "State":
+        """The same state with what a mechanism reports, in the place of what it said before."""
+        return self.remember(_REPORTS, MappingProxyType({**self.reports, who: said}))
+
+    @property
+    def reports(self) -> Mapping[str, Report]:
+        """{mechanism: its report}."""
+        return cast(Mapping[str, Report], self.memory.get(_REPORTS) or {})
 
     def scales(self, branch: str) -> tuple[float, float]:
         """`(alpha, sigma)` of a branch at its present time."""

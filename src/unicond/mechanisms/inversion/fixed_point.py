@@ -13,6 +13,7 @@ found at pure noise, too, where the papers' iteration stands still.
 Source: Pan et al. 2023 (AIDI), arXiv:2309.04907; Meiri et al. 2023, arXiv:2312.12540.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -32,7 +33,7 @@ from unicond.mechanisms.inversion.paths import (
 )
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Move, Setup, State
+from unicond.sampling.state import Denoiser, Move, Report, Setup, State
 
 _KEY = "fixed_point"
 
@@ -57,9 +58,10 @@ class FixedPoint(Ascent):
     """The exact inverse of the deterministic first-order step, where the iteration converges.
 
     At most `iterations` network calls a move, of the source's rows alone; a sample that is there
-    stops by itself, and where the iteration diverges the best guess is taken. `residuals` tells how
-    well it went. With latent models the picture is the
-    decoded one: what the autoencoder loses stays lost.
+    stops by itself, and where the iteration diverges the best guess is taken. How well it went is
+    reported (`State.reports`, `Output.reports`): the largest residual of a sample's moves, against
+    the tolerance; `residuals` has all of them. With latent models the picture is the decoded one:
+    what the autoencoder loses stays lost.
 
     Args:
         source: see `Ascent`.
@@ -112,7 +114,19 @@ class FixedPoint(Ascent):
             if isinstance(solved, Solved):
                 earlier = cast(tuple[Tensor, ...], state.memory.get(_KEY) or ())
                 state = state.remember(_KEY, (*earlier, solved.miss))
+                state = state.report(type(self).__name__, self._report(residuals(state)))
         return super().settle(state, predictions, move)
+
+    def _report(self, missed: Tensor) -> Report:
+        """The largest residual of each sample; with tolerance 0.0 nothing is promised."""
+        return Report(
+            missed.amax(0),
+            self.tolerance or math.inf,
+            "residual",
+            "the iteration did not converge, so that the way down does not lead back exactly: use "
+            "more steps or iterations, a smaller strength or noise level, or another inversion, "
+            "such as 'direct' or 'edict' (through the windows of a panorama it often fails)",
+        )
 
     def _solve(self, denoiser: Denoiser, state: State, move: Move, variant: Variant) -> Predictions:
         rising = [branch for branch in state.t if rises(move, branch)]
