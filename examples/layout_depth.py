@@ -28,7 +28,8 @@ def draw(model: unicond.Model, steps: int = 20) -> list[Line]:
     boxes = unicond.layout(model, PROMPT, BOXES, **usual)
     plain = model(PROMPT, depth=depth, branches=["image"], **usual)
     return [
-        Line("boxes and a depth map", [both.before[0], depth, *both.pictures["image"]]),
-        Line("boxes alone", [boxes.before[0], *boxes.pictures["image"]]),
-        Line("the depth map alone", [depth, *plain.pictures["image"]]),
+        Line("given: boxes, and a depth map", [both.before[0], depth]),
+        Line("under both", list(both.pictures["image"])),
+        Line("by the boxes alone", list(boxes.pictures["image"])),
+        Line("by the depth map alone", list(plain.pictures["image"])),
     ]

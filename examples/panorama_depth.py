@@ -1,7 +1,7 @@
 """A panorama under a wide depth map: a picture four times as wide as the model has ever drawn.
 
 Overlapping windows are denoised side by side and averaged where they meet (MultiDiffusion). Each
-sees its own part of the depth map, and all of the prompt.
+sees its own part of the depth map, but all of the prompt: let that say the place, not the things.
 
     python -m examples --only panorama_depth
 """
@@ -25,8 +25,8 @@ PROMPT = "a photo on snow at sunset"
 
 def wide_scene() -> Scene:
     solids = tuple(
-        Solid(shape, "white", (right, size[1] / 2, near), size, yaw=25.0)
-        for shape, size, right, near in THINGS
+        Solid(shape, "white", (right, size[1] / 2, near), size, yaw=25.0 * number)
+        for number, (shape, size, right, near) in enumerate(THINGS)
     )
     camera = Camera(position=(0.0, 2.2, 8.0), target=(0.0, 0.45, 0.0), fov=16.0)
     return Scene(0, 0, "photo", camera, Place("snow", "sunset", 60.0, 35.0), solids)
