@@ -84,10 +84,6 @@ class Member:
         """Its predictions by the run's names."""
         return {self.named(b): prediction for b, prediction in found.items()}
 
-    def moves(self, move: Move) -> bool:
-        """Whether any of its branches moves."""
-        return bool(self.move(move).moving())
-
     @property
     def _key(self) -> str:
         return f"member {self.name}"
@@ -139,7 +135,7 @@ class Parallel(Mechanism):
         """Each member's denoiser in its own mechanisms; members that hold are left out."""
         asked: list[tuple[Member, Denoiser]] = []
         for member in self.members:
-            if not member.moves(move):
+            if not _moves(member, move):
                 continue
             own, mine = member.denoiser, member.move(move)
             for mechanism in reversed(member.mechanisms):
@@ -155,7 +151,7 @@ class Parallel(Mechanism):
     def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
         revised = dict(predictions)
         for member in self.members:
-            if not member.moves(move):
+            if not _moves(member, move):
                 continue
             own, alone, mine = (
                 member.predictions(predictions),
@@ -170,7 +166,7 @@ class Parallel(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         for member in self.members:
-            if not member.moves(move):
+            if not _moves(member, move):
                 continue
             found, own, mine = (
                 member.alone(state),
@@ -181,6 +177,11 @@ class Parallel(Mechanism):
                 found = mechanism.settle(found, own, mine)
             state = member.back(found, state)
         return state
+
+
+def _moves(member: Member, move: Move) -> bool:
+    """Whether any of a member's branches moves."""
+    return bool(member.move(move).moving())
 
 
 def _called(
