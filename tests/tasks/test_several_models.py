@@ -45,6 +45,13 @@ def test_each_model_has_its_own_picture_prompt_and_noise(tiny, tiny_base, depth)
         assert (both - other).abs().max() > 1e-3
 
 
+def test_all_have_the_size_of_the_first_ones_picture(tiny, tmp_path):
+    wide = torch.linspace(-1, 1, 32 * 64).reshape(1, 32, 64).expand(3, -1, -1)
+    path = str(write_png(wide, tmp_path / "wide.png", {}))
+    out = Together("a dog", ["depth", "text"], pictures={"1": path}, **USUAL).run(tiny)
+    assert out.record.size[0] * 2 == out.record.size[1]
+
+
 def test_a_picture_holds_its_task_and_is_made_again(tiny, tmp_path, depth):
     task = Together("a dog", ["depth", "text"], pictures={"1": depth}, **USUAL)
     out = task.run(tiny)

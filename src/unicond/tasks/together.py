@@ -80,10 +80,10 @@ class Together(Task):
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
-        calls = [
-            self._call(model, number, name, callback if number == 0 else None)
-            for number, name in enumerate(self.models)
-        ]
+        calls: list[Prepared] = []
+        for number, name in enumerate(self.models):
+            size = calls[0].record.size if calls else self.size
+            calls.append(self._call(model, number, name, size, None if number else callback))
         out = aggregate(
             calls,
             self.weights,
@@ -94,7 +94,14 @@ class Together(Task):
         )
         return None, out
 
-    def _call(self, model: Model, number: int, name: str, callback: Callback | None) -> Prepared:
+    def _call(
+        self,
+        model: Model,
+        number: int,
+        name: str,
+        size: int | tuple[int, int] | None,
+        callback: Callback | None,
+    ) -> Prepared:
         """What one model is asked."""
         given, branch = dict[str, Given](), name.replace("-", "_")
         picture = self.pictures.get(str(number + 1))
@@ -115,7 +122,7 @@ class Together(Task):
             self.prompts.get(str(number + 1), self.prompt),
             negative_prompt=self.negative_prompt,
             seed=[apart(self.seed + sample, slot) for sample in range(self.count)],
-            size=self.size,
+            size=size,
             branches=["image", *given],
             num_inference_steps=self.steps(model),
             guidance_scale=self.guidance_scale,
