@@ -5,6 +5,7 @@ A block that is called again must compute what it did before. But the backward p
 a block takes the rows, and the processors of its attention layers, along.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
@@ -19,12 +20,12 @@ _FLAG, _CALL = "gradient_checkpointing", "_gradient_checkpointing_func"
 """What diffusers' blocks ask whether, and by what, they are to call their parts."""
 
 
-class Hooked:
+class Hooked(ABC):
     """Marks attention processors that need hooks on their block."""
 
+    @abstractmethod
     def hooked(self) -> AbstractContextManager[None]:
         """Put the hooks of this processor, and of those in it, on the block for a while."""
-        raise NotImplementedError
 
 
 @contextmanager

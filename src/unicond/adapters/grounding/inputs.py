@@ -3,6 +3,7 @@
 Sample i of a run is entry i of every tensor. Entries whose mask is 0 are nothings.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self
@@ -16,7 +17,7 @@ from unicond.adapters.grounding.boxes import check_boxes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Things:
+class Things(ABC):
     """What all inputs share.
 
     Args:
@@ -52,9 +53,9 @@ class Things:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
+    @abstractmethod
     def widths(self) -> dict[str, int]:
         """{field: width of the embedding in it}."""
-        raise NotImplementedError
 
     def filled(self, slots: int) -> Self:
         """The same with nothings up to this number."""
