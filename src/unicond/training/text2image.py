@@ -51,9 +51,12 @@ SAMPLING = Settings(
     guidance_scale=7.0,
     condition_guidance=1.0,
 )
-"""What its users sample with, no part of the recipe: picked by hand from `unicond evaluate settings`
-and further runs on its scenes. The command's own choice was 30 steps of Euler ancestral at guidance 6
-and 2: a little more exact (AbsRel) at three times the cost."""
+"""What its users sample with, no part of the recipe.
+
+Picked by hand from `unicond evaluate settings` and further runs on its scenes. The command's own
+choice was 30 steps of Euler ancestral at guidance 6 and 2: a little more exact (AbsRel) at three
+times the cost.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
