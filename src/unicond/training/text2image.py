@@ -45,11 +45,11 @@ SHEET_PROMPTS = (
 
 SAMPLING = Settings(
     num_inference_steps=10,
-    estimation_steps=1,
-    estimation_noise=0.0,
+    estimation_steps=2,
+    estimation_noise=0.1,
     solver="dpmpp_2m",
     guidance_scale=7.0,
-    condition_guidance=1.0,
+    condition_guidance=0.5,
 )
 """What its users sample with, no part of the recipe.
 
