@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unicond.aggregation.together import aggregate
     from unicond.annotators.calling import annotate
+    from unicond.grounding import Box, Grounding, Interaction
     from unicond.loading import load
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.model import Model, given
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "SOLVERS",
     "AdamW",
+    "Box",
     "Cancelled",
     "Given",
+    "Grounding",
+    "Interaction",
     "Model",
     "Output",
     "Reference",
@@ -39,6 +43,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Box": "unicond.grounding",
+    "Grounding": "unicond.grounding",
+    "Interaction": "unicond.grounding",
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
     "aggregate": "unicond.aggregation.together",

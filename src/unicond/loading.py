@@ -1,7 +1,9 @@
 """Loading a model: a base, its adapters, and ordinary LoRAs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loras
@@ -10,6 +12,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unicond.adapters.attach import check_fit
+from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.grounding.attach import check_fit as check_grounding_fit
+from unicond.adapters.grounding.config import GroundingConfig, Method
+from unicond.adapters.hub import CONFIG_FILE
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
 from unicond.backbones import loading as bases
@@ -32,7 +38,8 @@ def load(
     Args:
         base: `"mini"`, a folder in diffusers' layout, a hub id, or a single safetensors file.
         adapters: names of embedded adapters, folders, hub ids or `repo:subfolder`; or {branch: one
-            of these}, which renames the condition's branch.
+            of these}, which renames the condition's branch. Published files of grounding adapters
+            go by `"gligen"`, `"interact"` or `"migc"`.
         device: where to run; CUDA where there is one, else the CPU.
         dtype: of the denoising network; default float32 for small ones, else float16 on CUDA, and
             on the CPU the faster of bfloat16 and float32.
@@ -52,27 +59,43 @@ def load(
     backbone = bases.load(base, dtype, device, config, offload)
     _add_loras(backbone, loras or {})
     named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
-    loaded: dict[str, Loaded] = {}
+    joint: dict[str, Loaded[JointAdapter]] = {}
+    grounders: dict[str, Loaded[GroundingAdapter]] = {}
     for key, path in named_adapters.items():
-        where = str(key if path is None else path)
-        adapter = _adapter(where).to(device, backbone.network.dtype)
-        branch = adapter.config.y if path is None else str(key)
-        if branch in loaded or branch == "image":
+        where, asked = str(key if path is None else path), None if path is None else str(key)
+        adapter = _adapter(where, asked).requires_grad_(False).eval()
+        adapter.to(device, backbone.network.dtype)
+        own = adapter.config.y if isinstance(adapter, JointAdapter) else adapter.config.method
+        name = own if asked is None else asked
+        if name in joint or name in grounders or name == "image":
             raise ValueError(
-                f"two branches would be called {branch!r}; give adapters as {{branch: path}}"
+                f"two branches would be called {name!r}; give adapters as {{branch: path}}"
             )
-        check_fit(backbone.network, where, adapter)
-        loaded[branch] = Loaded(where, adapter.requires_grad_(False).eval())
-    return Model(backbone, loaded, dict(loras or {}))
+        if isinstance(adapter, JointAdapter):
+            check_fit(backbone.network, where, adapter)
+            joint[name] = Loaded(where, adapter)
+        else:
+            check_grounding_fit(backbone.network, adapter)
+            grounders[name] = Loaded(where, adapter)
+    return Model(backbone, joint, dict(loras or {}), grounders)
 
 
-def _adapter(where: str) -> JointAdapter:
-    """An embedded adapter by name, a folder, a hub id, or `repo:subfolder`."""
-    embedded = EMBEDDED / "adapters" / where
-    if embedded.is_dir():
-        return JointAdapter.from_pretrained(embedded)
-    if Path(where).is_dir():
-        return JointAdapter.from_pretrained(Path(where))
+def _adapter(where: str, name: str | None) -> JointAdapter | GroundingAdapter:
+    """An embedded adapter by name, a folder, a file, a hub id, or `repo:subfolder`.
+
+    Published files of grounding adapters are told by the name that is asked for.
+    """
+    folder = EMBEDDED / "adapters" / where
+    if not folder.is_dir():
+        folder = Path(where).expanduser()
+    if (folder / CONFIG_FILE).is_file():
+        kind = _type_of(folder / CONFIG_FILE)
+        if kind == GroundingConfig.TYPE:
+            return GroundingAdapter.from_pretrained(folder)
+        return JointAdapter.from_pretrained(folder)
+    kind = GroundingAdapter if name in get_args(Method) else JointAdapter
+    if folder.exists():
+        return kind.from_pretrained(folder)
     repo, _, subfolder = where.partition(":")
     if "/" not in repo:
         names = sorted(path.name for path in (EMBEDDED / "adapters").glob("*"))
@@ -80,7 +103,16 @@ def _adapter(where: str) -> JointAdapter:
             f"no adapter {where!r}: embedded are {', '.join(names) or 'none'}; else give a folder, "
             "a hub id 'owner/name', or 'owner/name:subfolder'"
         )
-    return JointAdapter.from_pretrained(repo, subfolder=subfolder or None)
+    return kind.from_pretrained(repo, subfolder=subfolder or None)
+
+
+def _type_of(config: Path) -> object:
+    """What a configuration says that it is of; None if it says nothing that can be read."""
+    try:
+        content: object = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return content.get("type") if isinstance(content, dict) else None
 
 
 def load_readout(name: str | Path) -> ReadoutHead:

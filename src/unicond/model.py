@@ -8,16 +8,20 @@ follows from what is given.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from unicond import walks
+from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
+from unicond.grounding import Grounding
+from unicond.groundings import counts, each
 from unicond.inputs import read_inputs, source_of
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.own import Own
 from unicond.pictures.checks import count_prompts
-from unicond.prepared import Callback, Prepared, prepared, ran
+from unicond.prepared import Callback, Parts, Prepared, prepared, ran
 from unicond.request import (
     MOVES,
     Attention,
@@ -59,12 +63,15 @@ def given(
     return Given(picture, mask, noise, hold, kind, fit, invert, threshold, guide)
 
 
+Kind = TypeVar("Kind", JointAdapter, GroundingAdapter)
+
+
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class Loaded(Generic[Kind]):
     """An adapter and what it was loaded by."""
 
     source: str
-    adapter: JointAdapter
+    adapter: Kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +82,38 @@ class Model:
         backbone: network, autoencoder, text encoder, schedule.
         adapters: {branch: its adapter}.
         loras: {what an ordinary LoRA was loaded by: its scale}.
+        grounders: {name: a grounding adapter}; each acts where a call says where things are.
     """
 
     backbone: Backbone
-    adapters: Mapping[str, Loaded]
+    adapters: Mapping[str, Loaded[JointAdapter]]
     loras: Mapping[str, float] = field(default_factory=dict[str, float])
+    grounders: Mapping[str, Loaded[GroundingAdapter]] = field(
+        default_factory=dict[str, Loaded[GroundingAdapter]]
+    )
+
+    def only(self, *names: str) -> "Model":
+        """The same base with some of its adapters alone.
+
+        Args:
+            *names: branches of joint adapters and names of grounding adapters; none is the base.
+
+        Returns:
+            A model that shares everything with this one.
+
+        Raises:
+            ValueError: there is no such adapter.
+        """
+        known = {*self.adapters, *self.grounders}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f"no adapter {unknown[0]!r} in this model; it has {', '.join(known) or 'none'}"
+            )
+        return replace(
+            self,
+            adapters={name: one for name, one in self.adapters.items() if name in names},
+            grounders={name: one for name, one in self.grounders.items() if name in names},
+        )
 
     def prepare(
         self,
@@ -107,6 +141,7 @@ class Model:
         sampling: Sampling = "unicond",
         plan: str | Plan | None = None,
         references: Mapping[str, Reference] | None = None,
+        grounding: Grounding | Sequence[Grounding] | None = None,
         reconstruction_weight: float | Mapping[str, float] | None = None,
         reconstruction_optimizer: AdamW | None = None,
         reconstruction_window: Window = ALWAYS,
@@ -158,6 +193,8 @@ class Model:
                 (see `sampling.plans`); default follows from what is given.
             references: {branch: a picture with its prompt} beside the image, which a mechanism
                 reads: an edit's source, a style. They need moves as the plan if they are given.
+            grounding: what is where and what it does, one or one a sample; every grounding adapter
+                of the model takes of it what it knows.
             reconstruction_weight: of guidance towards what is known in part, one number or {branch:
                 its own}; 0.0 is off and the default (replacement alone), 1.0 that of a branch with
                 `guide=True`.
@@ -180,15 +217,17 @@ class Model:
         conditions, moved = walks.on_plan(plan, conditions, names)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
         task = self._task(conditions, names, moved)
-        if task.estimates and conditions["image"].noise is None:
-            conditions["image"] = conditions["image"].at(task.noise)
+        conditions = task.noised(conditions)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
-        seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt))
+        said = each(grounding)
+        seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt) | counts(said))
         own = Own.of(mechanisms, plan, solver, eta)
-        follow = finite("condition_guidance", condition_guidance, task.condition_guidance)
+        weights = guidance_weights(reconstruction_weight, reconstruction_optimizer, conditions)
         record = Record(
             base=self.backbone.name,
             adapters={b: self.adapters[b].source for b in names if b in self.adapters},
+            grounders={name: one.source for name, one in self.grounders.items()},
+            grounding=said,
             loras=self.loras,
             dtype=str(self.backbone.network.dtype).removeprefix("torch."),
             prompts=one_a_sample(prompt, len(seeds)),
@@ -203,7 +242,7 @@ class Model:
             spacing=spacing,
             eta=eta,
             guidance_scale=finite("guidance_scale", guidance_scale, task.guidance_scale),
-            condition_guidance=follow,
+            condition_guidance=finite("condition_guidance", condition_guidance, task.follow),
             condition_guidance_against=condition_guidance_against,
             guidance_window=guidance_window,
             joint_scale=finite("joint_scale", joint_scale, 1.0),
@@ -215,15 +254,13 @@ class Model:
             sampling=sampling,
             plan=plan if plan is None or isinstance(plan, str) else MOVES,
             references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},
-            reconstruction_weight=guidance_weights(
-                reconstruction_weight, reconstruction_optimizer, conditions
-            ),
+            reconstruction_weight=weights,
             reconstruction_optimizer=reconstruction_optimizer,
             reconstruction_window=reconstruction_window,
             mechanisms=own.names(),
             device=self.backbone.device.type,
         )
-        return prepared(self.backbone, self._adapters(names), record, inputs, own, callback)
+        return prepared(self._parts(names), record, inputs, own, callback)
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
@@ -242,9 +279,13 @@ class Model:
         follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
         return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
 
-    def _adapters(self, names: Collection[str]) -> dict[str, JointAdapter]:
-        """{branch: its adapter} of some branches."""
-        return {b: self.adapters[b].adapter for b in names if b in self.adapters}
+    def _parts(self, names: Collection[str]) -> Parts:
+        """What a run of some branches needs of the model."""
+        return Parts(
+            self.backbone,
+            {b: self.adapters[b].adapter for b in names if b in self.adapters},
+            {name: one.adapter for name, one in self.grounders.items()},
+        )
 
     def _shows_the_same_view(self, branch: str) -> bool:
         return self.adapters[branch].adapter.config.post_joint == "conv_fuse"
@@ -282,10 +323,25 @@ class Model:
 
 @dataclass(frozen=True)
 class Task:
-    """The settings that a task takes where the caller names none; `noise` is a given image's."""
+    """The settings that a task takes where the caller names none.
+
+    Args:
+        estimates: whether conditions are read off a fixed image.
+        num_inference_steps: moves that call the network.
+        guidance_scale: of text.
+        follow: condition guidance.
+        noise: of the image that is estimated from.
+    """
 
     estimates: bool
     num_inference_steps: int
     guidance_scale: float
-    condition_guidance: float
+    follow: float
     noise: float
+
+    def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
+        """The conditions, with the task's noise on an image to estimate from that has none said."""
+        found = dict(conditions)
+        if self.estimates and found["image"].noise is None:
+            found["image"] = found["image"].at(self.noise)
+        return found

@@ -12,8 +12,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from unicond import walks
+from unicond import groundings, walks
 from unicond.adapters.attach import attached
+from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
 from unicond.denoisers.network import NetworkDenoiser, keeper
@@ -114,10 +115,24 @@ class Prepared:
         return Output(pictures, latents, self.record, kinds, reports=end.reports)
 
 
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a run needs of its model.
+
+    Args:
+        backbone: of the model.
+        adapters: {branch: its adapter} of this run.
+        grounders: {name: grounding adapter}.
+    """
+
+    backbone: Backbone
+    adapters: Mapping[str, JointAdapter]
+    grounders: Mapping[str, GroundingAdapter]
+
+
 @torch.no_grad()
 def prepared(
-    backbone: Backbone,
-    adapters: Mapping[str, JointAdapter],
+    parts: Parts,
     record: Record,
     inputs: Inputs,
     own: Own,
@@ -126,8 +141,7 @@ def prepared(
     """Encode what is given and build what the loop takes.
 
     Args:
-        backbone: of the model.
-        adapters: {branch: its adapter} of this run.
+        parts: of the model.
         record: what was asked for.
         inputs: pictures and masks.
         own: the caller's own mechanisms, moves and solver.
@@ -139,6 +153,7 @@ def prepared(
     Raises:
         ValueError: what was asked does not fit together.
     """
+    backbone, adapters = parts.backbone, parts.adapters
     walk = walks.walk(backbone.schedule, record, inputs.given, own.moves)
     count = len(record.seeds)
     latents = {
@@ -153,6 +168,7 @@ def prepared(
     )
     known = walks.replacements(walk, inputs, latents, noise)
     mechanisms = [*walks.guides(record, inputs, latents), *own.mechanisms, *guidance, *known]
+    mechanisms += groundings.mechanisms(backbone, parts.grounders, record)
     fixed = plans.held(walk.plan)
     configs = {branch: adapter.config for branch, adapter in adapters.items()}
     pairings = pairings_of(record, configs, fixed)

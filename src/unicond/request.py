@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import check_prompt, check_seed, is_one_prompt
 from unicond.pictures.decoding import Source as Picture
@@ -143,6 +144,8 @@ class Record:
 
     Args:
         adapters: {branch: what its adapter was loaded by}.
+        grounders: {name of a grounding adapter: what it was loaded by}.
+        grounding: where things are, of every sample or one for all; none where nothing was said.
         seeds: one a sample.
         size: (height, width) in pixels.
         generated: the branches that were made.
@@ -202,6 +205,8 @@ class Record:
     reconstruction_optimizer: AdamW | None = None
     reconstruction_window: Window = ALWAYS
     device: str | None = None
+    grounders: Mapping[str, str] = field(default_factory=dict[str, str])
+    grounding: tuple[Grounding, ...] = ()
 
     def __post_init__(self) -> None:
         for name, kind in (("held", Held), ("attention", Attention), ("sampling", Sampling)):

@@ -62,6 +62,7 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         refresh=record.refresh,
         sampling=record.sampling,
         plan=record.plan,
+        grounding=record.grounding or None,
         reconstruction_weight=record.reconstruction_weight,
         reconstruction_optimizer=record.reconstruction_optimizer,
         reconstruction_window=record.reconstruction_window,

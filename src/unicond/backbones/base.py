@@ -97,6 +97,22 @@ class Backbone(ABC):
         """What text guidance moves away from, one row; "" is what the base was trained with."""
         return self.encode_prompts([prompt], size)
 
+    @abstractmethod
+    def encode_phrases(self, phrases: Sequence[str], cut: bool = False) -> tuple[Tensor, Tensor]:
+        """What grounding adapters are told by N phrases.
+
+        Args:
+            phrases: of things.
+            cut: cut those that are longer than the text encoder holds.
+
+        Returns:
+            (N, width), the text encoder's pooled output, not projected; and (N, words, width), what
+            the network would be told by each.
+
+        Raises:
+            ValueError: a phrase is too long, or the family has no grounding adapters.
+        """
+
     @property
     def factor(self) -> int:
         """Pixels a latent, along one side."""

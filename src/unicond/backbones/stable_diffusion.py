@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import CLIPTextModel
+from typing_extensions import override
 
 from unicond.backbones.base import Backbone, Size
 from unicond.sampling.prompts import Prompt
@@ -30,3 +32,17 @@ class StableDiffusion(Backbone):
         """Embeddings of B prompts; the size tells these networks nothing."""
         output = self.text_encoders[0](self._tokens(prompts, 0))
         return Prompt(output.last_hidden_state.float())
+
+    @override
+    @torch.no_grad()
+    def encode_phrases(self, phrases: Sequence[str], cut: bool = False) -> tuple[Tensor, Tensor]:
+        most = int(self.text_encoders[0].config.max_position_embeddings)
+        for phrase in phrases:
+            count = len(self.tokenizers[0](phrase).input_ids)
+            if count > most and not cut:
+                raise ValueError(
+                    f"the phrase {phrase[:60]!r}... has {count} tokens, and the text encoder takes "
+                    f"{most}: shorten it, or ask for cut=True"
+                )
+        output = self.text_encoders[0](self._tokens(phrases, 0))
+        return output.pooler_output.float(), output.last_hidden_state.float()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from typing_extensions import override
 
 from unicond.backbones.base import Backbone, Settings, Size
 from unicond.sampling.prompts import Prompt
@@ -70,3 +71,14 @@ class StableDiffusionXL(Backbone):
         assert encoded.pooled is not None
         zeros = torch.zeros_like(encoded.tokens), torch.zeros_like(encoded.pooled)
         return Prompt(*zeros, encoded.time_ids)
+
+    @override
+    def encode_phrases(
+        self,
+        phrases: Sequence[str],
+        cut: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        raise ValueError(
+            f"grounding adapters are told {len(phrases)} phrases by one text encoder, and "
+            f"{self.family} has two: load a base of Stable Diffusion 1.x or 2.x"
+        )

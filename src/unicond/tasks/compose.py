@@ -20,6 +20,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.companions import companion
+from unicond.grounding import Placed
 from unicond.loading import load
 from unicond.mechanisms.blending import semantic
 from unicond.mechanisms.blending.composable import Composable
@@ -38,7 +39,7 @@ from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.sampling.window import Window
-from unicond.tasks.conditioned import Conditioned, Placed, boxed
+from unicond.tasks.conditioned import Conditioned, boxed
 
 WEIGHTS: Mapping[str, float] = {"composable": 5.0, "semantic": 7.0, "magic_fusion": 1.0}
 """Usual weights of a text by method; -WEIGHTS keeps one out."""

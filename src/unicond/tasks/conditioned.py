@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from unicond.grounding import Placed
 from unicond.inputs import read_inputs
 from unicond.mechanisms.blending.regions import MOST_REGIONS, Region
 from unicond.model import Model
@@ -14,9 +15,6 @@ from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.tasks.base import Task
-
-Placed = tuple[str, float, float, float, float]
-"""A text and its box: left, top, right, bottom as shares of the picture's width and height."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.grounding import Placed
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
 from unicond.mechanisms.blending.multidiffusion import Regions
@@ -29,7 +30,7 @@ from unicond.prepared import Callback
 from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import APART
-from unicond.tasks.conditioned import Conditioned, Placed, boxed
+from unicond.tasks.conditioned import Conditioned, boxed
 from unicond.tasks.places import draw_outlines, draw_segmentation, thing_of
 
 SCALED = ("layout", "paint_with_words")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from unicond.grounding import Placed
 from unicond.pictures.fitting import Size
 from unicond.pictures.reading import read_picture
-from unicond.tasks.conditioned import Placed
 from unicond.world.palette import CLASS_RGB, COLOR_RGB, Rgb
 from unicond.world.vocabulary import SHAPES
 

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from unicond.adapters import hub
 from unicond.adapters.grounding.adapter import GroundingAdapter
-from unicond.adapters.grounding.attach import attached
+from unicond.adapters.grounding.attach import Attachment
 from unicond.adapters.grounding.config import GroundingConfig
 from unicond.adapters.grounding.names import ours_of
 from unicond.adapters.joint import JointAdapter
@@ -92,7 +92,7 @@ def test_fresh_adapters():
     sample, words = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 32)
     with torch.no_grad():
         plain = unet(sample, 1, words).sample
-        with attached(unet, first, interactions()):
+        with Attachment(unet, first, interactions()).active():
             assert torch.equal(unet(sample, 1, words).sample, plain)  # its gates are closed
     small = make(network("migc"), "migc", text=24, hidden=16, slots=5, blocks=("mid_block",))
     assert list(small.widths) == ["mid_block.attentions.0.transformer_blocks.0"]
@@ -341,7 +341,7 @@ def test_a_published_file_draws_what_the_golden_one_does(tmp_path):
     torch.save({"state_dict": values}, tmp_path / "MIGC.ckpt")
     found, unet = check_migc(tmp_path / "MIGC.ckpt"), network("migc")
     io = tensors("migc/io.safetensors")
-    with torch.no_grad(), attached(unet, found, instances(), without=()):
+    with torch.no_grad(), Attachment(unet, found, instances(), without=()).active():
         sample, words = io["unet/sample"][1:], io["unet/encoder_hidden_states"][1:2]
         out = unet(sample, 901, words).sample
     assert float((out - io["unet/migc_ith0/out"][1:]).abs().max()) < 1e-4

@@ -24,7 +24,7 @@ from golden_unicon import pairs_of
 
 from unicond.adapters.attach import attached as joined
 from unicond.adapters.grounding.adapter import GroundingAdapter
-from unicond.adapters.grounding.attach import attached
+from unicond.adapters.grounding.attach import Attachment
 from unicond.adapters.grounding.inputs import Boxes, Instances, Seeded
 from unicond.adapters.recompute import recomputed
 from unicond.denoisers.controlled import controlled
@@ -70,14 +70,17 @@ def joint(branches=("image", "depth"), **more):
 def test_only_the_branchs_rows_are_grounded(case, call):
     unet, adapter, inputs = case
     plain = call(unet, 8)
-    with attached(unet, adapter, inputs), rows(2, ("image", "depth")).active():
+    with Attachment(unet, adapter, inputs).active(), rows(2, ("image", "depth")).active():
         found = call(unet, 8)
     changed = [not torch.equal(one, other) for one, other in zip(found, plain, strict=True)]
     with_nothing = adapter.config.method != "migc"  # the negative rows get nothing, or are left
     assert changed == [with_nothing] * 2 + [False] * 2 + [True] * 2 + [False] * 2
-    with attached(unet, adapter, inputs), rows(2, ("depth", "edge")).active():
+    with Attachment(unet, adapter, inputs).active(), rows(2, ("depth", "edge")).active():
         assert torch.equal(call(unet, 8), plain)
-    with attached(unet, adapter, inputs, branch="depth"), rows(2, ("image", "depth")).active():
+    with (
+        Attachment(unet, adapter, inputs, branch="depth").active(),
+        rows(2, ("image", "depth")).active(),
+    ):
         other = call(unet, 8)
     assert torch.equal(other[:2], plain[:2])
     assert not torch.equal(other[6:], plain[6:])
@@ -85,11 +88,14 @@ def test_only_the_branchs_rows_are_grounded(case, call):
 
 def test_nothing_is_what_the_named_prompts_get(case, call):
     unet, adapter, inputs = case
-    with attached(unet, adapter, inputs, without=()), rows().active():
+    with Attachment(unet, adapter, inputs, without=()).active(), rows().active():
         both = call(unet, 2)
-    with attached(unet, adapter, inputs, without=("negative", "positive")), rows().active():
+    with (
+        Attachment(unet, adapter, inputs, without=("negative", "positive")).active(),
+        rows().active(),
+    ):
         none = call(unet, 2)
-    with attached(unet, adapter, inputs), rows().active():
+    with Attachment(unet, adapter, inputs).active(), rows().active():
         found = call(unet, 2)
     assert torch.allclose(found[1], both[1], atol=1e-5)
     assert torch.allclose(found[0], none[0], atol=1e-5)
@@ -119,10 +125,10 @@ def test_samples_do_not_know_each_other(case, call):
     unet, adapter, inputs = case
     both = two(inputs)
     layout = Rows((Variant(),), ("image",), 2)
-    with attached(unet, adapter, both), layout.active(), move(3).active():
+    with Attachment(unet, adapter, both).active(), layout.active(), move(3).active():
         together = call(unet, 2)
     for sample in (0, 1):
-        with attached(unet, adapter, alone(both, sample)), move(3).active():
+        with Attachment(unet, adapter, alone(both, sample)).active(), move(3).active():
             single = call(unet, 1, first=sample)
         assert torch.allclose(together[sample], single[0], atol=1e-4)
 
@@ -130,13 +136,13 @@ def test_samples_do_not_know_each_other(case, call):
 def test_inputs_of_one_sample_are_for_all(case, call):
     unet, adapter, inputs = case
     layout = Rows((Variant(),), ("image",), 3)
-    with attached(unet, adapter, inputs), layout.active():
+    with Attachment(unet, adapter, inputs).active(), layout.active():
         found = call(unet, 3)
     assert not torch.allclose(found, call(unet, 3), atol=1e-3)
 
     def refuses(message, given, count):
         with (
-            attached(unet, adapter, given),
+            Attachment(unet, adapter, given).active(),
             layout.active(),
             pytest.raises(ValueError, match=message),
         ):
@@ -149,7 +155,7 @@ def test_inputs_of_one_sample_are_for_all(case, call):
 def test_windows(case, call):
     unet, adapter, inputs = case
     plain = call(unet, 1)
-    with attached(unet, adapter, inputs, window=Window.steps(1, 3)):
+    with Attachment(unet, adapter, inputs, window=Window.steps(1, 3)).active():
         always = call(unet, 1)
         seen = []
         for number in range(5):
@@ -167,7 +173,7 @@ def test_it_leaves_nothing_behind_even_after_an_exception(case, call):
     more = {"naive": Window()} if isinstance(inputs, Instances) else {}
 
     def stop():
-        with attached(unet, adapter, inputs, **more), rows().active():
+        with Attachment(unet, adapter, inputs, **more).active(), rows().active():
             call(unet, 2)
             raise RuntimeError("inside")
 
@@ -182,7 +188,7 @@ def test_it_leaves_nothing_behind_even_after_an_exception(case, call):
 def test_an_exception_in_the_network_leaves_nothing(case, call):
     unet, adapter, inputs = case
     plain, processors = call(unet, 2), dict(unet.attn_processors)
-    with pytest.raises(RuntimeError), attached(unet, adapter, inputs):
+    with pytest.raises(RuntimeError), Attachment(unet, adapter, inputs).active():
         unet(torch.zeros(1, 4, 16, 16), 1, torch.zeros(1, 7, 31))
     assert unet.attn_processors == processors
     assert torch.equal(call(unet, 2), plain)
@@ -212,7 +218,7 @@ def test_beside_a_joint_adapter(unet, adapters, call):
         plain = call(unet, 8)
         with ExitStack() as stack:
             for branch in ("image", "depth"):
-                stack.enter_context(attached(unet, adapter, inputs, branch=branch))
+                stack.enter_context(Attachment(unet, adapter, inputs, branch=branch).active())
             found = call(unet, 8)
         after = call(unet, 8)
         assert torch.equal(after, plain)
@@ -230,7 +236,7 @@ def test_migc_beside_a_joint_adapter(unet, adapters, call):
     layout = rows(2, ("image", "depth"), pairs={"depth": pairs_of(table)})
     with joined(unet, adapters), layout.active():
         plain = call(unet, 8)
-        with attached(unet, adapter, inputs):
+        with Attachment(unet, adapter, inputs).active():
             found = call(unet, 8)
         assert torch.equal(call(unet, 8), plain)
     changed = [not torch.equal(one, other) for one, other in zip(found, plain, strict=True)]
@@ -242,9 +248,9 @@ def test_two_groundings_in_one_network(call):
     first, second = gligen(unet), migc()
     boxes = replace(some_boxes(), phrases=torch.randn(1, 3, 32))
     plain = call(unet, 2)
-    with attached(unet, first, boxes), rows().active():
+    with Attachment(unet, first, boxes).active(), rows().active():
         one = call(unet, 2)
-        with attached(unet, second, instances()):
+        with Attachment(unet, second, instances()).active():
             both = call(unet, 2)
         assert torch.equal(call(unet, 2), one)
     assert torch.equal(both[0], one[0])
@@ -254,7 +260,7 @@ def test_two_groundings_in_one_network(call):
 
 def test_controls_see_the_layers_own_attention(case, call):
     unet, adapter, inputs = case
-    with attached(unet, adapter, inputs), rows().active():
+    with Attachment(unet, adapter, inputs).active(), rows().active():
         free = call(unet, 2)
         recorder = Recorder("image", where=lambda layer: layer.kind in ("self", "cross"))
         with acting(recorder), controlled(unet):
@@ -270,7 +276,7 @@ def test_gradient_checkpoints_take_it_along(case, call):
     def gradients(context):
         adapter.requires_grad_(True)
         adapter.zero_grad()
-        with context, attached(unet, adapter, inputs), rows().active():
+        with context, Attachment(unet, adapter, inputs).active(), rows().active():
             output = call(unet, 2, grad=True)
         output.square().mean().backward()
         found = {key: value.grad for key, value in adapter.named_parameters()}
@@ -286,7 +292,7 @@ def test_gradient_checkpoints_take_it_along(case, call):
 def test_half_precision(case, call):
     """A float32 adapter in a half network: nothing is said about dtypes, the numbers are near."""
     unet, adapter, inputs = case
-    with attached(unet, adapter, inputs), rows().active():
+    with Attachment(unet, adapter, inputs).active(), rows().active():
         wanted = call(unet, 2)
     unet.to(torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
@@ -294,7 +300,7 @@ def test_half_precision(case, call):
     sample = torch.randn(12, 4, side, side, generator=generator)[:2].bfloat16()
     prompts = torch.randn(12, 7, 32, generator=generator)[:2].bfloat16()
     for one in (adapter, adapter.to(torch.bfloat16)):
-        with attached(unet, one, inputs), rows().active(), torch.no_grad():
+        with Attachment(unet, one, inputs).active(), rows().active(), torch.no_grad():
             found = unet(sample, 500, prompts).sample
         assert found.dtype == torch.bfloat16
         assert float((found.float() - wanted).abs().mean()) < 0.05  # bf16 has 8 bits
@@ -305,7 +311,7 @@ def test_half_precision(case, call):
 
 def refuses(message, unet, adapter, inputs, error=ValueError, **options):
     before = dict(unet.attn_processors)
-    with pytest.raises(error, match=message), attached(unet, adapter, inputs, **options):
+    with pytest.raises(error, match=message), Attachment(unet, adapter, inputs, **options).active():
         pass
     assert unet.attn_processors == before
     assert not any(module._forward_pre_hooks for module in unet.modules())
@@ -373,6 +379,6 @@ def test_wrong_boxes_are_named(change, message):
 
 def test_plain_processors_stay_the_fused_ones():
     unet = network("interact")
-    with attached(unet, interact(), interactions()):
+    with Attachment(unet, interact(), interactions()).active():
         kinds = {type(one) for name, one in unet.attn_processors.items() if "attn2" in name}
     assert kinds == {AttnProcessor2_0}

@@ -21,7 +21,7 @@ from golden_grounding import (
 from torch import nn
 
 from unicond.adapters.grounding.adapter import GroundingAdapter
-from unicond.adapters.grounding.attach import attached, until_share
+from unicond.adapters.grounding.attach import Attachment, until_share
 from unicond.adapters.grounding.boxes import between, waves
 from unicond.adapters.grounding.config import GroundingConfig
 from unicond.sampling.window import Window
@@ -81,19 +81,19 @@ def test_interactions_are_filled_up_with_nothings(adapter):
 def test_network(key, given, unet, adapter, call):
     inputs = interactions()
     inputs = type(inputs)(**{**inputs.tensors(), **given})
-    with attached(unet, adapter, inputs):
+    with Attachment(unet, adapter, inputs).active():
         close(call(), IO, key)
 
 
 def test_rows_tell_which_prompt_gets_nothing(unet, adapter, call):
-    with attached(unet, adapter, only(interactions(), 1)), rows().active():
+    with Attachment(unet, adapter, only(interactions(), 1)).active(), rows().active():
         close(call(), IO, "unet/out_t901")
 
 
 def test_without_it_is_the_plain_network(unet, adapter, call):
     close(call(), IO, "unet/out_t901_no_gligen")
     before = call()
-    with attached(unet, adapter, interactions(), scale=0.0):
+    with Attachment(unet, adapter, interactions(), scale=0.0).active():
         assert torch.equal(call(), before)
 
 
@@ -109,7 +109,7 @@ def test_block(key):
     config = GroundingConfig(method="interact", text=32, tokens=32)
     adapter = GroundingAdapter.from_tensors(config, fuser | net, "golden").requires_grad_(False)
     off = key != "block/out"
-    with attached(around, adapter, interactions(), scale=0.0 if off else 1.0):
+    with Attachment(around, adapter, interactions(), scale=0.0 if off else 1.0).active():
         close(block(io["block/x"], encoder_hidden_states=io["block/context"]), IO, key)
 
 
@@ -148,7 +148,7 @@ def test_gligen_is_diffusers_own():
         kwargs = {"gligen": theirs}
         wanted = gated(sample, TIMESTEP, context, cross_attention_kwargs=kwargs).sample
         plain = unet(sample, TIMESTEP, context).sample
-        with attached(unet, adapter, inputs):
+        with Attachment(unet, adapter, inputs).active():
             found = unet(sample, TIMESTEP, context).sample
     assert float((found - wanted).abs().max()) < 1e-5  # float32, other order of sums
     assert float((found - plain).abs().max()) > 0.01

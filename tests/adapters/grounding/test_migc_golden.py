@@ -20,7 +20,7 @@ from golden_grounding import (
     tensors,
 )
 
-from unicond.adapters.grounding.attach import attached, until_step
+from unicond.adapters.grounding.attach import Attachment, until_step
 from unicond.adapters.grounding.balance import CBAM
 from unicond.adapters.grounding.boxes import Regions, waves
 from unicond.adapters.grounding.instances import InstanceProcessor, averaged
@@ -170,7 +170,11 @@ def test_network(case, step, last, naive, unet, adapter):
     if case == "no_instances":
         inputs = type(inputs)(**{**vars(inputs), "masks": torch.zeros(1, 3)})
     windows = {"window": until_step(last), "naive": until_step(naive)}
-    with attached(unet, adapter, inputs, **windows), rows().active(), move(step).active():
+    with (
+        Attachment(unet, adapter, inputs, **windows).active(),
+        rows().active(),
+        move(step).active(),
+    ):
         close(run(unet), IO, f"unet/{case}/out")
 
 
@@ -187,7 +191,7 @@ def test_layers(unet, adapter):
         unet.get_submodule(f"{block}.attn2").register_forward_hook(keep(name))
         for name, block in places().items()
     ]
-    with attached(unet, adapter, instances()), rows().active():
+    with Attachment(unet, adapter, instances()).active(), rows().active():
         run(unet)
     for hook in hooks:
         hook.remove()
@@ -199,7 +203,7 @@ def test_layers(unet, adapter):
 def test_after_migc_its_layers_average_too(unet, adapter):
     """Every cross-attention layer is naive at a step that only the naive window holds."""
     seen = []
-    with attached(unet, adapter, instances(), window=until_step(5), naive=until_step(6)):
+    with Attachment(unet, adapter, instances(), window=until_step(5), naive=until_step(6)).active():
         processors = {
             name: layer for name, layer in unet.attn_processors.items() if "attn2" in name
         }
@@ -208,7 +212,7 @@ def test_after_migc_its_layers_average_too(unet, adapter):
             seen.append(run(unet))
     never = until_step(-1)
     with (
-        attached(unet, adapter, instances(), window=never, naive=ALWAYS),
+        Attachment(unet, adapter, instances(), window=never, naive=ALWAYS).active(),
         rows().active(),
         move(6).active(),
     ):
@@ -218,7 +222,7 @@ def test_after_migc_its_layers_average_too(unet, adapter):
 
 def test_the_negative_row_keeps_its_bits(unet, adapter):
     plain = run(unet)
-    with attached(unet, adapter, instances()), rows().active():
+    with Attachment(unet, adapter, instances()).active(), rows().active():
         found = run(unet)
     assert torch.equal(found[0], plain[0])
     assert float((found[1] - plain[1]).abs().max()) > 0.1
@@ -229,7 +233,7 @@ def test_the_order_matters_and_is_a_seeds(unet, adapter):
 
     def of(shuffle):
         inputs = type(instances())(**{**vars(instances()), "shuffle": shuffle})
-        with attached(unet, adapter, inputs), rows().active():
+        with Attachment(unet, adapter, inputs).active(), rows().active():
             return run(unet)
 
     before = torch.get_rng_state()
@@ -248,7 +252,7 @@ def test_pictures_that_are_not_square(adapter):
     io = tensors(IO)
     inputs = type(instances())(**{**vars(instances()), "size": (64, 128), "latents": (8, 16)})
     sample = io["unet/sample"][:, :, :8]
-    with attached(wide, adapter, inputs), rows().active():
+    with Attachment(wide, adapter, inputs).active(), rows().active():
         found = wide(sample, TIMESTEP, io["unet/encoder_hidden_states"][:2]).sample
     assert found.shape == sample.shape
     assert found.isfinite().all()
@@ -256,7 +260,7 @@ def test_pictures_that_are_not_square(adapter):
     message = r"latents of \(8, 8\), but a layer has .* tokens"
     words = io["unet/encoder_hidden_states"][:2]
     with (
-        attached(wide, adapter, wrong),
+        Attachment(wide, adapter, wrong).active(),
         rows().active(),
         pytest.raises(ValueError, match=message),
     ):

@@ -6,7 +6,7 @@ Its parameters have the names of the published files in diffusers' layout:
     <transformer block>.fuser.*                        GLIGEN, InteractDiffusion, in every block
     <transformer block>.attn2.migc.*                   MIGC, in the middle and above it
 
-It holds none of the network's weights, and is put into one by `grounding.attach.attached`.
+It holds none of the network's weights, and is put into one by `grounding.attach.Attachment`.
 """
 
 import math

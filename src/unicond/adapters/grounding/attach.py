@@ -33,24 +33,13 @@ def until_share(beta: float, num_inference_steps: int) -> Window:
     return Window.steps(0, int(beta * num_inference_steps))
 
 
-@contextmanager
-def attached(
-    network: nn.Module,
-    adapter: GroundingAdapter,
-    inputs: Inputs,
-    *,
-    branch: str = "image",
-    without: Collection[str] = NEGATIVE,
-    window: Window = ALWAYS,
-    naive: Window | None = None,
-    scale: float = 1.0,
-) -> Iterator[None]:
-    """Let a network draw things where the inputs say, inside the block.
+class Attachment:
+    """A grounding adapter with what one run gives it, ready to be put into its network.
 
-    It stands around the processors that are there: attach joint adapters first. Several grounding
-    adapters may be attached one in the other. No weight is moved, copied or merged, and everything
-    is put back in any case. In calls made inside of `Rows.active()` it acts on one branch; without
-    rows, row i of a call is sample i. In calls made inside of `Move.active()` windows count.
+    It stands around the processors that are there: attach joint adapters first. Several may be
+    active one in the other. No weight is moved, copied or merged. In calls made inside of
+    `Rows.active()` it acts on one branch; without rows, row i of a call is sample i. In calls made
+    inside of `Move.active()` windows count.
 
     Args:
         network: a diffusers U-Net without fusers of its own (`attention_type="default"`).
@@ -67,25 +56,72 @@ def attached(
         ValueError: adapter, network and inputs do not fit together.
         TypeError: the inputs are another method's.
     """
-    check_fit(network, adapter)
-    adapter.check(inputs)
-    if isinstance(inputs, Instances) and scale != 1.0:
-        raise ValueError(
-            "MIGC takes ca_scale, ea_scale and sac_scale with its instances, not scale"
-        )
-    if not isinstance(inputs, Instances) and naive is not None:
-        raise ValueError(f"only MIGC has a naive window; this adapter is {adapter.config.method}")
-    inputs = inputs.to(next(adapter.parameters()).device)
-    things = (inputs.masks > 0).any(1).tolist()
-    is_migc = isinstance(inputs, Instances)
-    places = Places(things, branch, without, window, nothing=not is_migc)
-    with ExitStack() as stack:
-        if isinstance(inputs, Instances):
-            later = naive and Places(things, branch, without, naive, nothing=False)
-            _put_instances(stack, network, adapter, inputs, places, later)
-        elif scale != 0:
-            _put_fusers(stack, network, adapter, adapter.tokens(inputs), places, scale)
-        yield
+
+    def __init__(
+        self,
+        network: nn.Module,
+        adapter: GroundingAdapter,
+        inputs: Inputs,
+        *,
+        branch: str = "image",
+        without: Collection[str] = NEGATIVE,
+        window: Window = ALWAYS,
+        naive: Window | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        check_fit(network, adapter)
+        adapter.check(inputs)
+        if isinstance(inputs, Instances) and scale != 1.0:
+            raise ValueError(
+                "MIGC takes ca_scale, ea_scale and sac_scale with its instances, not scale"
+            )
+        if not isinstance(inputs, Instances) and naive is not None:
+            raise ValueError(
+                f"only MIGC has a naive window; this adapter is {adapter.config.method}"
+            )
+        inputs = inputs.to(next(adapter.parameters()).device)
+        things = (inputs.masks > 0).any(1).tolist()
+        is_migc = isinstance(inputs, Instances)
+        self._network, self._adapter, self._scale = network, adapter, scale
+        self._places = Places(things, branch, without, window, nothing=not is_migc)
+        self._naive = naive and Places(things, branch, without, naive, nothing=False)
+        self._told = Table(inputs) if isinstance(inputs, Instances) else adapter.tokens(inputs)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The network draws things where the inputs say, inside the block; put back in any case."""
+        with ExitStack() as stack:
+            if isinstance(self._told, Table):
+                self._put_instances(stack, self._told)
+            elif self._scale != 0:
+                self._put_fusers(stack, self._told)
+            yield
+
+    def _put_fusers(self, stack: ExitStack, tokens: Tensor) -> None:
+        layers = attention_layers(self._network)
+        for name, fuser in self._adapter.parts():
+            assert isinstance(fuser, GatedSelfAttentionDense)
+            block, layer = self._network.get_submodule(name), layers[f"{name}.attn1"]
+            norm = getattr(block, "norm1", None)
+            if not isinstance(norm, nn.LayerNorm):
+                raise ValueError(f"{name} begins with {type(norm).__name__}, not with a LayerNorm")
+            inner = _listening(f"{name}.attn1", layer)
+            processor = FuserProcessor(inner, norm, fuser, tokens, self._places, self._scale)
+            stack.enter_context(processor.hook())
+            _exchange(stack, layer, processor)
+
+    def _put_instances(self, stack: ExitStack, table: Table) -> None:
+        parts = {f"{name}.attn2": part for name, part in self._adapter.parts()}
+        numbers = {name: number for number, name in enumerate(parts)}
+        for name, layer in attention_layers(self._network).items():
+            part = parts.get(name)
+            if not name.endswith("attn2") or (part is None and self._naive is None):
+                continue
+            assert part is None or isinstance(part, MIGC)
+            migc = None if part is None else (part, numbers[name])
+            inner = _listening(name, layer)
+            processor = InstanceProcessor(inner, table, migc, self._places, self._naive)
+            _exchange(stack, layer, processor)
 
 
 def check_fit(network: nn.Module, adapter: GroundingAdapter) -> None:
@@ -118,48 +154,6 @@ def check_fit(network: nn.Module, adapter: GroundingAdapter) -> None:
     rest = [name for name in shapes if name not in adapter.widths]
     if rest and adapter.config.method != "migc":
         raise ValueError(f"{about} has no fuser for {rest[0]} of this {type(network).__name__}")
-
-
-def _put_fusers(
-    stack: ExitStack,
-    network: nn.Module,
-    adapter: GroundingAdapter,
-    tokens: Tensor,
-    places: Places,
-    scale: float,
-) -> None:
-    layers = attention_layers(network)
-    for name, fuser in adapter.parts():
-        assert isinstance(fuser, GatedSelfAttentionDense)
-        block, layer = network.get_submodule(name), layers[f"{name}.attn1"]
-        norm = getattr(block, "norm1", None)
-        if not isinstance(norm, nn.LayerNorm):
-            raise ValueError(f"{name} begins with {type(norm).__name__}, not with a LayerNorm")
-        inner = _listening(f"{name}.attn1", layer)
-        processor = FuserProcessor(inner, norm, fuser, tokens, places, scale)
-        stack.enter_context(processor.hook())
-        _exchange(stack, layer, processor)
-
-
-def _put_instances(
-    stack: ExitStack,
-    network: nn.Module,
-    adapter: GroundingAdapter,
-    inputs: Instances,
-    places: Places,
-    naive: Places | None,
-) -> None:
-    table = Table(inputs)
-    parts = {f"{name}.attn2": part for name, part in adapter.parts()}
-    numbers = {name: number for number, name in enumerate(parts)}
-    for name, layer in attention_layers(network).items():
-        part = parts.get(name)
-        if not name.endswith("attn2") or (part is None and naive is None):
-            continue
-        assert part is None or isinstance(part, MIGC)
-        migc = None if part is None else (part, numbers[name])
-        inner = _listening(name, layer)
-        _exchange(stack, layer, InstanceProcessor(inner, table, migc, places, naive))
 
 
 def _listening(name: str, layer: Attention) -> Processor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unicond.evaluation.metrics_boxes import Spot, box_of
-from unicond.tasks.conditioned import Placed
+from unicond.grounding import Placed
 from unicond.world.captions import GROUND_WORDS, solid_words
 from unicond.world.edits import LEAST_SHARE, LOOKED_AT, TRIES
 from unicond.world.generate import World

@@ -1,0 +1,268 @@
+"""Saying where things are: what callers give, and what a model with grounding adapters makes of it.
+
+On a tiny base of random weights, whose adapters get open gates: what they change is large.
+"""
+
+import json
+
+import pytest
+import torch
+
+import unicond
+from unicond import Box, Grounding, Interaction
+from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.grounding.attach import Attachment, until_step
+from unicond.adapters.grounding.grounded import Grounded
+from unicond.adapters.grounding.inputs import Boxes
+from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
+from unicond.output import read_record
+from unicond.rerun import repeat
+
+METHODS = ("gligen", "interact", "migc")
+ROUNDING = 1e-4  # across batch sizes, in float32
+BALL = Box("a red ball", (0.1, 0.2, 0.4, 0.9))
+DOG = Box("a dog", (0.5, 0.1, 0.9, 0.6))
+PAIR = Grounding((BALL, DOG), (Interaction("a dog", "pushing", 0),))
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_base, tmp_path_factory):
+    """{method: a folder of its adapter for the tiny base, its gates open}."""
+    network = unicond.load(tiny_base).backbone.network
+    found = {}
+    for number, method in enumerate(METHODS):
+        generator = torch.Generator().manual_seed(number)
+        blocks = ("mid_block", "up_blocks")
+        adapter = GroundingAdapter.for_network(network, method, blocks=blocks, generator=generator)
+        with torch.no_grad():
+            for name, value in adapter.named_parameters():
+                if "alpha" in name:
+                    value.fill_(0.7)
+        found[method] = tmp_path_factory.mktemp("grounders") / method
+        adapter.save_pretrained(found[method])
+    return found
+
+
+@pytest.fixture(scope="module")
+def models(tiny_base, folders):
+    return {method: unicond.load(tiny_base, [folder]) for method, folder in folders.items()}
+
+
+def made(model, grounding=None, prompt="a dog", **asked):
+    asked = {"num_inference_steps": 3, "seed": 3} | asked
+    return model(prompt, grounding=grounding, **asked).latents["image"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_said_changes_the_picture(models, method):
+    model = models[method]
+    plain, grounded = made(model), made(model, PAIR)
+    assert (plain - grounded).abs().max() > 1e-3
+    elsewhere = Grounding((Box("a red ball", (0.6, 0.2, 0.9, 0.9)), DOG))
+    assert (made(model, elsewhere) - grounded).abs().max() > 1e-3
+    assert torch.equal(made(model), plain)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_a_grounding_it_is_the_base_bit_for_bit(tiny_base, models, method):
+    assert torch.equal(made(unicond.load(tiny_base)), made(models[method]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_sample_does_not_depend_on_its_batch(models, method):
+    both = [PAIR, Grounding((DOG,))]
+    whole = made(models[method], both, seed=[3, 4])
+    for row, seed in enumerate((3, 4)):
+        alone = made(models[method], both[row], seed=seed)
+        torch.testing.assert_close(whole[row : row + 1], alone, rtol=0, atol=ROUNDING)
+
+
+def test_it_is_what_the_attachment_does_with_encoded_phrases(tiny_base, models):
+    model, plain = models["gligen"], unicond.load(tiny_base)
+    encoder, tokenizer = plain.backbone.text_encoders[0], plain.backbone.tokenizers[0]
+    words = tokenizer([BALL.phrase, DOG.phrase], padding=True, return_tensors="pt")
+    phrases = encoder(**words).pooler_output.detach()[None]
+    boxes = torch.tensor([[BALL.box, DOG.box]])
+    adapter = model.grounders["gligen"].adapter
+    inputs = Boxes(masks=torch.ones(1, 2), boxes=boxes, phrases=phrases)
+    with Attachment(plain.backbone.network, adapter, inputs).active():
+        wanted = made(plain)
+    torch.testing.assert_close(made(model, PAIR), wanted, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(("beta", "moves"), [(0.0, 0), (0.5, 2), (1.0, 4)])
+def test_beta_is_a_share_of_the_moves(models, beta, moves):
+    model = models["gligen"]
+    found = made(model, Grounding((BALL,), beta=beta), num_inference_steps=4)
+    adapter = model.grounders["gligen"].adapter
+    pooled = model.backbone.encode_phrases([BALL.phrase])[0]
+    inputs = Boxes(masks=torch.ones(1, 1), boxes=torch.tensor([[BALL.box]]), phrases=pooled[None])
+    attachment = Attachment(model.backbone.network, adapter, inputs, window=until_step(moves - 1))
+    wanted = made(model, num_inference_steps=4, mechanisms=[Grounded(attachment)])
+    assert torch.equal(found, wanted)
+
+
+def test_migc_acts_up_to_its_step(models):
+    model = models["migc"]
+    never, always = (Grounding((BALL,), migc_steps=n) for n in (-1, 9))
+    assert torch.equal(made(model, never), made(model))
+    assert (made(model, always) - made(model)).abs().max() > 1e-3
+    naive = Grounding((BALL,), migc_steps=-1, naive_fuser_steps=9)
+    assert (made(model, naive) - made(model)).abs().max() > 1e-3
+    loud = Grounding((Box(BALL.phrase, BALL.box, ca_scale=3.0),), migc_steps=9)
+    assert (made(model, loud) - made(model, always)).abs().max() > 1e-4
+
+
+def test_several_adapters_act_in_one_network(tiny_base, folders, models):
+    model = unicond.load(tiny_base, list(folders.values()))
+    assert list(model.grounders) == list(METHODS)
+    for method in METHODS:
+        alone = made(model.only(method), PAIR)
+        assert torch.equal(alone, made(models[method], PAIR))
+        assert (made(model, PAIR) - alone).abs().max() > 1e-4
+
+
+def test_beside_a_depth_map(tiny, folders):
+    model = unicond.load(
+        tiny.backbone.name, {"depth": tiny.adapters["depth"].source, "gligen": folders["gligen"]}
+    )
+    depth = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    plain, grounded = (made(model, said, depth=depth) for said in (None, PAIR))
+    assert (plain - grounded).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="the image is given, not made"):
+        model(image=torch.zeros(3, 64, 64), grounding=PAIR)
+
+
+def test_models_that_share_a_network_each_have_their_own(tiny_base, folders):
+    """Aggregated with a weight of one, the first is as if it were alone, whatever the other is."""
+    model = unicond.load(tiny_base, list(folders.values()))
+    first, second = model.only("interact"), model.only("migc")
+
+    def call(one, seed):
+        return one.prepare("a dog", grounding=PAIR, seed=seed, num_inference_steps=4)
+
+    alone = call(first, 3).run().latents["image"]
+    both = unicond.aggregate([call(first, 3), call(second, 9)], [1.0]).latents["image"]
+    assert torch.equal(both, alone)
+    mixed = unicond.aggregate([call(first, 3), call(second, 9)]).latents["image"]
+    assert (mixed - alone).abs().max() > 1e-3
+
+
+def test_a_picture_can_be_made_again(tiny_base, folders, tmp_path):
+    model = unicond.load(tiny_base, [folders["interact"]])
+    out = model("a dog", grounding=[PAIR, Grounding((DOG,))], seed=[3, 4], num_inference_steps=2)
+    record = read_record(out.save(tmp_path)[0])
+    assert record.grounding == out.record.grounding
+    assert record.grounders == {"interact": str(folders["interact"])}
+    found = repeat(model, record).latents["image"]
+    assert (found - out.latents["image"]).abs().max() <= ROUNDING
+
+
+def test_interactions_are_told_with_their_boxes_and_lone_things_with_themselves():
+    cone = Box("a cone", (0.0, 0.0, 0.1, 0.1))
+    said = Grounding((BALL, DOG, cone), (Interaction(1, "pushing", "a red ball"),))
+    assert said.told() == [(DOG, "pushing", BALL), (cone, NOTHING_MORE, cone)]
+
+
+def test_a_file_says_the_same(tmp_path):
+    file = tmp_path / "boxes.json"
+    file.write_text(
+        json.dumps(
+            {
+                "boxes": [
+                    {"phrase": "a red ball", "box": [0.1, 0.2, 0.4, 0.9]},
+                    {"phrase": "a dog", "box": [0.5, 0.1, 0.9, 0.6]},
+                ],
+                "interactions": [{"subject": "a dog", "action": "pushing", "object": 0}],
+            }
+        )
+    )
+    assert read_grounding(file) == PAIR
+    assert {"boxes", "interactions", "beta", "migc_steps"} <= schema()["properties"].keys()
+
+
+BOX = {"phrase": "x", "box": [0, 0, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"boxes": []}, "needs boxes"),
+        ({"boxes": [BOX] * 31}, "31 boxes are given, 30 are the most"),
+        ({"boxes": [{"phrase": "x", "box": [0.5, 0, 0.2, 1]}]}, r"boxes.0: .*0 <= left < right"),
+        ({"boxes": [{"phrase": "x", "box": [0, 0, 1.5, 1]}]}, "0 <= top < bottom <= 1"),
+        ({"boxes": [{"phrase": " ", "box": [0, 0, 1, 1]}]}, "needs a phrase"),
+        ({"boxes": [{"phrase": "x", "bbox": [0, 0, 1, 1]}]}, "boxes.0"),
+        ({"boxes": [{**BOX, "ca_scale": float("nan")}]}, "ca_scale of 'x' is nan"),
+        ({"boxes": [BOX], "beta": 2}, "beta is 2"),
+        ({"boxes": [BOX], "scale": float("inf")}, "scale is inf"),
+        ({"boxes": [BOX], "migc_steps": -2}, "migc_steps is -2"),
+        ({"boxes": [BOX], "more": 1}, "more"),
+        (
+            {"boxes": [BOX], "interactions": [{"subject": 0, "action": "holding", "object": 1}]},
+            "names box 1, but the boxes are 0 to 0",
+        ),
+        (
+            {"boxes": [BOX], "interactions": [{"subject": "y", "action": "holding", "object": 0}]},
+            "names 'y', but 0 of the boxes",
+        ),
+        (
+            {"boxes": [BOX, BOX], "interactions": [{"subject": "x", "action": "a", "object": 0}]},
+            "names 'x', but 2 of the boxes",
+        ),
+        (
+            {"boxes": [BOX], "interactions": [{"subject": 0, "action": "", "object": 0}]},
+            "has no action",
+        ),
+        ([], "unicond layout --schema"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(content, message):
+    with pytest.raises(ValueError, match=message):
+        grounding_of(content)
+
+
+def test_a_file_that_is_not_there_or_no_json(tmp_path):
+    with pytest.raises(ValueError, match="is no file; give a JSON file"):
+        read_grounding(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json: "):
+        read_grounding(tmp_path / "bad.json")
+
+
+LONG = Box("a very " * 80 + "long ball", BALL.box)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"grounding": [PAIR] * 2, "seed": [1, 2, 3]}, "different numbers of samples"),
+        ({"grounding": [PAIR, Grounding((DOG,), beta=0.5)], "seed": [1, 2]}, "differ in their"),
+        ({"grounding": Grounding((LONG,))}, "tokens, and the text encoder takes"),
+    ],
+)
+def test_calls_that_do_not_fit_are_refused(models, asked, message):
+    with pytest.raises(ValueError, match=message):
+        models["gligen"]("a dog", **asked)
+
+
+def test_a_long_phrase_is_cut_on_request(models):
+    assert torch.isfinite(made(models["gligen"], Grounding((LONG,), cut=True))).all()
+
+
+def test_a_model_without_an_adapter_for_it_says_so(tiny):
+    with pytest.raises(ValueError, match="load gligen, interact or migc"):
+        tiny("a dog", grounding=PAIR)
+
+
+def test_only_names_what_is_there(models):
+    with pytest.raises(ValueError, match="no adapter 'depth' in this model; it has gligen"):
+        models["gligen"].only("depth")
+
+
+def test_published_files_go_by_their_method(tiny_base, folders, tmp_path, models):
+    """Plain tensors, in a file of their own, for a network of eight heads as the published ones."""
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes((folders["migc"] / "adapter_model.safetensors").read_bytes())
+    model = unicond.load(tiny_base, {"migc": file})
+    assert torch.equal(made(model, PAIR), made(models["migc"], PAIR))
