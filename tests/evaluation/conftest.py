@@ -12,5 +12,6 @@ def grounding(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tiny_grounding.save_detector(place / "detector")
+        torch.manual_seed(0)
         tiny_grounding.save_segmenter(place / "segmenter")
     return place

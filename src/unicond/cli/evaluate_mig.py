@@ -48,6 +48,8 @@ def mig(
     guidance: Guidance = None,
 ) -> None:
     """COCO-MIG: several things of a picture, each in its box and of its colour."""
+    from transformers.utils import logging
+
     from unicond.cli.running import load_model
     from unicond.evaluation.condition_table import Run, command_line
     from unicond.evaluation.mig.bench import read_bench
@@ -64,6 +66,7 @@ def mig(
     asked = read_bench(bench, entries)
     check_places(out, json)
     there = None if images is None else found_pictures(images, asked)
+    logging.disable_progress_bar()  # of each file's tensors
     grounded = load_grounded(detector, segmenter, device)
     settings = {"bench": fingerprint(bench)["sha256"][:12], **grounded.fingerprints()}
     run = Run(len(asked), seed, batch, out, command_line(sys.argv[1:]), settings)
