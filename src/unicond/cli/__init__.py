@@ -15,6 +15,7 @@ from unicond.cli import (
     demo,
     edit,
     evaluate,
+    evaluate_mig,
     gallery,
     generate,
     info,
@@ -47,6 +48,7 @@ app.command("plan")(plan.plan)
 app.command("inspect")(inspect.inspect)
 app.command("rerun")(inspect.rerun)
 app.add_typer(train.app, name="train")
+evaluate.app.command("mig")(evaluate_mig.mig)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(table.app, name="table")
 app.command("gallery")(gallery.gallery)
