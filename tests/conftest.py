@@ -2,10 +2,14 @@
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 
 import unicond
+from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.grounding.config import Method
 
 GOLDEN = Path(__file__).parent / "golden" / "unicon"
 
@@ -24,3 +28,21 @@ def tiny(tiny_base):
     """The tiny base with the depth and identity adapters of the published layout."""
     adapters = {"depth": GOLDEN / "weights" / "depth", "id": GOLDEN / "weights" / "id"}
     return unicond.load(tiny_base, adapters)
+
+
+@pytest.fixture(scope="session")
+def grounders(tiny_base, tmp_path_factory):
+    """{method: a folder of its adapter for the tiny base, its gates open}."""
+    network = unicond.load(tiny_base).backbone.network
+    found = {}
+    for number, method in enumerate(get_args(Method)):
+        generator = torch.Generator().manual_seed(number)
+        blocks = ("mid_block", "up_blocks")
+        adapter = GroundingAdapter.for_network(network, method, blocks=blocks, generator=generator)
+        with torch.no_grad():
+            for name, value in adapter.named_parameters():
+                if "alpha" in name:
+                    value.fill_(0.7)
+        found[method] = tmp_path_factory.mktemp("grounders") / method
+        adapter.save_pretrained(found[method])
+    return found

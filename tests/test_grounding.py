@@ -4,21 +4,22 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 """
 
 import json
+from typing import get_args
 
 import pytest
 import torch
 
 import unicond
 from unicond import Box, Grounding, Interaction
-from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.grounding.attach import Attachment, until_step
+from unicond.adapters.grounding.config import Method
 from unicond.adapters.grounding.grounded import Grounded
 from unicond.adapters.grounding.inputs import Boxes
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
 from unicond.output import read_record
 from unicond.rerun import repeat
 
-METHODS = ("gligen", "interact", "migc")
+METHODS = get_args(Method)
 ROUNDING = 1e-4  # across batch sizes, in float32
 BALL = Box("a red ball", (0.1, 0.2, 0.4, 0.9))
 DOG = Box("a dog", (0.5, 0.1, 0.9, 0.6))
@@ -26,26 +27,8 @@ PAIR = Grounding((BALL, DOG), (Interaction("a dog", "pushing", 0),))
 
 
 @pytest.fixture(scope="module")
-def folders(tiny_base, tmp_path_factory):
-    """{method: a folder of its adapter for the tiny base, its gates open}."""
-    network = unicond.load(tiny_base).backbone.network
-    found = {}
-    for number, method in enumerate(METHODS):
-        generator = torch.Generator().manual_seed(number)
-        blocks = ("mid_block", "up_blocks")
-        adapter = GroundingAdapter.for_network(network, method, blocks=blocks, generator=generator)
-        with torch.no_grad():
-            for name, value in adapter.named_parameters():
-                if "alpha" in name:
-                    value.fill_(0.7)
-        found[method] = tmp_path_factory.mktemp("grounders") / method
-        adapter.save_pretrained(found[method])
-    return found
-
-
-@pytest.fixture(scope="module")
-def models(tiny_base, folders):
-    return {method: unicond.load(tiny_base, [folder]) for method, folder in folders.items()}
+def models(tiny_base, grounders):
+    return {method: unicond.load(tiny_base, [folder]) for method, folder in grounders.items()}
 
 
 def made(model, grounding=None, prompt="a dog", **asked):
@@ -113,8 +96,8 @@ def test_migc_acts_up_to_its_step(models):
     assert (made(model, loud) - made(model, always)).abs().max() > 1e-4
 
 
-def test_several_adapters_act_in_one_network(tiny_base, folders, models):
-    model = unicond.load(tiny_base, list(folders.values()))
+def test_several_adapters_act_in_one_network(tiny_base, grounders, models):
+    model = unicond.load(tiny_base, list(grounders.values()))
     assert list(model.grounders) == list(METHODS)
     for method in METHODS:
         alone = made(model.only(method), PAIR)
@@ -122,9 +105,9 @@ def test_several_adapters_act_in_one_network(tiny_base, folders, models):
         assert (made(model, PAIR) - alone).abs().max() > 1e-4
 
 
-def test_beside_a_depth_map(tiny, folders):
+def test_beside_a_depth_map(tiny, grounders):
     model = unicond.load(
-        tiny.backbone.name, {"depth": tiny.adapters["depth"].source, "gligen": folders["gligen"]}
+        tiny.backbone.name, {"depth": tiny.adapters["depth"].source, "gligen": grounders["gligen"]}
     )
     depth = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     plain, grounded = (made(model, said, depth=depth) for said in (None, PAIR))
@@ -133,9 +116,9 @@ def test_beside_a_depth_map(tiny, folders):
         model(image=torch.zeros(3, 64, 64), grounding=PAIR)
 
 
-def test_models_that_share_a_network_each_have_their_own(tiny_base, folders):
+def test_models_that_share_a_network_each_have_their_own(tiny_base, grounders):
     """Aggregated with a weight of one, the first is as if it were alone, whatever the other is."""
-    model = unicond.load(tiny_base, list(folders.values()))
+    model = unicond.load(tiny_base, list(grounders.values()))
     first, second = model.only("interact"), model.only("migc")
 
     def call(one, seed):
@@ -148,12 +131,12 @@ def test_models_that_share_a_network_each_have_their_own(tiny_base, folders):
     assert (mixed - alone).abs().max() > 1e-3
 
 
-def test_a_picture_can_be_made_again(tiny_base, folders, tmp_path):
-    model = unicond.load(tiny_base, [folders["interact"]])
+def test_a_picture_can_be_made_again(tiny_base, grounders, tmp_path):
+    model = unicond.load(tiny_base, [grounders["interact"]])
     out = model("a dog", grounding=[PAIR, Grounding((DOG,))], seed=[3, 4], num_inference_steps=2)
     record = read_record(out.save(tmp_path)[0])
     assert record.grounding == out.record.grounding
-    assert record.grounders == {"interact": str(folders["interact"])}
+    assert record.grounders == {"interact": str(grounders["interact"])}
     found = repeat(model, record).latents["image"]
     assert (found - out.latents["image"]).abs().max() <= ROUNDING
 
@@ -260,9 +243,9 @@ def test_only_names_what_is_there(models):
         models["gligen"].only("depth")
 
 
-def test_published_files_go_by_their_method(tiny_base, folders, tmp_path, models):
+def test_published_files_go_by_their_method(tiny_base, grounders, tmp_path, models):
     """Plain tensors, in a file of their own, for a network of eight heads as the published ones."""
     file = tmp_path / "weights.safetensors"
-    file.write_bytes((folders["migc"] / "adapter_model.safetensors").read_bytes())
+    file.write_bytes((grounders["migc"] / "adapter_model.safetensors").read_bytes())
     model = unicond.load(tiny_base, {"migc": file})
     assert torch.equal(made(model, PAIR), made(models["migc"], PAIR))

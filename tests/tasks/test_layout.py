@@ -8,12 +8,13 @@ from pydantic import TypeAdapter
 
 import unicond
 from unicond.adapters.joint import JointAdapter
+from unicond.grounding import Grounding, Interaction
 from unicond.mechanisms.blending.regions import MOST_REGIONS
 from unicond.output import read_record
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
 from unicond.tasks.compose import Compose
-from unicond.tasks.layout import METHODS, Layout
+from unicond.tasks.layout import GROUNDED, METHODS, Layout
 from unicond.tasks.places import HORIZON, draw_outlines, draw_segmentation
 from unicond.world.palette import CLASS_RGB, COLOR_RGB
 
@@ -38,7 +39,47 @@ def plain(tiny):
     return tiny(PROMPT, branches=["image"], **USUAL).latents["image"]
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "segmentation"])
+@pytest.fixture(scope="module")
+def grounded(tiny, grounders):
+    """The tiny base with a depth adapter and every grounding adapter."""
+    depth = {"depth": tiny.adapters["depth"].source}
+    return unicond.load(tiny.backbone.name, {**depth, **grounders})
+
+
+OTHERS = [name for name in METHODS if name not in ("segmentation", *GROUNDED)]
+
+
+@pytest.mark.parametrize("method", GROUNDED)
+def test_grounding_adapters_are_told_the_boxes(grounded, method, plain):
+    """The method's own adapter alone, whatever else is loaded."""
+    out = Layout(PROMPT, BOXES, method=method, **USUAL).run(grounded)
+    said = Grounding.of(BOXES)
+    same = grounded.only(method)(PROMPT, grounding=said, branches=["image"], **USUAL)
+    assert torch.equal(out.latents["image"], same.latents["image"])
+    assert not torch.equal(out.latents["image"], plain)
+    assert torch.equal(out.before, draw_outlines(BOXES, (64, 64))[None])
+    assert out.record.grounders == {method: str(grounded.grounders[method].source)}
+
+
+def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):
+    boxes = Grounding.of(BOXES).boxes
+    said = Grounding(boxes, (Interaction(0, "left of", 1),), beta=0.7)
+    task = Layout(PROMPT, said, method="interact", scale=0.5, **USUAL)
+    assert task.grounding == Grounding(boxes, said.interactions, scale=0.5, beta=0.7)
+    out = task.run(grounded)
+    recorded = json.loads(json.dumps(out.record.task))
+    assert TypeAdapter(Layout).validate_python(pictures_back(Layout, recorded)).boxes == said
+    plainly = Layout(PROMPT, said, method="regions", **USUAL).run(grounded)
+    same = Layout(PROMPT, BOXES, method="regions", **USUAL).run(grounded)
+    assert torch.equal(plainly.latents["image"], same.latents["image"])
+
+
+def test_a_grounding_adapter_that_is_not_loaded(tiny):
+    with pytest.raises(ValueError, match="'gligen' is an adapter, which this model has not"):
+        Layout(PROMPT, BOXES, method="gligen", **USUAL).run(tiny)
+
+
+@pytest.mark.parametrize("method", OTHERS)
 def test_every_method_but_the_text_alone_knows_of_the_boxes(tiny, plain, method):
     out = Layout(PROMPT, BOXES, method=method, **USUAL).run(tiny)
     assert out.record.generated == ("image",)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from unicond.grounding import Placed
+from unicond.grounding import Grounding, Placed
 from unicond.inputs import read_inputs
 from unicond.mechanisms.blending.regions import MOST_REGIONS, Region
 from unicond.model import Model
@@ -54,6 +54,7 @@ class Conditioned(Task):
         size: Size,
         mechanisms: Sequence[Mechanism],
         further: Mapping[str, Given],
+        grounding: Grounding | None = None,
     ) -> Output:
         """Call the model for the image under the conditions.
 
@@ -64,6 +65,7 @@ class Conditioned(Task):
             size: (height, width) in pixels.
             mechanisms: outermost first.
             further: {branch: what is given} beside the conditions.
+            grounding: what is where, for the model's grounding adapters.
 
         Returns:
             The image, with the conditions as they came.
@@ -79,6 +81,7 @@ class Conditioned(Task):
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
             mechanisms=mechanisms,
+            grounding=grounding,
             callback=callback,
             **pictures,  # pyright: ignore[reportArgumentType] (names are branches)
         )

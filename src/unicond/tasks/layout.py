@@ -5,19 +5,24 @@
     layout             latents move until the phrase is attended to inside its box
     paint_with_words   the phrase is attended to more inside its box
     segmentation       the boxes as a segmentation map, a condition of the model
+    gligen             an adapter that was trained on phrases in boxes
+    migc               one that draws each instance by itself, with its attributes
+    interact           one that knows who does what to whom, too (InteractDiffusion)
     text               the prompt alone, which knows of no box
 
 `layout` and `paint_with_words` place words of the prompt: their phrases must stand in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.grounding import Placed
+from unicond.adapters.grounding.config import Method
+from unicond.grounding import Grounding, Placed
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
 from unicond.mechanisms.blending.multidiffusion import Regions
@@ -33,8 +38,10 @@ from unicond.tasks.compose import APART
 from unicond.tasks.conditioned import Conditioned, boxed
 from unicond.tasks.places import draw_outlines, draw_segmentation, thing_of
 
-SCALED = ("layout", "paint_with_words")
+SCALED = ("layout", "paint_with_words", "gligen", "interact")
 """Methods whose strength is a scale."""
+GROUNDED: tuple[str, ...] = get_args(Method)
+"""Methods that are adapters of the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +51,8 @@ class Layout(Conditioned):
     Args:
         prompt: of the whole picture.
         boxes: (phrase, left, top, right, bottom), shares of width and height in [0, 1]; at least
-            one.
+            one. Or a `Grounding`, which may say what they do, and more to the methods in
+            `GROUNDED`.
         scale: of the methods in `SCALED`; None is the method's own, 0.0 is off.
         coarse: of `segmentation`, up to which time the drawn map is coarse, in [0, 1].
         method: one of `METHODS`.
@@ -55,7 +63,7 @@ class Layout(Conditioned):
     """
 
     prompt: str
-    boxes: Sequence[Placed]
+    boxes: Sequence[Placed] | Grounding
     scale: float | None = field(default=None, kw_only=True)
     coarse: float = field(default=0.0, kw_only=True)
     method: str = field(default="regions", kw_only=True)
@@ -64,12 +72,13 @@ class Layout(Conditioned):
         super().__post_init__()
         if self.method not in METHODS:
             raise ValueError(f"no method {self.method!r}: choose one of {', '.join(METHODS)}")
-        if not self.boxes:
+        if not isinstance(self.boxes, Grounding) and not self.boxes:
             raise ValueError(
                 "a layout needs boxes: give at least one as (phrase, left, top, right, bottom) "
                 "(--box 'a red ball@0.1,0.3,0.4,0.9')"
             )
-        boxed(self.boxes)
+        if self.method not in GROUNDED:
+            boxed(self.places)
         if self.scale is not None and self.method not in SCALED:
             raise ValueError(
                 f"method {self.method!r} has no scale: drop it, or choose {' or '.join(SCALED)}"
@@ -77,19 +86,33 @@ class Layout(Conditioned):
         if self.coarse and self.method != "segmentation":
             raise ValueError(f"method {self.method!r} draws no map that could be coarse: drop it")
         if self.method == "segmentation":
-            for phrase, *_ in self.boxes:
+            for phrase, *_ in self.places:
                 thing_of(phrase)
+
+    @property
+    def grounding(self) -> Grounding:
+        """The boxes and what is said of them, at the task's scale."""
+        found = Grounding.of(self.boxes)
+        return found if self.scale is None else replace(found, scale=self.scale)
+
+    @property
+    def places(self) -> list[Placed]:
+        """(phrase, left, top, right, bottom) of every box."""
+        return self.boxes.places() if isinstance(self.boxes, Grounding) else list(self.boxes)
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
         size = self.fitted_size(model)
         given = dict[str, Given]()
         if self.method == "segmentation":
-            drawn = draw_segmentation(self.boxes, size)
+            drawn = draw_segmentation(self.places, size)
             given[self._segmentation(model)] = Given(drawn, noise=self.coarse)
         mechanisms = METHODS[self.method](self, model, size)
-        out = self.call(model, callback, self.prompt, size, mechanisms, given)
-        return draw_outlines(self.boxes, size)[None], out
+        grounding = None
+        if self.method in GROUNDED:
+            model, grounding = self._grounded(model), self.grounding
+        out = self.call(model, callback, self.prompt, size, mechanisms, given, grounding)
+        return draw_outlines(self.places, size)[None], out
 
     def words(self, model: Model) -> list[Tensor]:
         """Where each phrase is in the prompt.
@@ -103,7 +126,7 @@ class Layout(Conditioned):
         Raises:
             ValueError: phrases that are not in the prompt; they are listed.
         """
-        tokenizer, phrases = model.backbone.tokenizers[0], [phrase for phrase, *_ in self.boxes]
+        tokenizer, phrases = model.backbone.tokenizers[0], [phrase for phrase, *_ in self.places]
         try:
             words.places(tokenizer, self.prompt, phrases)
         except ValueError as error:
@@ -112,6 +135,15 @@ class Layout(Conditioned):
                 "are in the boxes, or choose regions or noise_collage (--method)"
             ) from error
         return [words.places(tokenizer, self.prompt, [phrase]) for phrase in phrases]
+
+    def _grounded(self, model: Model) -> Model:
+        """The model with the method's adapter, and those of the conditions, alone."""
+        if self.method not in model.grounders:
+            raise ValueError(
+                f"method {self.method!r} is an adapter, which this model has not: load it "
+                f"(--adapter {self.method}), or choose another method"
+            )
+        return model.only(*(b for b in self.conditions if b in model.adapters), self.method)
 
     def _segmentation(self, model: Model) -> str:
         """The branch that shows segmentations."""
@@ -131,17 +163,17 @@ class Layout(Conditioned):
 
 
 def _regions(task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:
-    return [Regions(regions=boxed(task.boxes), bootstrap=APART)]
+    return [Regions(regions=boxed(task.places), bootstrap=APART)]
 
 
 def _collage(task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:
-    return [NoiseCollage(objects=boxed(task.boxes))]
+    return [NoiseCollage(objects=boxed(task.places))]
 
 
 def _guided(task: Layout, model: Model, _size: Size) -> Sequence[Mechanism]:
     objects = [
         layout.Placed(words=marks, box=(left, top, right, bottom))
-        for marks, (_, left, top, right, bottom) in zip(task.words(model), task.boxes, strict=True)
+        for marks, (_, left, top, right, bottom) in zip(task.words(model), task.places, strict=True)
     ]
     if task.scale is None:
         return [layout.Layout(objects=objects)]
@@ -150,7 +182,7 @@ def _guided(task: Layout, model: Model, _size: Size) -> Sequence[Mechanism]:
 
 def _painted(task: Layout, model: Model, size: Size) -> Sequence[Mechanism]:
     latents = torch.empty(1, *model.backbone.latent_shape(size))
-    placed = zip(task.words(model), boxed(task.boxes), strict=True)
+    placed = zip(task.words(model), boxed(task.places), strict=True)
     painted = [Painted(words=marks, mask=box.inside(latents)) for marks, box in placed]
     if task.scale is None:
         return [PaintWithWords(regions=painted)]
@@ -168,5 +200,6 @@ METHODS: Mapping[str, Callable[[Layout, Model, Size], Sequence[Mechanism]]] = {
     "paint_with_words": _painted,
     "segmentation": _nothing,
     "text": _nothing,
+    **dict.fromkeys(GROUNDED, _nothing),
 }
 """All methods of `Layout`."""

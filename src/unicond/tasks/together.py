@@ -1,6 +1,7 @@
 """One picture by several models, each of which knows something else (AMDM).
 
     depth      an adapter's name: the base under that condition, whose picture is given with it
+    interact   a grounding adapter's name: the base with it, which is told `grounding`
     a base     a folder, a name or a hub id: that base, by its text alone
     text       the run's own base, by its text alone
 
@@ -18,6 +19,7 @@ from unicond.aggregation.aggregate import WINDOW
 from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix, check_weights
 from unicond.aggregation.together import aggregate
+from unicond.grounding import Grounding
 from unicond.loading import load
 from unicond.model import Model
 from unicond.output import Output
@@ -42,6 +44,8 @@ class Together(Task):
         models: what each is, in the order in which they are mixed; the first one's picture is kept.
         pictures: {number of a model, from "1": its condition's picture}.
         prompts: {number of a model: its own prompt}.
+        grounding: what is where, for every model that is a grounding adapter.
+        groundings: {number of a model: its own}.
         weights: see `aggregation.aggregate.Aggregate`; None is 0.5 for each.
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
@@ -59,6 +63,8 @@ class Together(Task):
     models: Sequence[str]
     pictures: Mapping[str, Picture] = field(default_factory=dict[str, Picture], kw_only=True)
     prompts: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
+    grounding: Grounding | None = field(default=None, kw_only=True)
+    groundings: Mapping[str, Grounding] = field(default_factory=dict[str, Grounding], kw_only=True)
     weights: Sequence[float] | None = field(default=None, kw_only=True)
     mix: Mix = field(default="slerp", kw_only=True)
     mean: Mean | None = field(default="posterior", kw_only=True)
@@ -68,7 +74,12 @@ class Together(Task):
 
     def __post_init__(self) -> None:
         numbers = {str(n + 1) for n in range(len(self.models))}
-        for what, named in (("picture", self.pictures), ("prompt", self.prompts)):
+        of_one = (
+            ("picture", self.pictures),
+            ("prompt", self.prompts),
+            ("grounding", self.groundings),
+        )
+        for what, named in of_one:
             if unknown := sorted({*named} - numbers):
                 raise ValueError(
                     f"a {what} is given to model {unknown[0]}, but there are {len(self.models)}: "
@@ -103,20 +114,7 @@ class Together(Task):
         callback: Callback | None,
     ) -> Prepared:
         """What one model is asked."""
-        given, branch = dict[str, Given](), name.replace("-", "_")
-        picture = self.pictures.get(str(number + 1))
-        if branch in model.adapters:
-            if picture is None:
-                raise ValueError(f"model {number + 1} is {name!r}: give its picture, {name}=FILE")
-            given[branch] = Given(picture)
-        elif picture is not None:
-            raise ValueError(
-                f"model {number + 1}, {name!r}, takes no picture: there is no adapter of that name "
-                f"(loaded are {', '.join(model.adapters) or 'none'})"
-            )
-        elif name != TEXT:
-            backbone = model.backbone
-            model = load(name, device=backbone.device, dtype=backbone.network.dtype)
+        model, given, grounding = self._chosen(model, number, name)
         slot = 0 if self.shared_noise else number
         return model.prepare(
             self.prompts.get(str(number + 1), self.prompt),
@@ -126,6 +124,40 @@ class Together(Task):
             branches=["image", *given],
             num_inference_steps=self.steps(model),
             guidance_scale=self.guidance_scale,
+            grounding=grounding,
             callback=callback,
             **given,  # pyright: ignore[reportArgumentType] (names are branches)
         )
+
+    def _chosen(
+        self, model: Model, number: int, name: str
+    ) -> tuple[Model, dict[str, Given], Grounding | None]:
+        """The model that a name stands for, with nothing else on it, and what it is told."""
+        which, branch, key = f"model {number + 1}", name.replace("-", "_"), str(number + 1)
+        picture, own = self.pictures.get(key), self.groundings.get(key)
+        if branch in model.adapters and own is None:
+            if picture is None:
+                raise ValueError(f"{which} is {name!r}: give its picture, {name}=FILE")
+            return model.only(branch), {branch: Given(picture)}, None
+        if name in model.grounders and picture is None:
+            grounding = own or self.grounding
+            if grounding is None:
+                raise ValueError(
+                    f"{which} is {name!r}, which is told where things are: give boxes "
+                    "(--boxes FILE)"
+                )
+            return model.only(name), {}, grounding
+        if own is not None:
+            raise ValueError(
+                f"{which}, {name!r}, takes no boxes: the grounding adapters of this model are "
+                f"{', '.join(model.grounders) or 'none'}"
+            )
+        if picture is not None:
+            raise ValueError(
+                f"{which}, {name!r}, takes no picture: there is no adapter of that name "
+                f"(loaded are {', '.join(model.adapters) or 'none'})"
+            )
+        if name == TEXT:
+            return model.only(), {}, None
+        backbone = model.backbone
+        return load(name, device=backbone.device, dtype=backbone.network.dtype), {}, None
