@@ -1,5 +1,8 @@
 """`unicond layout`: from options to what the task is asked for, and what is written."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 import typer
@@ -66,3 +69,55 @@ def test_a_depth_map_needs_its_adapter(run, tmp_path):
     write_png(torch.linspace(-1, 1, 64).expand(3, 64, 64), tmp_path / "depth.png", {})
     refused = run("a meadow", "--box", BALL, "--depth", "depth.png", "--adapter", "none")
     assert "no branch 'depth' in this model" in str(refused.exception)
+
+
+WAVE = {
+    "boxes": [
+        {"phrase": "a person", "box": [0.05, 0.2, 0.4, 0.95]},
+        {"phrase": "a blue ball", "box": [0.6, 0.6, 0.9, 0.9]},
+    ],
+    "interactions": [{"subject": "a person", "action": "pushing", "object": "a blue ball"}],
+    "beta": 0.5,
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(WAVE))
+    return path
+
+
+def test_a_preview_draws_what_was_understood_without_a_model(run, tmp_path, file):
+    made = run("a person pushing a ball", "--boxes", file, "--preview", "--base", "nowhere")
+    assert made.exit_code == 0, made.output
+    assert made.stdout.split() == ["out/layout/preview.png"]
+    drawn = np.asarray(Image.open(tmp_path / "out/layout/preview.png").convert("RGB"), np.int16)
+    assert drawn.shape == (512, 512, 3)
+    blue = (drawn[..., 2] - drawn[..., 0] > 100).nonzero()
+    box = [blue[1].min(), blue[0].min(), blue[1].max(), blue[0].max()]
+    assert np.abs(np.array(box) / 512 - WAVE["boxes"][1]["box"]).max() < 0.01
+    between = drawn[int(0.66 * 512), int(0.42 * 512) : int(0.58 * 512)]
+    assert (between.min(-1) < 128).any()  # the arrow crosses the gap
+
+
+def test_the_schema_is_that_of_the_file(run, file):
+    made = run("--schema")
+    assert made.exit_code == 0
+    assert {"boxes", "interactions"} <= json.loads(made.stdout)["properties"].keys()
+
+
+def test_an_adapter_is_told_the_file(run, tmp_path, file, grounders):
+    options = ["--boxes", file, "--method", "interact", "--scale", "0.5", "--seed", "3"]
+    made = run("a person", *options, "--adapter", f"interact={grounders['interact']}")
+    assert made.exit_code == 0, made.output
+    record = read_record(tmp_path / "out/layout/3_image.png")
+    (said,) = record.grounding
+    assert (said.beta, said.scale, said.interactions[0].action) == (0.5, 0.5, "pushing")
+    assert record.grounders == {"interact": str(grounders["interact"])}
+
+
+def test_boxes_are_said_once(run, file):
+    made = run("a person", "--boxes", file, "--box", BALL)
+    assert isinstance(made.exception, ValueError)
+    assert "give one of them" in str(made.exception)

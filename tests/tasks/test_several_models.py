@@ -7,7 +7,9 @@ import torch
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
+import unicond
 from unicond.cli import app
+from unicond.grounding import Grounding
 from unicond.output import read_record
 from unicond.pictures.metadata import write_png
 from unicond.rerun import repeat
@@ -106,3 +108,61 @@ def test_the_command_line_refuses_what_it_cannot_read(asked, message):
     ran = CliRunner().invoke(app, ["aggregate", "a dog", *asked])
     assert isinstance(ran.exception, ValueError)
     assert message in str(ran.exception)
+
+
+SAID = Grounding.of([("a dog", 0.1, 0.2, 0.5, 0.9), ("a red ball", 0.6, 0.5, 0.9, 0.9)])
+
+
+@pytest.fixture(scope="module")
+def grounded(tiny, grounders):
+    depth = {"depth": tiny.adapters["depth"].source}
+    return unicond.load(tiny.backbone.name, {**depth, **grounders})
+
+
+def test_grounding_adapters_are_models_of_their_own(grounded, depth):
+    """Beside each other on one network, each with its own adapter alone."""
+    models = ("interact", "migc", "depth")
+    task = Together(
+        "a dog", models, pictures={"3": depth}, grounding=SAID, weights=[1.0, 1.0], **USUAL
+    )
+    first = task.run(grounded)
+    alone = grounded.only("interact")("a dog", grounding=SAID, **USUAL).latents["image"]
+    assert torch.equal(first.latents["image"], alone)
+    own = {"2": Grounding(SAID.boxes[:1])}
+    both = Together("a dog", models[:2], grounding=SAID, **USUAL).run(grounded)
+    other = Together("a dog", models[:2], grounding=SAID, groundings=own, **USUAL).run(grounded)
+    assert (both.latents["image"] - alone).abs().max() > 1e-3
+    assert (both.latents["image"] - other.latents["image"]).abs().max() > 1e-4
+    recorded = json.loads(json.dumps(other.record.task))
+    assert (
+        TypeAdapter(Together).validate_python(pictures_back(Together, recorded)).groundings == own
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "model 2 is 'migc', which is told where things are"),
+        ({"grounding": SAID, "groundings": {"1": SAID}}, "model 1, 'text', takes no boxes"),
+        ({"grounding": SAID, "groundings": {"3": SAID}}, "a grounding is given to model 3"),
+        ({"grounding": SAID, "pictures": {"2": "x.png"}}, "model 2, 'migc', takes no picture"),
+    ],
+)
+def test_models_that_are_told_too_much_or_too_little(grounded, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Together("a dog", ("text", "migc"), **USUAL, **changes).run(grounded)
+
+
+def test_boxes_on_the_command_line(tiny_base, grounders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "boxes.json"
+    file.write_text('{"boxes": [{"phrase": "a dog", "box": [0.1, 0.2, 0.5, 0.9]}]}')
+    adapters = [f"{name}={folder}" for name, folder in grounders.items()]
+    options = [x for name in adapters for x in ("--adapter", name)]
+    options += ["--boxes", str(file), "--base", str(tiny_base), "--steps", "4"]
+    models = ["--model", "interact", "--model", "migc:0.4"]
+    made = CliRunner().invoke(app, ["aggregate", "a dog", *models, *options])
+    assert made.exit_code == 0, made.output
+    task = read_record(tmp_path / "out/aggregate/0_image.png").task
+    assert (task["models"], task["weights"]) == (["interact", "migc"], [0.4])
+    assert task["grounding"]["boxes"][0]["phrase"] == "a dog"

@@ -1,11 +1,11 @@
 """`unicond aggregate`: one picture by several models."""
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
-from unicond.cli.layout import Adapter
+from unicond.cli.layout import Adapter, Boxes
 
 
 def aggregate(
@@ -14,12 +14,17 @@ def aggregate(
         list[str],
         typer.Option(
             help="NAME, NAME:WEIGHT or NAME=FILE:WEIGHT; repeat. An adapter with its condition's "
-            "picture, another base, or 'text'. The first one's picture is kept; a weight, 0.5 "
-            "unless given, is that of all before against this one."
+            "picture, a grounding adapter (with --boxes), another base, or 'text'. The first "
+            "one's picture is kept; a weight, 0.5 unless given, is that of all before against "
+            "this one."
         ),
     ],
     prompt_of: Annotated[
         list[str] | None, typer.Option(help="N=TEXT: a prompt of model N's own; repeat.")
+    ] = None,
+    boxes: Boxes = None,
+    boxes_of: Annotated[
+        list[str] | None, typer.Option(help="N=FILE: boxes of model N's own; repeat.")
     ] = None,
     mix: Annotated[str, typer.Option(help="slerp, released, or lerp.")] = "slerp",
     mean: Annotated[str, typer.Option(help="posterior, released, or none.")] = "posterior",
@@ -46,9 +51,11 @@ def aggregate(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Let several models make one picture: each knows something else (AMDM)."""
-    from unicond.cli.generate import pairs, parse_size
+    from unicond.adapters.grounding.config import Method
+    from unicond.cli.generate import pairs, parse_size, read_boxes
     from unicond.cli.layout import adapters_for
     from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.grounding import read_grounding
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.together import Together
 
@@ -63,6 +70,8 @@ def aggregate(
         [name for name, _, _ in asked],
         pictures=pictures,
         prompts=dict(pairs(prompt_of or [], "--prompt-of")),
+        grounding=read_boxes(boxes),
+        groundings={n: read_grounding(f) for n, f in pairs(boxes_of or [], "--boxes-of")},
         weights=[0.5 if weight is None else weight for _, _, weight in asked[1:]],
         mix=cast("Literal['slerp', 'released', 'lerp']", mix),
         mean=None if mean == "none" else cast("Literal['posterior', 'released']", mean),
@@ -77,8 +86,8 @@ def aggregate(
         negative_prompt=negative_prompt,
     )
     check_output_folder(out)
-    conditions = list(dict.fromkeys(name for name, file, _ in asked if file is not None))
-    loaded = load_model(base, adapters_for(adapter, conditions), device, dtype)
+    wanted = [name for name, file, _ in asked if file is not None or name in get_args(Method)]
+    loaded = load_model(base, adapters_for(adapter, list(dict.fromkeys(wanted))), device, dtype)
     with progress_bar("aggregating") as callback:
         result = task.run(loaded, callback)
     finish(result, out)

@@ -54,15 +54,15 @@ def compose(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Make one picture of several texts: joined, kept out, in their places, or by two models."""
-    from unicond.cli.generate import parse_size
-    from unicond.cli.layout import adapters_for, given_conditions, parse_box
+    from unicond.cli.generate import given_files, parse_size
+    from unicond.cli.layout import adapters_for, parse_box
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.compose import WEIGHTS, Compose
 
     usual = WEIGHTS.get(method, 1.0)
     masks, boxes = _parted(region or [])
-    conditions = given_conditions(depth, give)
+    conditions = given_files(give, depth=depth)
     task = Compose(
         prompt,
         texts=_weights(with_ or [], without or [], usual),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast, get_args
 import typer
 
 if TYPE_CHECKING:
+    from unicond.grounding import Grounding
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.request import Given, Scale
     from unicond.sampling.window import Window
@@ -26,6 +27,10 @@ def generate(
     depth: Annotated[Path | None, typer.Option(help="A given depth map.")] = None,
     give: Annotated[
         list[str] | None, typer.Option(help="BRANCH=FILE for any other branch; repeat.")
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of boxes and interactions, for grounding adapters."),
     ] = None,
     depth_kind: Annotated[
         str, typer.Option(help="near-white, near-black, or metric (metres; .npy, 16-bit PNG).")
@@ -131,18 +136,13 @@ def generate(
     from unicond.pictures.files import check_output_folder
 
     check_output_folder(out)
-    files = dict(pairs(give or [], "--give"))
-    files |= {b: str(p) for b, p in (("image", image), ("depth", depth)) if p is not None}
-    conditions = given_pictures(
-        files,
-        dict(pairs(mask or [], "--mask")),
-        dict(numbers(noise, "--noise")),
-        guide or [],
-        hold or [],
-        Reading(depth_kind, fit, mask_invert, mask_threshold),
-    )
+    files = given_files(give, image=image, depth=depth)
+    masks, levels = dict(pairs(mask or [], "--mask")), dict(numbers(noise, "--noise"))
+    reading = Reading(depth_kind, fit, mask_invert, mask_threshold)
+    conditions = given_pictures(files, masks, levels, guide or [], hold or [], reading)
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
+    grounding = read_boxes(boxes)
     seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
     model = load_model(base, adapter, device, dtype, loras, offload)
     with progress_bar("sampling") as callback:
@@ -169,6 +169,7 @@ def generate(
             refresh=refresh,
             sampling=sampling,
             plan=plan,
+            grounding=grounding,
             reconstruction_weight=parse_weights(reconstruction_weight),
             reconstruction_optimizer=optimizer,
             reconstruction_window=window,
@@ -176,6 +177,19 @@ def generate(
             **conditions,  # pyright: ignore[reportArgumentType] (names are branches)
         )
     finish(result, out)
+
+
+def given_files(give: list[str] | None, **named: Path | None) -> dict[str, str]:
+    """{branch: file} of `--give` and of the options that are named as their branch."""
+    found = {branch: str(path) for branch, path in named.items() if path is not None}
+    return dict(pairs(give or [], "--give")) | found
+
+
+def read_boxes(file: Path | None) -> "Grounding | None":
+    """What a file of `--boxes` says."""
+    from unicond.grounding import read_grounding
+
+    return None if file is None else read_grounding(file)
 
 
 class Reading(NamedTuple):

@@ -1,9 +1,12 @@
 """`unicond layout`: things in their boxes; and what it shares with `unicond compose`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from unicond.grounding import Grounding
 
 Depth = Annotated[Path | None, typer.Option(help="A given depth map, as a condition.")]
 Give = Annotated[
@@ -13,22 +16,51 @@ Adapter = Annotated[
     list[str] | None, typer.Option(help="As of generate; those of the conditions if left out.")
 ]
 
+Boxes = Annotated[
+    Path | None,
+    typer.Option(help="JSON file of boxes and interactions; see `unicond layout --schema`."),
+]
+
+
+def _print_schema(asked: bool) -> None:
+    if asked:
+        import json
+
+        from unicond.grounding import schema
+
+        typer.echo(json.dumps(schema(), indent=2))
+        raise typer.Exit
+
 
 def layout(
     prompt: Annotated[str, typer.Argument(help="What the whole picture shows.")],
     box: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="PHRASE@LEFT,TOP,RIGHT,BOTTOM, shares of width and height; repeat."),
-    ],
+    ] = None,
+    boxes: Boxes = None,
     method: Annotated[
         str,
         typer.Option(
-            help="regions, noise_collage, layout, paint_with_words, segmentation, or text."
+            help="regions, noise_collage, layout, paint_with_words, segmentation, gligen, "
+            "interact, migc, or text."
         ),
     ] = "regions",
     scale: Annotated[
-        float | None, typer.Option(help="Of layout and paint_with_words; default the method's.")
+        float | None,
+        typer.Option(
+            help="Of layout, paint_with_words, gligen and interact; default the method's."
+        ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Draw what was understood, and stop.")
+    ] = False,
+    schema: Annotated[  # noqa: ARG001 (its callback acts)
+        bool,
+        typer.Option(
+            "--schema", callback=_print_schema, is_eager=True, help="Print that of --boxes."
+        ),
+    ] = False,
     coarse: Annotated[
         float, typer.Option(help="Of segmentation: how coarse its map is, in [0, 1].")
     ] = 0.0,
@@ -47,15 +79,15 @@ def layout(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Make a picture with things in their boxes."""
-    from unicond.cli.generate import parse_size
+    from unicond.cli.generate import given_files, parse_size, read_boxes
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.layout import Layout
+    from unicond.tasks.layout import GROUNDED, Layout
 
-    conditions = given_conditions(depth, give)
+    conditions = given_files(give, depth=depth)
     task = Layout(
         prompt,
-        [parse_box(one, "--box") for one in box],
+        read_boxes(boxes) or [parse_box(one, "--box") for one in box or []],
         scale=scale,
         coarse=coarse,
         method=method,
@@ -67,19 +99,25 @@ def layout(
         guidance_scale=guidance,
         negative_prompt=negative_prompt,
     )
+    if box and boxes is not None:
+        raise ValueError("--box and --boxes both say where things are: give one of them")
     check_output_folder(out)
-    own = ["segmentation"] if method == "segmentation" else []
+    if preview:
+        typer.echo(str(_preview(task.grounding, out)))
+        return
+    own = [method] if method in ("segmentation", *GROUNDED) else []
     model = load_model(base, adapters_for(adapter, [*conditions, *own]), device, dtype)
     with progress_bar("placing") as callback:
         result = task.run(model, callback)
     finish(result, out)
 
 
-def given_conditions(depth: Path | None, give: list[str] | None) -> dict[str, str]:
-    """{branch: file} of the conditions' options."""
-    from unicond.cli.generate import pairs
+def _preview(grounding: "Grounding", folder: Path) -> Path:
+    """Draw boxes and interactions into a folder."""
+    from unicond.pictures.metadata import write_png
+    from unicond.tasks.preview import draw_grounding
 
-    return dict(pairs(give or [], "--give")) | ({} if depth is None else {"depth": str(depth)})
+    return write_png(draw_grounding(grounding), folder / "preview.png", {})
 
 
 def adapters_for(asked: list[str] | None, branches: list[str]) -> list[str]:
