@@ -20,6 +20,9 @@ from torch import Tensor
 from unicond.sampling import predictions
 from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule, from_config
 
+SCORED = (0.999, 0.7, 0.4)
+"""Times, as shares of the schedule, at which held-out errors are taken."""
+
 
 def mini_scheduler() -> DDIMScheduler:
     """The noise schedule of the mini models: v-prediction, zero terminal SNR, trailing steps."""
@@ -88,6 +91,19 @@ class Noising:
         alpha, sigma = alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
         kind = self.schedule.prediction_type
         return alpha * x0 + sigma * noise, predictions.target(x0, noise, alpha, sigma, kind)
+
+    def spread(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) model indices in random order, one from each of `count` equal parts of time."""
+        device = generator.device
+        jitter = torch.rand(count, generator=generator, device=device)
+        part = torch.arange(count, device=device) + jitter
+        order = torch.randperm(count, generator=generator, device=device)
+        return (part / count * len(self)).long().clamp_max(len(self) - 1)[order]
+
+    def scored(self, rows: Tensor) -> Tensor:
+        """(B,) model indices at which held-out rows (B,) are scored: the `SCORED` in turn."""
+        share = torch.tensor(SCORED, device=rows.device)
+        return (share * len(self)).long()[rows % len(SCORED)]
 
     def min_snr(self, index: Tensor, gamma: float, floor: float) -> Tensor:
         """(B,) weights of the squared error of what the network tells (see the module)."""

@@ -222,7 +222,7 @@ class TextToImageTask:
             for source, number in zip(self.train, (count - normals, normals), strict=True)
         ]
         x0, prompts = (torch.cat(column) for column in zip(*drawn, strict=True))
-        index = self._times(count, generator)
+        index = self.noising.spread(count, generator)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         return self._error(part.of(x0), part.of(prompts), part.of(index), part.of(noise))
 
@@ -234,13 +234,6 @@ class TextToImageTask:
         rows = torch.randint(total, (count,), generator=generator, device=self.device)
         drop = torch.rand(count, generator=generator, device=self.device) < self.config.drop
         return source.at(rows), source.captions.drawn(rows, drop, generator)
-
-    def _times(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) model indices, one from each of `count` equal parts of the time axis."""
-        jitter = torch.rand(count, generator=generator, device=self.device)
-        part = torch.arange(count, device=self.device) + jitter
-        order = torch.randperm(count, generator=generator, device=self.device)
-        return (part / count * len(self.noising)).long().clamp_max(len(self.noising) - 1)[order]
 
     def _error(self, x0: Tensor, prompts: Tensor, index: Tensor, noise: Tensor) -> Tensor:
         """(B,) v-losses; x0 and noise (B, C, h, w), index (B,)."""
@@ -257,7 +250,7 @@ class TextToImageTask:
         rows = torch.arange(count, device=self.device)
         never = torch.zeros(count, dtype=torch.bool, device=self.device)
         prompts = self.held.captions.drawn(rows, never, generator)
-        x0, index = self.held.at(rows), self._times(count, generator)
+        x0, index = self.held.at(rows), self.noising.spread(count, generator)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         found = self._error(x0, prompts, index, noise)
         return {"held_out_v_loss": float(found.mean())}
