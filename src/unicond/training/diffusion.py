@@ -14,8 +14,8 @@ Lin et al. 2023, arXiv:2305.08891 (zero terminal SNR).
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDIMScheduler
-from torch import Tensor
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
 
 from unicond.sampling import predictions
 from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule, from_config
@@ -114,6 +114,14 @@ class Noising:
         if kind == "x0":
             return (power / (1 - power)).clamp_max(gamma)
         return (torch.minimum(power, gamma * (1 - power))).clamp_min(floor)
+
+
+def frozen(base: nn.ModuleDict) -> tuple[UNet2DConditionModel, nn.Module]:
+    """U-Net and text encoder of a base {"unet", "text_encoder"}, which is frozen here."""
+    base.requires_grad_(False).eval()
+    unet = base["unet"]
+    assert isinstance(unet, UNet2DConditionModel)
+    return unet, base["text_encoder"]
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
@@ -24,7 +23,7 @@ from unicond.adapters.grounding.attach import attached
 from unicond.adapters.grounding.config import Method
 from unicond.training import things
 from unicond.training.budget import Budget
-from unicond.training.diffusion import SCORED, Noising, squared_error
+from unicond.training.diffusion import SCORED, Noising, frozen, squared_error
 from unicond.training.loop import LoopConfig, stream
 from unicond.training.norm import quick_norms
 from unicond.training.processes import Part
@@ -132,10 +131,7 @@ class GroundingTask:
         self.config, self.adapter, self.noising = config, adapter, noising
         self.train, self.held = train, held
         self.device = noising.alpha.device
-        base.requires_grad_(False).eval()
-        unet = base["unet"]
-        assert isinstance(unet, UNet2DConditionModel)
-        self.unet, self.text_encoder = unet, base["text_encoder"]
+        self.unet, self.text_encoder = frozen(base)
 
     def trained(self) -> nn.Module:
         """The adapter."""
@@ -144,9 +140,7 @@ class GroundingTask:
     def losses(self, part: Part, generator: torch.Generator) -> Tensor:
         """Errors of a part of a random batch, at uniform times."""
         count, data, config = part.count, self.train, self.config
-        rows = torch.randint(len(data), (count,), generator=generator, device=self.device)
-        dropped = torch.rand(count, generator=generator, device=self.device) < config.drop
-        tokens = data.pictures.captions.drawn(rows, dropped, generator)
+        rows, tokens = data.pictures.drawn(count, config.drop, generator)
         index = self.noising.spread(count, generator)
         told = things.draw(data, config, rows, generator)
         noise = self._noise(count, generator)

@@ -31,5 +31,5 @@ def go_on(fresh: Made, start: Path, fields: Sequence[str]) -> None:
         if getattr(old.config, field) != getattr(fresh.config, field)
     ]
     if differ:
-        raise ValueError(f"--init {start} is another {old.config.KIND}: {'; '.join(differ)}")
+        raise ValueError(f"--init {start} is not the same kind: {'; '.join(differ)}")
     fresh.load_state_dict(old.state_dict())
