@@ -49,7 +49,8 @@ class GroundingTrainingConfig:
             learn nothing from them.
         some: share of the draws that tell a random number of things, and not all.
         colored: share of the things whose colour is told.
-        loop: how it is optimised.
+        loop: how it is optimised; what no matrix is, a fuser's gates above all, which begin shut,
+            has the higher rate.
     """
 
     method: Method = "gligen"
@@ -65,7 +66,8 @@ class GroundingTrainingConfig:
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             batch_size=32,
-            lr=1e-3,
+            lr=4e-3,
+            matrix_lr=1.5e-3,
             budget=Budget(minutes=60),
             weight_decay=0.0,
         )
