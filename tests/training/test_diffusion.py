@@ -66,3 +66,13 @@ def test_weights_of_every_kind_weigh_x0s_error_alike(kind):
 def test_flow_matching_is_refused():
     with pytest.raises(ValueError, match="variance-preserving"):
         Noising.on(from_config({"_class_name": "FlowMatchEulerDiscreteScheduler"}), "cpu")
+
+
+def test_times_cover_the_schedule_evenly(noising):
+    index = noising.spread(10, torch.Generator().manual_seed(0))
+    assert sorted((index // 100).tolist()) == list(range(10))
+    assert not torch.equal(index, index.sort().values)
+
+
+def test_scored_times_come_in_turn(noising):
+    assert noising.scored(torch.arange(4)).tolist() == [999, 700, 400, 999]

@@ -3,16 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import small
 import torch
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from unicond.training.captions import CaptionTable
 from unicond.training.diffusion import Noising, mini_scheduler
-from unicond.training.loop import seeded
 from unicond.training.processes import Part
 from unicond.training.readout import SCORED, Mapped, ReadoutTask, ReadoutTrainingConfig
-from unicond.training.text2image import Pictured, TextToImageConfig
+from unicond.training.text2image import Pictured
 
 CONFIG = ReadoutTrainingConfig(width=16, variants=1)
 N = 6
@@ -20,20 +18,7 @@ N = 6
 
 @pytest.fixture(scope="module")
 def base():
-    with seeded(0):
-        text = CLIPTextConfig(
-            vocab_size=20,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=18,
-            eos_token_id=19,
-        )
-        shape = TextToImageConfig(
-            block_out_channels=(16, 24), head_width=8, norm_num_groups=4, text_width=16
-        )
-        return nn.ModuleDict({"unet": shape.unet(4), "text_encoder": CLIPTextModel(text)})
+    return small.base()
 
 
 @pytest.fixture

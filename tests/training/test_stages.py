@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import unicond
 from unicond import conditions
+from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
 from unicond.cli.train import app
@@ -20,6 +21,7 @@ from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
 from unicond.training import presets, readout, stages, supplies, tokenizer
 from unicond.training.captions import world_words
+from unicond.training.grounding import METHODS
 from unicond.training.workshop import Workshop
 
 
@@ -45,8 +47,8 @@ def made(shop):
 
 def test_everything_is_made_and_loads(made):
     vae, mini, *joined, pixels, probes = made
-    many = len(conditions.NAMES)
-    adapters, heads = joined[:many], joined[many:]
+    many, few = len(conditions.NAMES), len(METHODS)
+    adapters, heads, grounded = joined[:many], joined[many:-few], joined[-few:]
     assert [folder.name for folder in adapters] == list(conditions.NAMES)
     for folder, condition in zip(adapters, conditions.CONDITIONS, strict=True):
         config = JointAdapter.from_pretrained(folder).config
@@ -60,6 +62,14 @@ def test_everything_is_made_and_loads(made):
         assert (config.blocks, config.width) == ((16, 16), 8)
         assert config.channels == (3 if name == "pose" else 1)
         assert config.base.startswith("mini@")
+    for folder, method in zip(grounded, METHODS, strict=True):
+        config = GroundingAdapter.from_pretrained(folder).config
+        assert (folder.parent.name, folder.name, config.method) == ("adapters", method, method)
+        assert (config.text, config.slots) == (16, presets.tiny().grounding.slots)
+        assert config.base.startswith("mini@")
+        assert "red ball" in (folder / "README.md").read_text()
+        scores = json.loads((folder / "card.json").read_text())["scores"]
+        assert {"v_error", "v_error_without", "gain_at_0.7"} < scores.keys()
     assert Probe.from_pretrained(probes).config.widths == (4, 8)
     assert AutoencoderKL.from_pretrained(vae).config["latent_channels"] == 4
     pipeline = StableDiffusionPipeline.from_pretrained(mini)
@@ -141,6 +151,21 @@ def test_a_head_goes_on_from_an_earlier_one(shop, made, tmp_path):
         stages.train_readout(place, "identity")
 
 
+def test_a_grounding_adapter_goes_on_from_an_earlier_one(shop, made, tmp_path):
+    weights, old = tmp_path / "w", shop.weights / "adapters" / "interact"
+    shutil.copytree(shop.weights / "mini", weights / "mini")
+    place = replace(shop, weights=weights, runs=tmp_path / "r", steps=1, init=old)
+    file = "adapter_model.safetensors"
+    before = load_file(old / file)
+    after = load_file(stages.train_grounding(place, "interact") / file)
+    gaps = [float((after[name].float() - one.float()).abs().max()) for name, one in before.items()]
+    assert 0 < max(gaps) < 0.01  # one step of lr 1e-3
+    with pytest.raises(ValueError, match="is not the same kind: method 'interact', not"):
+        stages.train_grounding(place, "gligen")
+    with pytest.raises(ValueError, match=r"--init: .*mini"):
+        stages.train_grounding(replace(place, init=made[1]), "gligen")
+
+
 def test_what_is_up_to_date_is_skipped(shop, made):
     before = [(folder / "card.json").stat().st_mtime_ns for folder in made]
     lines = []
@@ -193,6 +218,7 @@ def test_what_ships_is_published_whole(shop, made, tmp_path):
         "mini-pixel",
         "probes",
         *(f"adapters/{name}" for name in conditions.NAMES),
+        *(f"adapters/{method}" for method in METHODS),
         *(f"readout/{name}" for name in readout.SHIPPED),
     }
     for name in found:
@@ -234,6 +260,8 @@ def test_missing_parents_name_the_command(tmp_path):
         stages.train_joint(empty)
     with pytest.raises(ValueError, match="make it first: unicond train text2image"):
         stages.train_readout(empty)
+    with pytest.raises(ValueError, match="make it first: unicond train text2image"):
+        stages.train_grounding(empty, "migc")
     with pytest.raises(ValueError, match=r"condition 'smell' .*choose one of depth, "):
         stages.train_joint(empty, "smell")
     with pytest.raises(ValueError, match="preset 'huge' is not known; choose one of mini, tiny"):
@@ -291,6 +319,9 @@ def test_the_shipped_sizes(tmp_path):
     for condition in conditions.CONDITIONS:
         adapter = recipes.joint_of(condition).adapter(unet, condition, "mini")
         assert 2 * sum(value.numel() for value in adapter.parameters()) <= 2.95e6, condition.name
+    for method, most in (("gligen", 9e6), ("interact", 9e6), ("migc", 4e6)):
+        adapter = recipes.grounding_of(method).adapter(unet, "mini")
+        assert 2 * sum(value.numel() for value in adapter.parameters()) <= most, method
 
 
 def test_recipes_differ_by_condition():
@@ -303,6 +334,6 @@ def test_recipes_differ_by_condition():
     assert metric.loop.budget.minutes == share * depth.loop.budget.minutes
     assert metric.loop.lr == 0.5 * depth.loop.lr
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
-    assert set(presets.MINUTE_SHARES) == set(conditions.NAMES)
+    assert set(presets.MINUTE_SHARES) == {*conditions.NAMES, *METHODS}
     tiny = presets.tiny()
     assert tiny.joint_of(conditions.named("depth")) == tiny.joint  # budgets in steps stay

@@ -84,11 +84,6 @@ def test_parts_of_a_batch_are_the_batch(made):
     assert torch.allclose(torch.cat(parts), losses(task), atol=1e-5)  # sums of other batch sizes
 
 
-def test_times_cover_the_schedule_evenly(made):
-    index = made(SMALL)._times(10, torch.Generator().manual_seed(0))
-    assert sorted((index // 100).tolist()) == list(range(10))
-
-
 def test_heads_have_their_width(made):
     from diffusers.models.attention_processor import Attention
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,9 @@ JointOut = Annotated[
 STAGES = {
     "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
     "pixels": "A base of 64 x 64 pixels, mini-pixel: text to pictures without an autoencoder.",
+    "gligen": "A grounding adapter: phrases in boxes. Needs the base.",
+    "interact": "A grounding adapter: who does what to whom, and where. Needs the base.",
+    "migc": "A grounding adapter: instances in boxes. Needs the base.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
 }
 """Stages that take the common options alone."""
@@ -139,13 +143,14 @@ def _add_stage(stage: str, about: str) -> None:
     ) -> None:
         from unicond.training import stages
 
-        train = {
+        train: dict[str, Callable[[Workshop], Path]] = {
             "vae": stages.train_vae,
             "pixels": stages.train_pixels,
+            **{name: partial(stages.train_grounding, method=name) for name in stages.METHODS},
             "probes": stages.train_probes,
-        }[stage]
+        }
         with _reported() as report:
-            train(_shop(report, preset, out, runs, minutes, steps, scenes, resume, init))
+            train[stage](_shop(report, preset, out, runs, minutes, steps, scenes, resume, init))
 
     app.command(name=stage, help=about)(command)
 

@@ -1,12 +1,17 @@
-"""Captions on disk, beside the renders that they describe."""
+"""What is said of scenes, on disk beside the renders that it describes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from unicond.data import renders
 from unicond.data.renders import Recipe
 from unicond.pictures.files import whole_file
 from unicond.world import describe
+from unicond.world.scene import Scene
+
+Said = TypeVar("Said")
 
 
 def captions(
@@ -24,14 +29,42 @@ def captions(
     Returns:
         `count` lists of `variants` texts.
     """
-    out: list[list[str]] = []
+
+    def told(scenes: list[Scene], place: Path) -> list[list[str]]:
+        del place
+        scenes = scenes if styled else [scene.with_style("photo") for scene in scenes]
+        return [[describe(scene, v).text for v in range(variants)] for scene in scenes]
+
     name = f"captions-{'styled' if styled else 'plain'}-{variants}.json"
+    return kept(folder, recipe, count, name, told)
+
+
+def kept(
+    folder: Path,
+    recipe: Recipe,
+    count: int,
+    name: str,
+    told: Callable[[list[Scene], Path], list[Said]],
+) -> list[Said]:
+    """What is told of the first `count` scenes, from the disk where it was told before.
+
+    Args:
+        folder: of the renders (`renders.draw`).
+        recipe: of the renders.
+        count: how many scenes.
+        name: of the file in each shard.
+        told: what there is to say of a shard's scenes, whose renders lie in a folder; plain data,
+            as JSON gives it back.
+
+    Returns:
+        One entry a scene.
+    """
+    out: list[Said] = []
     for shard in range(-(-count // renders.SHARD)):
-        path = folder / f"{shard:05d}" / name
+        place = folder / f"{shard:05d}"
+        path = place / name
         if not path.exists():
-            scenes = recipe.scenes(shard * renders.SHARD, renders.SHARD)
-            scenes = scenes if styled else [scene.with_style("photo") for scene in scenes]
-            found = [[describe(scene, v).text for v in range(variants)] for scene in scenes]
+            found = told(recipe.scenes(shard * renders.SHARD, renders.SHARD), place)
             with whole_file(path) as file:
                 file.write(json.dumps(found).encode())
         out += json.loads(path.read_text())

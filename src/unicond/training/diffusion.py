@@ -14,11 +14,14 @@ Lin et al. 2023, arXiv:2305.08891 (zero terminal SNR).
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDIMScheduler
-from torch import Tensor
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
 
 from unicond.sampling import predictions
 from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule, from_config
+
+SCORED = (0.999, 0.7, 0.4)
+"""Times, as shares of the schedule, at which held-out errors are taken."""
 
 
 def mini_scheduler() -> DDIMScheduler:
@@ -89,6 +92,19 @@ class Noising:
         kind = self.schedule.prediction_type
         return alpha * x0 + sigma * noise, predictions.target(x0, noise, alpha, sigma, kind)
 
+    def spread(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) model indices in random order, one from each of `count` equal parts of time."""
+        device = generator.device
+        jitter = torch.rand(count, generator=generator, device=device)
+        part = torch.arange(count, device=device) + jitter
+        order = torch.randperm(count, generator=generator, device=device)
+        return (part / count * len(self)).long().clamp_max(len(self) - 1)[order]
+
+    def scored(self, rows: Tensor) -> Tensor:
+        """(B,) model indices at which held-out rows (B,) are scored: the `SCORED` in turn."""
+        share = torch.tensor(SCORED, device=rows.device)
+        return (share * len(self)).long()[rows % len(SCORED)]
+
     def min_snr(self, index: Tensor, gamma: float, floor: float) -> Tensor:
         """(B,) weights of the squared error of what the network tells (see the module)."""
         power = self.alpha[index].square()
@@ -98,6 +114,14 @@ class Noising:
         if kind == "x0":
             return (power / (1 - power)).clamp_max(gamma)
         return (torch.minimum(power, gamma * (1 - power))).clamp_min(floor)
+
+
+def frozen(base: nn.ModuleDict) -> tuple[UNet2DConditionModel, nn.Module]:
+    """U-Net and text encoder of a base {"unet", "text_encoder"}, which is frozen here."""
+    base.requires_grad_(False).eval()
+    unet = base["unet"]
+    assert isinstance(unet, UNet2DConditionModel)
+    return unet, base["text_encoder"]
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

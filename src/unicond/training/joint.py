@@ -241,8 +241,7 @@ class JointTask:
         while count % parts:
             parts += 1
         rows = torch.arange(count, device=self.device)
-        share = torch.tensor([0.999, 0.7, 0.4], device=self.device)
-        moving = (share * len(self.noising)).long()[rows % 3]
+        moving = self.noising.scored(rows)
         kind, out = self.noising.schedule.prediction_type, dict[str, float]()
         for name, role in (("image", CONDITION_HELD), ("condition", IMAGE_HELD)):
             drawn = clean_draw(role, moving, self.adapter.config.attention[-1] == "aligned")

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from unicond.adapters.grounding.config import Method
 from unicond.conditions import Condition
 from unicond.evaluation.probes import ProbeConfig
 from unicond.training.autoencoder import AutoencoderConfig
 from unicond.training.budget import Budget
+from unicond.training.grounding import GroundingTrainingConfig
 from unicond.training.joint import JointTrainingConfig
 from unicond.training.loop import LoopConfig
 from unicond.training.pixels import PixelConfig
@@ -26,12 +28,18 @@ MINUTE_SHARES = {
     "appearance": 0.75,
     "segmentation": 0.3,
     "normals": 0.25,
+    "gligen": 0.5,
+    "interact": 0.5,
+    "migc": 0.5,
 }
-"""How long each condition is trained, depth = 1; those that start from depth need little."""
+"""How long each condition and grounding adapter is trained, depth = 1; what starts from depth needs
+little."""
 STYLE_SHARE = 0.1
 """How long the base is fine-tuned to one style, its own training = 1."""
 LOOSE_RANKS = 3
 """Ranks of a loose adapter for each one of an aligned adapter."""
+MIGC_HIDDEN = 256
+"""Width inside of MIGC's position nets, of which there is one a layer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Preset:
         pixels: the base's without an autoencoder.
         joint: of joint adapters; `joint_of` says what each condition changes.
         readout: of readout heads.
+        grounding: of grounding adapters; `grounding_of` says what each method changes.
         probes: the judge's.
         held_scenes: held-out scenes that scores are taken on.
     """
@@ -53,6 +62,7 @@ class Preset:
     pixels: PixelConfig = field(default_factory=PixelConfig)
     joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
     readout: ReadoutTrainingConfig = field(default_factory=ReadoutTrainingConfig)
+    grounding: GroundingTrainingConfig = field(default_factory=GroundingTrainingConfig)
     probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
     held_scenes: int = 256
 
@@ -69,10 +79,7 @@ class Preset:
             return self.text2image
         loop = self.text2image.loop
         matrix_lr = None if loop.matrix_lr is None else loop.matrix_lr / 4
-        loop = replace(loop, lr=loop.lr / 4, matrix_lr=matrix_lr)
-        if loop.budget.minutes is not None:
-            minutes = STYLE_SHARE * loop.budget.minutes
-            loop = replace(loop, budget=replace(loop.budget, minutes=minutes))
+        loop = with_share(replace(loop, lr=loop.lr / 4, matrix_lr=matrix_lr), STYLE_SHARE)
         return replace(self.text2image, style=style, loop=loop)
 
     def joint_of(self, condition: Condition) -> JointTrainingConfig:
@@ -86,14 +93,28 @@ class Preset:
             y-LoRA nor a fused projection, spend that room on rank; what starts from another adapter
             learns at half the rate.
         """
-        loop = self.joint.loop
-        if loop.budget.minutes is not None:
-            minutes = MINUTE_SHARES[condition.name] * loop.budget.minutes
-            loop = replace(loop, budget=replace(loop.budget, minutes=minutes))
+        loop = with_share(self.joint.loop, MINUTE_SHARES[condition.name])
         if condition.starts_from:
             loop = replace(loop, lr=0.5 * loop.lr)
         rank = self.joint.rank if condition.aligned else LOOSE_RANKS * self.joint.rank
         return replace(self.joint, rank=rank, loop=loop)
+
+    def grounding_of(self, method: Method) -> GroundingTrainingConfig:
+        """The recipe of one method's adapter.
+
+        Args:
+            method: which.
+
+        Returns:
+            `grounding` with the method's share of its minutes; MIGC has narrower position nets,
+            and always something to tell.
+        """
+        loop = with_share(self.grounding.loop, MINUTE_SHARES[method])
+        if method == "migc":
+            changed = replace(self.grounding, method=method, hidden=MIGC_HIDDEN, nothing=0.0)
+        else:
+            changed = replace(self.grounding, method=method)
+        return replace(changed, loop=loop)
 
 
 def mini() -> Preset:
@@ -102,10 +123,11 @@ def mini() -> Preset:
     Beside it `mini-pixel`: 64 x 64 pixels without an autoencoder, a 4.5 M-parameter U-Net.
 
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
-    `joint --condition depth`, `readout --condition depth`, `pixels`, `probes`.
+    `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`, `pixels`,
+    `probes`.
     Hardware and time: 2 CPU cores: 0.5 + 2.7 hours for autoencoder and base, 1 for depth and 3 for
-    all other conditions, 10 minutes for each readout head, 1 + 0.75 for the rest; a GPU:
-    budgets 30 times shorter.
+    all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1 + 0.75
+    for the rest; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
@@ -150,6 +172,7 @@ def tiny() -> Preset:
         ),
         joint=JointTrainingConfig(rank=2, y_rank=2, scenes=16, variants=1, loop=loop),
         readout=ReadoutTrainingConfig(width=8, scenes=16, variants=1, loop=loop),
+        grounding=GroundingTrainingConfig(scenes=16, variants=1, loop=loop),
         probes=ProbeTrainingConfig(
             probe=ProbeConfig(widths=(4, 8)), scenes=16, reconstructed_scenes=8, loop=loop
         ),
@@ -184,6 +207,14 @@ def with_budget(
     if minutes is None and steps is None:
         return loop
     return replace(loop, budget=replace(loop.budget, minutes=minutes, steps=steps))
+
+
+def with_share(loop: LoopConfig, share: float) -> LoopConfig:
+    """A recipe's loop with a share of its minutes; budgets in steps stay what they are."""
+    minutes = loop.budget.minutes
+    if minutes is None:
+        return loop
+    return replace(loop, budget=replace(loop.budget, minutes=share * minutes))
 
 
 def on_gpu(loop: LoopConfig, own_budget: bool = False) -> LoopConfig:

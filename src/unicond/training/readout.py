@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +25,7 @@ from unicond.sampling.controls import Recorder, acting
 from unicond.sampling.rows import Rows, Variant
 from unicond.training import sheets
 from unicond.training.budget import Budget
-from unicond.training.diffusion import Noising
+from unicond.training.diffusion import Noising, frozen
 from unicond.training.loop import LoopConfig, stream
 from unicond.training.processes import Part
 from unicond.training.text2image import Pictured
@@ -131,10 +130,7 @@ class ReadoutTask:
         self.config, self.head, self.noising = config, head, noising
         self.train, self.held = train, held
         self.device = noising.alpha.device
-        base.requires_grad_(False).eval()
-        unet = base["unet"]
-        assert isinstance(unet, UNet2DConditionModel)
-        self.unet, self.text_encoder = unet, base["text_encoder"]
+        self.unet, self.text_encoder = frozen(base)
 
     def trained(self) -> nn.Module:
         """The head."""
@@ -143,9 +139,7 @@ class ReadoutTask:
     def losses(self, part: Part, generator: torch.Generator) -> Tensor:
         """Squared errors of the readings of a part of a random batch, at uniform times."""
         count, device = part.count, self.device
-        rows = torch.randint(len(self.train), (count,), generator=generator, device=device)
-        dropped = torch.rand(count, generator=generator, device=device) < self.config.drop
-        tokens = self.train.pictures.captions.drawn(rows, dropped, generator)
+        rows, tokens = self.train.pictures.drawn(count, self.config.drop, generator)
         index = torch.randint(len(self.noising), (count,), generator=generator, device=device)
         shape = (count, *self.train.pictures.latents.shape[1:])
         noise = torch.randn(shape, generator=generator, device=device)

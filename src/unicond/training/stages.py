@@ -1,10 +1,10 @@
 """From a preset to folders of weights: each trainer with its data, its parents and its card.
 
-    vae -> text2image -> joint adapters, readout heads;   vae -> probes;   pixels
+    vae -> text2image -> joint and grounding adapters, readout heads;   vae -> probes;   pixels
 
 Everything that a stage makes lies in one folder of weights: `vae/`, `mini/` (a diffusers
-pipeline), `adapters/<condition>/`, `readout/<condition>/`, `mini-pixel/`, `probes/`; it appears
-there whole, when the stage is done.
+pipeline), `adapters/<condition or method>/`, `readout/<condition>/`, `mini-pixel/`, `probes/`; it
+appears there whole, when the stage is done.
 """
 
 import shutil
@@ -17,7 +17,6 @@ from transformers import CLIPTokenizer
 
 from unicond import conditions
 from unicond.adapters.hub import Card
-from unicond.adapters.readout import ReadoutHead
 from unicond.backbones.pixels import UnshuffledUNet
 from unicond.conditions import Condition
 from unicond.data import renders
@@ -30,11 +29,14 @@ from unicond.training.autoencoder import AutoencoderTask
 from unicond.training.captions import NORMAL_MAP, world_words
 from unicond.training.cards import TrainingCard
 from unicond.training.diffusion import Noising, mini_scheduler
+from unicond.training.grounding import METHODS
+from unicond.training.grounding_stage import train_grounding
 from unicond.training.joint import JointTask, JointTrainingConfig
 from unicond.training.loop import Task
 from unicond.training.pairs import LatentPairs
 from unicond.training.probes import ProbeTask
 from unicond.training.readout import SHIPPED, ReadoutTask
+from unicond.training.starting import go_on
 from unicond.training.supplies import HELD, TRAIN
 from unicond.training.text2image import Pictured, TextToImageTask
 from unicond.training.workshop import Job, Save, Workshop, run
@@ -215,14 +217,11 @@ def joint_task(
     Returns:
         The task.
     """
-    device = shop.device
-    parts = supplies.load_parts(base).to(device)
-    unet = parts["unet"]
+    device, loaded = shop.device, supplies.Base.load(base, shop.device)
+    unet, text_encoder = loaded.parts["unet"], loaded.parts["text_encoder"]
     assert isinstance(unet, UNet2DConditionModel)
-    vae = supplies.load_vae(base / "vae", device)
-    words = CLIPTokenizer.from_pretrained(str(base / "tokenizer"))
     train, held = (
-        supplies.pairs(shop, vae, words, seed, count, config.variants, condition)
+        supplies.pairs(shop, loaded.vae, loaded.words, seed, count, config.variants, condition)
         for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
     )
     adapter = config.adapter(unet, condition, f"mini@{job.parents['mini']}").to(device)
@@ -230,7 +229,6 @@ def joint_task(
         old = load_file(start / "adapter_model.safetensors")
         adapter.load_state_dict({name: value.float() for name, value in old.items()})
     noising = Noising.of(mini_scheduler(), device)
-    text_encoder = parts["text_encoder"]
     return JointTask(
         config,
         adapter,
@@ -265,9 +263,8 @@ def train_readout(shop: Workshop, name: str = "depth") -> Path:
     job = Job(f"readout-{name}", title, command, folder, config, parents)
 
     def build() -> tuple[Task, Save]:
-        parts = supplies.load_parts(base).to(shop.device)
-        vae = supplies.load_vae(base / "vae", shop.device)
-        words = CLIPTokenizer.from_pretrained(str(base / "tokenizer"))
+        loaded = supplies.Base.load(base, shop.device)
+        parts, vae, words = loaded.parts, loaded.vae, loaded.words
         train, held = (
             supplies.mapped(shop, vae, words, seed, count, config.variants, condition)
             for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
@@ -275,7 +272,7 @@ def train_readout(shop: Workshop, name: str = "depth") -> Path:
         told = f"mini@{parents['mini']}"
         head = config.head(parts["unet"], condition.shows, train.maps.shape[1], told)
         if shop.init is not None:
-            _go_on(head, shop.init)
+            go_on(head, shop.init, ("kind", "blocks", "channels", "width"))
         noising = Noising.of(mini_scheduler(), shop.device)
         task = ReadoutTask(config, head.to(shop.device), parts, noising, train, held)
 
@@ -286,22 +283,6 @@ def train_readout(shop: Workshop, name: str = "depth") -> Path:
         return task, save
 
     return run(shop, job, build)
-
-
-def _go_on(head: ReadoutHead, start: Path) -> None:
-    """Give a head the weights of an earlier one, or ValueError where that is something else."""
-    try:
-        old = ReadoutHead.from_pretrained(start)
-    except FileNotFoundError as error:
-        raise ValueError(f"--init: {error}") from error
-    differ = [
-        f"{field} {getattr(old.config, field)!r}, not {getattr(head.config, field)!r}"
-        for field in ("kind", "blocks", "channels", "width")
-        if getattr(old.config, field) != getattr(head.config, field)
-    ]
-    if differ:
-        raise ValueError(f"--init {start} is another head: {'; '.join(differ)}")
-    head.load_state_dict(old.state_dict())
 
 
 def train_probes(shop: Workshop) -> Path:
@@ -333,7 +314,8 @@ def train_all(shop: Workshop, names: tuple[str, ...] = conditions.NAMES) -> list
 
     Args:
         shop: where.
-        names: of the conditions whose adapters, and readout heads where they ship, are trained.
+        names: of the conditions whose adapters, and readout heads where they ship, are trained;
+            grounding adapters are in any case.
 
     Returns:
         The folders of weights.
@@ -341,6 +323,7 @@ def train_all(shop: Workshop, names: tuple[str, ...] = conditions.NAMES) -> list
     made = [train_vae(shop), train_text2image(shop)]
     made += [train_joint(shop, name) for name in names]
     made += [train_readout(shop, name) for name in SHIPPED if name in names]
+    made += [train_grounding(shop, method) for method in METHODS]
     return [*made, train_pixels(shop), train_probes(shop)]
 
 

@@ -1,5 +1,6 @@
 """What the stages are given: earlier weights, and scenes as latents, captions, maps, labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -7,16 +8,19 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from unicond.adapters.grounding.config import Method
 from unicond.conditions import Condition
 from unicond.data import latents, renders, texts
 from unicond.data.partners import PartnerRecipe, scene_rows
 from unicond.data.renders import RenderRecipe
+from unicond.data.things import things
 from unicond.training.captions import CaptionTable
 from unicond.training.labels import Labels
 from unicond.training.pairs import PairData
 from unicond.training.probes import MAPS, Annotated
 from unicond.training.readout import Mapped
 from unicond.training.text2image import Pictured
+from unicond.training.things import Placed
 from unicond.training.workshop import Workshop
 
 TRAIN, HELD = 0, 1
@@ -38,6 +42,27 @@ def load_parts(
     unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     return nn.ModuleDict({"unet": unet, "text_encoder": text})
+
+
+@dataclass(frozen=True)
+class Base:
+    """A trained base.
+
+    Args:
+        parts: {"unet", "text_encoder"}.
+        vae: the autoencoder and what tells it from others.
+        words: the tokenizer.
+    """
+
+    parts: nn.ModuleDict
+    vae: tuple[AutoencoderKL, str]
+    words: CLIPTokenizer
+
+    @staticmethod
+    def load(folder: Path, device: torch.device) -> "Base":
+        """The base in a pipeline folder."""
+        parts, vae = load_parts(folder).to(device), load_vae(folder / "vae", device)
+        return Base(parts, vae, CLIPTokenizer.from_pretrained(str(folder / "tokenizer")))
 
 
 def pictured(
@@ -173,6 +198,38 @@ def mapped(
     size = pictures.latents.shape[-1]
     maps = renders.load_small(folder, condition.source, count, size, shop.device)
     return Mapped(pictures.only(rows), maps[rows])
+
+
+def placed(
+    shop: Workshop, base: Base, seed: int, count: int, variants: int, method: Method
+) -> Placed:
+    """Scenes and what is where in them.
+
+    Args:
+        shop: where.
+        base: whose latents, and whose text encoder's phrases.
+        seed: of the world.
+        count: scenes, of which those are taken that have something to tell.
+        variants: wordings of each caption.
+        method: what it is told to.
+
+    Returns:
+        The scenes, on the training device.
+
+    Raises:
+        ValueError: no scene has anything to tell.
+    """
+    recipe, text_encoder = RenderRecipe(seed=seed), base.parts["text_encoder"]
+    assert isinstance(text_encoder, CLIPTextModel)
+    pictures = pictured(shop, base.vae, base.words, seed, count, variants)
+    folder = shop.drawn(recipe, count, ("instances",))
+    found = Placed.of(
+        pictures, things(folder, recipe, count), recipe.size, text_encoder.eval(), base.words
+    )
+    rows = found.there(method).any(1).nonzero()[:, 0]
+    if not len(rows):
+        raise ValueError(f"none of {count} scenes has anything for {method}; give more --scenes")
+    return found.only(rows)
 
 
 def _both_ways(

@@ -172,6 +172,22 @@ class Pictured:
         found = self.latents[rows]
         return as_picture(found) if found.dtype == torch.uint8 else found
 
+    def drawn(self, count: int, drop: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random ones and what is said of them.
+
+        Args:
+            count: how many, B.
+            drop: share of prompts replaced by the empty one.
+            generator: on the device of the latents.
+
+        Returns:
+            (B,) rows, and (B, 77) tokens of a random wording of each.
+        """
+        device = generator.device
+        rows = torch.randint(len(self.latents), (count,), generator=generator, device=device)
+        dropped = torch.rand(count, generator=generator, device=device) < drop
+        return rows, self.captions.drawn(rows, dropped, generator)
+
     def only(self, rows: Tensor) -> "Pictured":
         """Some of them."""
         return Pictured(self.latents[rows], replace(self.captions, table=self.captions.table[rows]))
@@ -217,30 +233,14 @@ class TextToImageTask:
         """v-losses of a part of a random batch, the last share of which are pictures of normals."""
         count = part.count
         normals = round(self.config.normal_share * count)
-        drawn = [
-            self._draw(source, number, generator)
-            for source, number in zip(self.train, (count - normals, normals), strict=True)
-        ]
+        drawn: list[tuple[Tensor, Tensor]] = []
+        for source, number in zip(self.train, (count - normals, normals), strict=True):
+            rows, tokens = source.drawn(number, self.config.drop, generator)
+            drawn.append((source.at(rows), tokens))
         x0, prompts = (torch.cat(column) for column in zip(*drawn, strict=True))
-        index = self._times(count, generator)
+        index = self.noising.spread(count, generator)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         return self._error(part.of(x0), part.of(prompts), part.of(index), part.of(noise))
-
-    def _draw(
-        self, source: Pictured, count: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Latents and token numbers of random scenes."""
-        total = len(source.latents)
-        rows = torch.randint(total, (count,), generator=generator, device=self.device)
-        drop = torch.rand(count, generator=generator, device=self.device) < self.config.drop
-        return source.at(rows), source.captions.drawn(rows, drop, generator)
-
-    def _times(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) model indices, one from each of `count` equal parts of the time axis."""
-        jitter = torch.rand(count, generator=generator, device=self.device)
-        part = torch.arange(count, device=self.device) + jitter
-        order = torch.randperm(count, generator=generator, device=self.device)
-        return (part / count * len(self.noising)).long().clamp_max(len(self.noising) - 1)[order]
 
     def _error(self, x0: Tensor, prompts: Tensor, index: Tensor, noise: Tensor) -> Tensor:
         """(B,) v-losses; x0 and noise (B, C, h, w), index (B,)."""
@@ -257,7 +257,7 @@ class TextToImageTask:
         rows = torch.arange(count, device=self.device)
         never = torch.zeros(count, dtype=torch.bool, device=self.device)
         prompts = self.held.captions.drawn(rows, never, generator)
-        x0, index = self.held.at(rows), self._times(count, generator)
+        x0, index = self.held.at(rows), self.noising.spread(count, generator)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         found = self._error(x0, prompts, index, noise)
         return {"held_out_v_loss": float(found.mean())}

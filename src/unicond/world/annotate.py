@@ -220,7 +220,20 @@ def boxes(rendering: Rendering, entities: int | None = None) -> Boxes:
     Returns:
         Boxes and pixel counts.
     """
-    ids = rendering.instances.long()
+    return boxes_in(rendering.instances, entities)
+
+
+def boxes_in(instances: Tensor, entities: int | None = None) -> Boxes:
+    """Boxes around the values of an instance map.
+
+    Args:
+        instances: (B, H, W), k + 1 where entity k is seen, as `Rendering` has them.
+        entities: E, how many to tell of; the most that any picture shows if None.
+
+    Returns:
+        Boxes and pixel counts.
+    """
+    ids = instances.long()
     count = max(int(ids.max()), 0) if entities is None else entities
     batch, height, width = ids.shape
     slot = torch.where((ids > 0) & (ids <= count), ids, 0).reshape(batch, -1)

@@ -167,6 +167,23 @@ def solid_words(solid: Solid) -> str:
     return _article(f"{solid.color} {solid.shape}")
 
 
+def phrases(entity: Solid | Person) -> tuple[str, str, str, str]:
+    """What an entity is called where it stands alone.
+
+    Args:
+        entity: of a scene.
+
+    Returns:
+        Its class, "ball" or "person"; the same with an article; with its colour, "red ball" or
+        "person in a red shirt"; that with an article.
+    """
+    if isinstance(entity, Solid):
+        plain, colored = entity.shape, f"{entity.color} {entity.shape}"
+    else:
+        plain, colored = "person", f"person in a {entity.identity.shirt} shirt"
+    return plain, _article(plain), colored, _article(colored)
+
+
 def _clothes(who: Identity, rng: np.random.Generator) -> str:
     """Some of a person's attributes, in words; often none."""
     style = int(rng.choice(5, p=(0.25, 0.35, 0.15, 0.15, 0.1)))

@@ -1,0 +1,236 @@
+"""Grounding adapters: that they learn and nothing else does, their scores, that runs go on."""
+
+from dataclasses import replace
+
+import pytest
+import small
+import torch
+
+from unicond.adapters.grounding.attach import attached
+from unicond.training import presets, things
+from unicond.training.budget import Budget
+from unicond.training.captions import CaptionTable
+from unicond.training.diffusion import Noising, mini_scheduler
+from unicond.training.grounding import METHODS, GroundingTask, GroundingTrainingConfig
+from unicond.training.loop import LoopConfig, Setup, fit
+from unicond.training.processes import Part
+from unicond.training.text2image import Pictured
+from unicond.training.things import Phrases, Placed
+
+LOOP = LoopConfig(batch_size=4, lr=0.02, budget=Budget(steps=4), precision="no")
+CONFIG = GroundingTrainingConfig(slots=4, loop=LOOP)
+N, THINGS, RELATIONS, PHRASES = 6, 3, 2, 9
+
+
+@pytest.fixture(scope="module")
+def base():
+    return small.base()
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    table = torch.randint(18, (N, 1, 77), generator=generator, dtype=torch.int16)
+    low = torch.rand(N, THINGS, 2, generator=generator) / 2
+    size = 0.25 + torch.rand(N, THINGS, 2, generator=generator) / 4
+    pairs = torch.tensor([[0, 7, 1], [1, 8, 2]]).expand(N, -1, -1)
+    return Placed(
+        pictures=Pictured(drawn(N, 4, 8, 8), CaptionTable(table, torch.full((77,), 19))),
+        boxes=torch.cat([low, low + size], 2),
+        seen=torch.ones(N, THINGS, dtype=torch.bool),
+        names=torch.randint(PHRASES, (N, THINGS, 4), generator=generator),
+        relations=pairs,
+        shown=torch.ones(N, RELATIONS, dtype=torch.bool),
+        firm=torch.tensor([True, False]).expand(N, -1),
+        phrases=Phrases(drawn(PHRASES, 16), drawn(PHRASES, 77, 16)),
+        size=(64, 64),
+    )
+
+
+def recipe(method, **changes):
+    """MIGC always has something to be told."""
+    fixed = {"nothing": 0.0} if method == "migc" else {}
+    return replace(CONFIG, method=method, **(fixed | changes))
+
+
+@pytest.fixture
+def made(base, data):
+    def make(config, opened=True):
+        adapter = config.adapter(base["unet"], "test")
+        with torch.no_grad():
+            for name, value in adapter.named_parameters():
+                if "alpha_" in name and opened:  # a fresh fuser's gates are shut
+                    value.fill_(0.5)
+        noising = Noising.of(mini_scheduler(), "cpu")
+        return GroundingTask(config, adapter, base, noising, data, data)
+
+    return make
+
+
+def losses(task, seed=0, part=None):
+    return task.losses(part or Part(0, N), torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("method", "share"),
+    # MIGC has cross-attention alone, of which this base's random pictures hardly hang
+    [("gligen", 0.75), ("interact", 0.75), ("migc", 0.94)],
+)
+def test_the_loss_falls_on_a_fixed_batch_and_the_base_stays(made, base, method, share):
+    task = made(recipe(method), opened=False)
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    adam = torch.optim.Adam(task.trained().parameters(), lr=3e-2)
+    found = []
+    for _ in range(16):
+        loss = losses(task).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        found.append(float(loss.detach()))
+    assert found[-1] < share * found[0]
+    assert all(value.grad is None for value in base.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_losses_are_the_bases_errors_with_what_is_told(made, data, method):
+    """The same draws, the network run by hand."""
+    task = made(recipe(method, drop=0.3))
+    found = losses(task, 3).detach()
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randint(N, (N,), generator=generator)
+    dropped = torch.rand(N, generator=generator) < 0.3
+    tokens = data.pictures.captions.drawn(rows, dropped, generator)
+    index = task.noising.spread(N, generator)
+    told = things.draw(data, task.config, rows, generator)
+    noise = torch.randn(N, 4, 8, 8, generator=generator)
+    noisy, target = task.noising.noised(data.pictures.latents[rows], index, noise)
+    inputs = things.inputs_of(data, method, told)
+    with torch.no_grad():
+        prompts = task.text_encoder(tokens).last_hidden_state
+        plain = task.unet(noisy, index, prompts).sample
+        with attached(task.unet, task.adapter, inputs):
+            drawn = task.unet(noisy, index, prompts).sample
+    wanted = (drawn - target).square().mean((1, 2, 3))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert (wanted - (plain - target).square().mean((1, 2, 3))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_parts_of_a_batch_are_the_batch(made, method):
+    task = made(recipe(method, some=0.8))
+    parts = [losses(task, part=Part(9, N, number, 3)).detach() for number in range(3)]
+    torch.testing.assert_close(torch.cat(parts), losses(task).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_breaks_off_goes_on_bit_for_bit(made, tmp_path, method):
+    config = recipe(method)
+    pauses = Setup(pause_steps=2)
+    whole, broken, again = (made(config) for _ in range(3))
+    fit(whole, LOOP, tmp_path / "whole", setup=pauses)
+    batches, own = [], broken.losses
+
+    def breaks(part, generator):
+        batches.append(part.number)
+        if len(batches) > 3:
+            raise RuntimeError("the power went")
+        return own(part, generator)
+
+    broken.losses = breaks
+    with pytest.raises(RuntimeError, match="power"):
+        fit(broken, LOOP, tmp_path / "parts", setup=pauses)
+    with torch.no_grad():
+        for value in again.trained().parameters():
+            value.zero_()  # whatever it starts from, the checkpoint counts
+    fit(again, LOOP, tmp_path / "parts", setup=pauses)
+    there = again.trained().state_dict()
+    for name, value in whole.trained().state_dict().items():
+        assert torch.equal(there[name], value), name
+
+
+def test_scores_compare_with_the_base_alone(made, data):
+    """Shut gates change nothing: the gain is 0."""
+    task = made(recipe("gligen"), opened=False)
+    found = task.scores()
+    assert found["v_error"] == found["v_error_without"]
+    gains = [found[f"gain_at_{t}"] for t in (0.999, 0.7, 0.4)]
+    assert gains == [0.0] * 3
+    opened = made(recipe("gligen"))
+    scores = opened.scores()
+    assert scores["v_error_without"] == found["v_error_without"]
+    assert scores["v_error"] != scores["v_error_without"]
+    assert opened.scores() == scores
+    opened.train = replace(data, boxes=data.boxes / 2)
+    assert opened.scores() == scores
+    opened.held = opened.train
+    assert opened.scores() != scores
+
+
+def test_gains_are_shares_of_the_errors_at_their_times(made):
+    task = made(recipe("interact"))
+    found, seen = task.scores(), []
+    own = task.errors
+    task.errors = lambda *told: seen.append((told[2], own(*told))) or seen[-1][1]
+    task.scores()
+    (index, given), (_, without) = seen
+    for t, k in ((0.999, 999), (0.7, 700), (0.4, 400)):
+        gain = 1 - given[index == k].mean() / without[index == k].mean()
+        assert found[f"gain_at_{t}"] == pytest.approx(float(gain), abs=1e-6)
+    assert found["v_error"] == pytest.approx(float(given.mean()))
+
+
+def test_the_text_is_heard_unless_it_is_dropped(made, data):
+    for drop, heard in ((0.0, True), (1.0, False)):
+        task = made(recipe("gligen", drop=drop))
+        before = losses(task).detach()
+        other = replace(data.pictures.captions, table=torch.full((N, 1, 77), 5))
+        task.train = replace(data, pictures=replace(data.pictures, captions=other))
+        assert torch.equal(losses(task).detach(), before) is not heard
+
+
+def test_every_field_is_used(made):
+    plain = losses(made(recipe("interact"))).detach()
+    loop = replace(LOOP, seed=1)
+    changed = [{"hidden": 8}, {"slots": 1}, {"drop": 0.9}, {"nothing": 0.9}, {"some": 1.0}]
+    for changes in (*changed, {"colored": 0.1}, {"method": "gligen"}, {"loop": loop}):
+        config = replace(recipe("interact"), **changes)
+        assert not torch.equal(losses(made(config)).detach(), plain), changes
+    widths = made(recipe("migc", blocks=("mid_block",))).adapter.widths
+    assert {name.partition(".")[0] for name in widths} == {"mid_block"}
+    assert made(recipe("migc")).adapter.widths.keys() > widths.keys()
+
+
+def test_an_adapter_is_one_of_its_network(base):
+    config = recipe("interact").adapter(base["unet"], "mini@1").config
+    assert (config.method, config.base, config.slots) == ("interact", "mini@1", 4)
+    assert (config.text, config.tokens) == (16, 16)
+
+
+def test_recipes_differ_by_method():
+    recipes = presets.mini()
+    for method in METHODS:
+        config = recipes.grounding_of(method)
+        assert config.method == method
+        share = presets.MINUTE_SHARES[method]
+        assert config.loop.budget.minutes == share * recipes.grounding.loop.budget.minutes
+    assert recipes.grounding_of("gligen").nothing > recipes.grounding_of("migc").nothing == 0
+    tiny = presets.tiny()
+    assert tiny.grounding_of("gligen") == tiny.grounding  # budgets in steps stay
+
+
+def test_bad_recipes_are_refused():
+    for changes, words in (
+        ({"method": "layout"}, "choose one of gligen, interact, migc"),
+        ({"drop": 1.5}, "drop must be in"),
+        ({"colored": -0.1}, "colored must be in"),
+        ({"slots": 0}, "slots and variants"),
+        ({"variants": 0}, "slots and variants"),
+        ({"method": "migc"}, "nothing is 0.1, but MIGC learns"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            GroundingTrainingConfig(**changes)

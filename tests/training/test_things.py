@@ -1,0 +1,202 @@
+"""What adapters are told in training: whose boxes, in whose words, how much of it and how often."""
+
+from dataclasses import replace
+
+import pytest
+import small
+import torch
+
+from unicond.data.things import Things
+from unicond.training import things, tokenizer
+from unicond.training.captions import CaptionTable
+from unicond.training.grounding import GroundingTrainingConfig
+from unicond.training.processes import Part
+from unicond.training.text2image import Pictured
+from unicond.training.things import Placed
+
+SIZE = 64
+ALL = GroundingTrainingConfig(nothing=0.0, some=0.0, colored=1.0)
+
+
+def named(plain, colored):
+    return [plain, f"a {plain}", colored, f"a {colored}"]
+
+
+BALL, BOX, CONE = (
+    named(k, f"{c} {k}") for k, c in (("ball", "red"), ("box", "blue"), ("cone",) * 2)
+)
+PERSON = named("person", "person in a green shirt")
+SCENES = [
+    Things(
+        [BALL, BOX, PERSON],
+        [[0, 8, 16, 32], [32, 8, 64, 40], [20, 0, 30, 60]],
+        [300, 700, 400],
+        [(2, "holding", 0), (0, "left of", 1), (1, "right of", 0), (2, "left of", 1)],
+    ),
+    Things([BOX, BALL], [[1, 2, 9, 60], [40, 40, 42, 42]], [200, 4], [(0, "left of", 1)]),
+    Things([CONE], [[8, 8, 24, 24]], [120], []),
+]
+"""In the second, the ball is too small to be told of; in the third there is no relation."""
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    texts = [text for one in SCENES for names in one.phrases for text in names]
+    texts += [name for one in SCENES for _, name, _ in one.relations]
+    split = sorted({word for text in texts for word in text.split()})
+    return tokenizer.build(tuple(split), tmp_path_factory.mktemp("words"))
+
+
+@pytest.fixture(scope="module")
+def text_encoder(words):
+    return small.base(len(words))["text_encoder"].eval()
+
+
+@pytest.fixture(scope="module")
+def data(words, text_encoder):
+    captions = CaptionTable.of(words, [["a red ball"]] * 3)
+    pictures = Pictured(torch.randn(3, 4, 8, 8), captions)
+    return Placed.of(pictures, SCENES, SIZE, text_encoder, words)
+
+
+def told(data, config, row, seed=0, count=1):
+    """The draw of some samples of one scene, and what the adapter gets."""
+    generator = torch.Generator().manual_seed(seed)
+    found = things.draw(data, config, torch.full((count,), row), generator)
+    return found, things.inputs_of(data, config.method, found)
+
+
+@pytest.fixture(scope="module")
+def read(words, text_encoder):
+    """Phrases of embeddings (..., 16), by what the text encoder makes of every phrase."""
+    texts = [text for one in SCENES for names in one.phrases for text in names]
+    texts = list(dict.fromkeys([*texts, *(name for one in SCENES for _, name, _ in one.relations)]))
+    known = things.Phrases.of(text_encoder, words, texts).pooled
+    assert torch.cdist(known, known).add(torch.eye(len(texts))).min() > 1e-3
+
+    def phrases(embedded):
+        gaps = torch.cdist(embedded.flatten(0, -2), known)
+        assert gaps.min(1).values.max() < 1e-4
+        return [texts[place] for place in gaps.argmin(1).tolist()]
+
+    return phrases
+
+
+def boxed(corners):
+    return tuple(place / SIZE for place in corners)
+
+
+def boxes_of(inputs, sample=0):
+    there = inputs.masks[sample] > 0
+    return [tuple(box) for box in inputs.boxes[sample][there].tolist()]
+
+
+@pytest.mark.parametrize("method", ["gligen", "migc"])
+def test_each_box_has_its_own_things_words(data, read, method):
+    config = replace(ALL, method=method)
+    orders = set()
+    for seed in range(12):
+        _, inputs = told(data, config, 0, seed)
+        found = list(zip(boxes_of(inputs), read(inputs.phrases[0]), strict=True))
+        wanted = {
+            boxed(box): names[2:]
+            for box, names in zip(SCENES[0].boxes, SCENES[0].phrases, strict=True)
+        }
+        assert {box for box, _ in found} == wanted.keys()
+        assert all(text in wanted[box] for box, text in found)
+        orders.add(tuple(box for box, _ in found))
+    assert len(orders) > 3
+
+
+def test_only_what_is_clearly_visible_is_told(data, read):
+    _, inputs = told(data, ALL, 1)
+    assert boxes_of(inputs) == [boxed(SCENES[1].boxes[0])]
+    assert data.there("interact").any(1).tolist() == [True, False, False]
+    assert data.there("gligen").any(1).all()
+    few = data.only(torch.tensor([0, 2]))
+    _, inputs = told(few, ALL, 1)
+    assert boxes_of(inputs) == [boxed(SCENES[2].boxes[0])]
+    assert read(inputs.phrases[0])[0].endswith("cone cone")
+
+
+def test_relations_name_subject_and_object(data, read):
+    config = replace(ALL, method="interact")
+    every = {
+        (
+            SCENES[0].phrases[s][2],
+            name,
+            SCENES[0].phrases[o][2],
+            boxed(SCENES[0].boxes[s]),
+            boxed(SCENES[0].boxes[o]),
+        )
+        for s, name, o in SCENES[0].relations
+    }
+    first = []
+    for seed in range(40):
+        _, inputs = told(data, config, 0, seed)
+        columns = [read(part[0]) for part in (inputs.subjects, inputs.actions, inputs.objects)]
+        subjects, actions, objects = (
+            [text.removeprefix("a ") for text in each] for each in columns
+        )
+        places = (
+            [tuple(box) for box in part[0].tolist()]
+            for part in (inputs.subject_boxes, inputs.object_boxes)
+        )
+        found = list(zip(subjects, actions, objects, *places, strict=True))
+        assert len(found) == 4
+        assert set(found) == every
+        first.append(actions[0])
+    # in half of the draws what acts comes first, else one in four: 5 of 8, four standard errors
+    assert sum(name == "holding" for name in first) / 40 == pytest.approx(5 / 8, abs=0.31)
+    assert len(set(first)) == 3
+
+
+def test_shares_are_those_of_the_recipe(data):
+    count = 2000
+    config = replace(ALL, nothing=0.25, some=0.5, colored=0.75)
+    found, _ = told(data, config, 0, count=count)
+    many = found.there.sum(1)
+    shares = [float((many == number).float().mean()) for number in range(4)]
+    # of the rest half tell all three, the others one to three alike; four standard errors
+    assert shares == pytest.approx([0.25, 0.125, 0.125, 0.5], abs=0.045)
+    assert float((found.wording >= 2).float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert float((found.wording % 2).float().mean()) == pytest.approx(0.5, abs=0.02)
+    first = found.places[:, 0].bincount() / count
+    assert first.tolist() == pytest.approx([1 / 3] * 3, abs=0.045)
+
+
+def test_slots_are_the_most_that_is_told(data):
+    found, inputs = told(data, replace(ALL, slots=2), 0, count=200)
+    assert found.places.shape == inputs.masks.shape == (200, 2)
+    assert found.there.all()
+    assert {*found.places.flatten().tolist()} == {0, 1, 2}
+
+
+def test_nothing_is_one_empty_slot(data):
+    _, inputs = told(data, replace(ALL, nothing=1.0), 0, count=5)
+    assert inputs.masks.tolist() == [[0.0]] * 5
+
+
+def test_instances_have_words_size_and_shuffles_of_their_own(data, words, text_encoder):
+    _, inputs = told(data, replace(ALL, method="migc"), 2, count=2)
+    both = [things.Phrases.of(text_encoder, words, [text]) for text in CONE[2:]]
+    for sample in range(2):
+        gaps = [float((inputs.words[sample, 0] - one.words[0]).abs().max()) for one in both]
+        mine = both[gaps.index(min(gaps))]
+        assert min(gaps) < 1e-5
+        torch.testing.assert_close(inputs.phrases[sample, 0], mine.pooled[0])
+    assert (inputs.size, inputs.latents) == ((SIZE, SIZE), (8, 8))
+    orders = [inputs.shuffle(sample, 0, 0, 12).tolist() for sample in range(2)]
+    assert orders[0] != orders[1]
+    assert inputs.shuffle(0, 0, 1, 12).tolist() != orders[0]
+
+
+def test_a_part_is_told_what_the_whole_is(data):
+    for method in ("gligen", "interact", "migc"):
+        config = replace(ALL, method=method, some=1.0)
+        found, whole = told(data, config, 0, count=6)
+        part = things.inputs_of(data, method, found.of(Part(0, 6, 1, 2)))
+        wide = part.masks.shape[1]
+        for name, value in part.tensors().items():
+            assert torch.equal(value, whole.tensors()[name][3:, :wide]), (method, name)
+        assert not whole.masks[3:, wide:].any()
