@@ -55,6 +55,8 @@ JointOut = Annotated[
 STAGES = {
     "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
     "pixels": "A base of 64 x 64 pixels, mini-pixel: text to pictures without an autoencoder.",
+    "image-encoder": "What image prompts look through. Needs the base.",
+    "image-prompt": "An IP-Adapter: pictures as prompts. Needs the base and the image encoder.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
 }
 """Stages that take the common options alone."""
@@ -142,6 +144,8 @@ def _add_stage(stage: str, about: str) -> None:
         train = {
             "vae": stages.train_vae,
             "pixels": stages.train_pixels,
+            "image-encoder": stages.train_image_encoder,
+            "image-prompt": stages.train_image_prompt,
             "probes": stages.train_probes,
         }[stage]
         with _reported() as report:
