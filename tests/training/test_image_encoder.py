@@ -34,14 +34,13 @@ def text_encoder():
 
 @pytest.fixture
 def made(text_encoder):
-    """Eight flat pictures, in two wordings each; picture n is of style n modulo 6."""
+    """Eight pictures of noise, in two wordings each; picture n is of style n modulo 6."""
 
     def make(config=CONFIG):
         generator = torch.Generator().manual_seed(0)
-        colors = torch.randint(256, (N, 3, 1, 1), generator=generator, dtype=torch.uint8)
+        pictures = torch.randint(256, (N, 3, 16, 16), generator=generator, dtype=torch.uint8)
         words = torch.randint(18, (N, 6, 77), generator=generator, dtype=torch.int16)
         words[..., 9:] = 19
-        pictures = colors.expand(N, 3, 16, 16).contiguous()
         data = Captioned(pictures, CaptionTable(words[:, :2], torch.full((77,), 19)))
         styles = torch.arange(N) % 6
         own = replace(data.captions, table=words[torch.arange(N), styles][:, None])
@@ -58,7 +57,7 @@ def losses(task, seed=0, part=None):
 
 
 def trained(task, steps):
-    adam = torch.optim.Adam(task.trained().parameters(), lr=1e-2)
+    adam = torch.optim.Adam(task.trained().parameters(), lr=3e-3)
     for step in range(steps):
         loss = losses(task, step).mean()
         adam.zero_grad()
@@ -71,8 +70,8 @@ def test_it_learns_to_find_words(made):
     task = made()
     task.held = replace(task.held, pictures=task.train)
     before, first = task.scores(), losses(task).mean().item()
-    assert trained(task, 100) < 0.3 * first
-    assert task.scores()["caption"] > max(before["caption"], 0.3)  # by chance 1 / 8
+    assert trained(task, 150) < 0.3 * first
+    assert task.scores()["caption"] > max(before["caption"], 0.7)
     assert all(weight.grad is None for weight in task.text_encoder.parameters())
 
 

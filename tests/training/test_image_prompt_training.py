@@ -88,7 +88,7 @@ def test_the_loss_falls_on_a_fixed_batch(made):
     task = made(replace(CONFIG, drop=0.0, other=0.0))
     adam = torch.optim.Adam(task.trained().parameters(), lr=3e-2)
     found = []
-    for _ in range(15):
+    for _ in range(25):
         loss = losses(task).mean()
         adam.zero_grad()
         loss.backward()
@@ -101,8 +101,8 @@ def test_the_loss_falls_on_a_fixed_batch(made):
 
 
 def test_losses_are_errors_of_the_base_with_the_drawn_pictures(made):
-    """The same draws by hand: 40 samples, of whose words and pictures some are dropped."""
-    task, count = made(), 40
+    """The same draws by hand: 64 samples, of whose words and pictures some are dropped."""
+    task, count = made(), 64
     found = losses(task, 3, Part(0, count)).detach()
     generator = torch.Generator().manual_seed(3)
     rows = torch.randint(N, (count,), generator=generator)
