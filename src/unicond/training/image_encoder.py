@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from unicond.adapters.image_prompt.encoder import ImageEncoder
+from unicond.adapters.image_prompt.encoder import ImageEncoder, side_of
 from unicond.adapters.image_prompt.preprocess import Preprocess
 from unicond.data.renders import as_picture
 from unicond.training import sheets
@@ -115,7 +115,7 @@ class Contrast(nn.Module):
 
     def encoder(self) -> ImageEncoder:
         """What is kept: the encoder, which takes pictures as they are here, in [-1, 1]."""
-        side, half = self.vision.config.image_size, (0.5,) * 3
+        side, half = side_of(self.vision), (0.5,) * 3
         return ImageEncoder(self.vision, Preprocess(size=side, crop=side, mean=half, std=half))
 
 

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from unicond.adapters.hub import Card
 from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
-from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder
+from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder, side_of
 from unicond.data import latents, renders, texts
 from unicond.data.folders import fingerprint
 from unicond.data.renders import RenderRecipe, as_picture
@@ -140,7 +140,7 @@ def image_prompt_task(
     vae = supplies.load_vae(base / "vae", shop.device)
     words = CLIPTokenizer.from_pretrained(str(base / "tokenizer"))
     noising = Noising.of(mini_scheduler(), shop.device)
-    encoder.model.to(shop.device)
+    encoder.model.to(shop.device)  # pyright: ignore[reportArgumentType] (transformers' decorator)
     train, held = (
         prompted(shop, vae, words, encoder, seed, count, config.variants)
         for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
@@ -231,8 +231,7 @@ def prompted(
     ]
     table = CaptionTable.of(words, captions, "", shop.device)
     keys = [(scene.style, scene.place.ground, scene.place.sky) for scene in recipe.scenes(0, count)]
-    side = encoder.model.config.image_size
-    pictures = renders.load_small(folder, "image", count, side, shop.device)
+    pictures = renders.load_small(folder, "image", count, side_of(encoder.model), shop.device)
     embeds = embedded(encoder, pictures)
     alike = Alike.of(keys, shop.device)
     return Prompted(Pictured(found, table), embeds, alike, pictures[:SHOWN].clone())

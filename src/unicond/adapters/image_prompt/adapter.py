@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -246,6 +247,6 @@ class ImagePromptAdapter(nn.Module):
         return adapter.requires_grad_(False).eval()
 
 
-def cross_layers(network: nn.Module) -> Mapping[str, nn.Module]:
+def cross_layers(network: nn.Module) -> Mapping[str, Attention]:
     """{name: layer} of every `attn2` of a network, in the order in which published files count."""
     return {name: layer for name, layer in attention_layers(network).items() if not is_joint(name)}

@@ -124,7 +124,7 @@ class ImageEncoder:
                     f"the image encoder in {folder} is not that of its {_CONFIG}: tensors {words}: "
                     f"{len(told[what])}, first {first}"
                 )
-        settings = Preprocess.read(folder, model.config.image_size)
+        settings = Preprocess.read(folder, side_of(model))
         return cls(model.requires_grad_(False).eval(), settings)
 
     @classmethod
@@ -162,3 +162,11 @@ class ImageEncoder:
                 "are at h94/IP-Adapter in models/image_encoder and sdxl_models/image_encoder: load "
                 "the one that it was made for with ImageEncoder.from_pretrained"
             ) from error
+
+
+def side_of(model: CLIPVisionModelWithProjection) -> int:
+    """Pixels a side of the pictures that an encoder takes; ValueError where they are no squares."""
+    side = model.config.image_size
+    if not isinstance(side, int):
+        raise ValueError(f"the image encoder takes pictures of size {side!r}; squares are read")
+    return side
