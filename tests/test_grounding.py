@@ -11,9 +11,9 @@ import torch
 
 import unicond
 from unicond import Box, Grounding, Interaction
+from unicond.adapters.during import Attached
 from unicond.adapters.grounding.attach import Attachment, until_step
 from unicond.adapters.grounding.config import Method
-from unicond.adapters.grounding.grounded import Grounded
 from unicond.adapters.grounding.inputs import Boxes
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
 from unicond.output import read_record
@@ -81,7 +81,7 @@ def test_beta_is_a_share_of_the_moves(models, beta, moves):
     pooled = model.backbone.encode_phrases([BALL.phrase])[0]
     inputs = Boxes(masks=torch.ones(1, 1), boxes=torch.tensor([[BALL.box]]), phrases=pooled[None])
     attachment = Attachment(model.backbone.network, adapter, inputs, window=until_step(moves - 1))
-    wanted = made(model, num_inference_steps=4, mechanisms=[Grounded(attachment)])
+    wanted = made(model, num_inference_steps=4, mechanisms=[Attached(attachment)])
     assert torch.equal(found, wanted)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from unicond.adapters.during import Attached
 from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
 from unicond.adapters.grounding.attach import Attachment, until_share, until_step
-from unicond.adapters.grounding.grounded import Grounded
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions, Seeded
 from unicond.backbones.base import Backbone
 from unicond.grounding import Grounding
@@ -35,7 +35,7 @@ def counts(said: Sequence[Grounding]) -> dict[str, int]:
 
 def mechanisms(
     backbone: Backbone, adapters: Mapping[str, GroundingAdapter], record: Record
-) -> list[Grounded]:
+) -> list[Attached]:
     """What puts the grounding adapters into a run.
 
     Args:
@@ -69,7 +69,7 @@ def mechanisms(
             "the samples' groundings differ in their settings; boxes and interactions are a "
             "sample's own, all else is of the run"
         )
-    return [Grounded(_attachment(backbone, one, record)) for one in adapters.values()]
+    return [Attached(_attachment(backbone, one, record)) for one in adapters.values()]
 
 
 def _attachment(backbone: Backbone, adapter: GroundingAdapter, record: Record) -> Attachment:

@@ -6,7 +6,7 @@ import pytest
 import small
 import torch
 
-from unicond.adapters.grounding.attach import attached
+from unicond.adapters.grounding.attach import Attachment
 from unicond.training import presets, things
 from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
@@ -113,7 +113,7 @@ def test_losses_are_the_bases_errors_with_what_is_told(made, data, method):
     with torch.no_grad():
         prompts = task.text_encoder(tokens).last_hidden_state
         plain = task.unet(noisy, index, prompts).sample
-        with attached(task.unet, task.adapter, inputs):
+        with Attachment(task.unet, task.adapter, inputs).active():
             drawn = task.unet(noisy, index, prompts).sample
     wanted = (drawn - target).square().mean((1, 2, 3))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

@@ -8,11 +8,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 from typer.testing import CliRunner
 
 import unicond
 from unicond import conditions
 from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
+from unicond.adapters.image_prompt.encoder import ImageEncoder
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
 from unicond.cli.train import app
@@ -23,6 +26,7 @@ from unicond.training import presets, readout, stages, supplies, tokenizer
 from unicond.training.captions import world_words
 from unicond.training.grounding import METHODS
 from unicond.training.workshop import Workshop
+from unicond.world.vocabulary import STYLES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,6 +51,7 @@ def made(shop):
 
 def test_everything_is_made_and_loads(made):
     vae, mini, *joined, pixels, probes = made
+    *joined, eyes, prompts = joined
     many, few = len(conditions.NAMES), len(METHODS)
     adapters, heads, grounded = joined[:many], joined[many:-few], joined[-few:]
     assert [folder.name for folder in adapters] == list(conditions.NAMES)
@@ -70,6 +75,13 @@ def test_everything_is_made_and_loads(made):
         assert "red ball" in (folder / "README.md").read_text()
         scores = json.loads((folder / "card.json").read_text())["scores"]
         assert {"v_error", "v_error_without", "gain_at_0.7"} < scores.keys()
+    assert (eyes.name, prompts.name) == ("image_encoder", "image-prompt")
+    prompted = ImagePromptAdapter.from_pretrained(prompts)
+    assert (prompted.config.embedding, prompted.config.tokens) == (8, 2)
+    assert prompted.config.base == JointAdapter.from_pretrained(adapters[0]).config.base
+    for encoder in (ImageEncoder.from_pretrained(eyes), ImageEncoder.beside(prompts)):
+        assert encoder.embed([torch.zeros(3, 40, 50)]).shape == (1, 8)
+    assert (eyes / "card.json").read_text() == (prompts / "image_encoder" / "card.json").read_text()
     assert Probe.from_pretrained(probes).config.widths == (4, 8)
     assert AutoencoderKL.from_pretrained(vae).config["latent_channels"] == 4
     pipeline = StableDiffusionPipeline.from_pretrained(mini)
@@ -166,6 +178,57 @@ def test_a_grounding_adapter_goes_on_from_an_earlier_one(shop, made, tmp_path):
         stages.train_grounding(replace(place, init=made[1]), "gligen")
 
 
+def test_image_prompts_are_of_pictures_alike_and_words_without_style(shop, made):
+    from unicond.training.image_prompt_stages import prompted, styled
+
+    words = CLIPTokenizer.from_pretrained(str(made[1] / "tokenizer"))
+    encoder = ImageEncoder.from_pretrained(shop.weights / "image_encoder")
+    vae = supplies.load_vae(made[0], shop.device)
+    found = prompted(shop, vae, words, encoder, 0, 64, 2)
+    scenes = RenderRecipe(seed=0).scenes(0, 64)
+    kinds = [(scene.style, scene.place.ground, scene.place.sky) for scene in scenes]
+    others = found.alike.another(torch.arange(64), torch.Generator().manual_seed(0)).tolist()
+    assert all(kinds[row] == kinds[other] for row, other in enumerate(others))
+    assert sum(row != other for row, other in enumerate(others)) > 10
+    said = words.batch_decode(found.pictures.captions.table.flatten(0, 1), skip_special_tokens=True)
+    names = ("photo", *STYLES[1:])
+    tells = [any(name in text.split() for name in names) for text in said]
+    tells = torch.tensor(tells).view(64, 2, 2)
+    drawn = torch.tensor([scene.style != "photo" for scene in scenes])
+    assert bool(tells[drawn, 0].all())
+    assert not bool(tells[:, 1].any())
+    folder = shop.drawn(RenderRecipe(seed=0), 64, ("image",))
+    pictures = renders.load_small(folder, "image", 64, 32)
+    torch.testing.assert_close(
+        found.embeds[:2], encoder.embed([one / 127.5 - 1 for one in pictures[:2]])
+    )
+    held = styled(shop, words, presets.tiny().image_encoder, 1, 8)
+    text = words.batch_decode(held.every[:, 3], skip_special_tokens=True)
+    assert all("neon" in one for one in text)
+    wanted = [STYLES.index(scene.style) for scene in RenderRecipe(seed=1).scenes(0, 8)]
+    assert held.styles.tolist() == wanted
+
+
+def test_image_prompts_go_on_from_earlier_ones(shop, made, tmp_path):
+    weights, name = tmp_path / "w", "adapters/image-prompt"
+    for part in ("mini", "image_encoder"):
+        shutil.copytree(shop.weights / part, weights / part)
+    place = replace(shop, weights=weights, runs=tmp_path / "r", steps=1, init=shop.weights / name)
+    before = load_file(shop.weights / name / "adapter_model.safetensors")
+    after = load_file(stages.train_image_prompt(place) / "adapter_model.safetensors")
+    gaps = [float((after[key].float() - old.float()).abs().max()) for key, old in before.items()]
+    assert 0 < max(gaps) < 0.01  # one step of lr 1e-3
+    eyes = shop.weights / "image_encoder"
+    before = load_file(eyes / "model.safetensors")
+    after = load_file(stages.train_image_encoder(replace(place, init=eyes)) / "model.safetensors")
+    gaps = [float((after[key].float() - old.float()).abs().max()) for key, old in before.items()]
+    assert 0 < max(gaps) < 0.01
+    with pytest.raises(ValueError, match=r"--init: .*no image prompt adapter"):
+        stages.train_image_prompt(replace(place, init=made[0]))
+    with pytest.raises(ValueError, match=r"--init: .*no image encoder: it has no model\.safe"):
+        stages.train_image_encoder(replace(place, init=made[0]))
+
+
 def test_what_is_up_to_date_is_skipped(shop, made):
     before = [(folder / "card.json").stat().st_mtime_ns for folder in made]
     lines = []
@@ -217,6 +280,7 @@ def test_what_ships_is_published_whole(shop, made, tmp_path):
         "mini",
         "mini-pixel",
         "probes",
+        "adapters/image-prompt",
         *(f"adapters/{name}" for name in conditions.NAMES),
         *(f"adapters/{method}" for method in METHODS),
         *(f"readout/{name}" for name in readout.SHIPPED),
@@ -262,6 +326,9 @@ def test_missing_parents_name_the_command(tmp_path):
         stages.train_readout(empty)
     with pytest.raises(ValueError, match="make it first: unicond train text2image"):
         stages.train_grounding(empty, "migc")
+    for train in (stages.train_image_encoder, stages.train_image_prompt):
+        with pytest.raises(ValueError, match="make it first: unicond train text2image"):
+            train(empty)
     with pytest.raises(ValueError, match=r"condition 'smell' .*choose one of depth, "):
         stages.train_joint(empty, "smell")
     with pytest.raises(ValueError, match="preset 'huge' is not known; choose one of mini, tiny"):

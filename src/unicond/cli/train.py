@@ -59,6 +59,8 @@ STAGES = {
     "gligen": "A grounding adapter: phrases in boxes. Needs the base.",
     "interact": "A grounding adapter: who does what to whom, and where. Needs the base.",
     "migc": "A grounding adapter: instances in boxes. Needs the base.",
+    "image-encoder": "What image prompts look through. Needs the base.",
+    "image-prompt": "An IP-Adapter: pictures as prompts. Needs the base and the image encoder.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
 }
 """Stages that take the common options alone."""
@@ -147,6 +149,8 @@ def _add_stage(stage: str, about: str) -> None:
             "vae": stages.train_vae,
             "pixels": stages.train_pixels,
             **{name: partial(stages.train_grounding, method=name) for name in stages.METHODS},
+            "image-encoder": stages.train_image_encoder,
+            "image-prompt": stages.train_image_prompt,
             "probes": stages.train_probes,
         }
         with _reported() as report:

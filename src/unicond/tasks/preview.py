@@ -12,6 +12,7 @@ from unicond.tasks.places import draw_outlines
 
 SIZE = (512, 512)
 _INK = (40, 40, 40)
+_INSIDE = 18  # pixels from a corner to the text
 _HEAD = 12  # pixels of an arrow's head
 _Point = tuple[float, float]
 
@@ -30,7 +31,7 @@ def draw_grounding(grounding: Grounding, size: Size = SIZE) -> Tensor:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
     height, width = size
     for number, one in enumerate(grounding.boxes):
-        corner = (one.box[0] * width + 8, one.box[1] * height + 6)
+        corner = (one.box[0] * width + _INSIDE, one.box[1] * height + _INSIDE)
         pen.text(corner, f"{number}  {one.phrase}", fill=_INK, font=font)
     for one in grounding.interactions:
         subject, thing = (grounding.boxes[grounding.number(x)] for x in (one.subject, one.object))

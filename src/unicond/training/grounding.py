@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
-from unicond.adapters.grounding.attach import attached
+from unicond.adapters.grounding.attach import Attachment
 from unicond.adapters.grounding.config import Method
 from unicond.training import things
 from unicond.training.budget import Budget
@@ -177,7 +177,7 @@ class GroundingTask:
         with ExitStack() as stack:
             stack.enter_context(quick_norms(self.unet))
             if inputs is not None:
-                stack.enter_context(attached(self.unet, self.adapter, inputs))
+                stack.enter_context(Attachment(self.unet, self.adapter, inputs).active())
             return squared_error(self.unet(noisy, index, hidden).sample, target)
 
     @torch.no_grad()

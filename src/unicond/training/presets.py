@@ -9,6 +9,8 @@ from unicond.evaluation.probes import ProbeConfig
 from unicond.training.autoencoder import AutoencoderConfig
 from unicond.training.budget import Budget
 from unicond.training.grounding import GroundingTrainingConfig
+from unicond.training.image_encoder import ImageEncoderConfig
+from unicond.training.image_prompt import ImagePromptTrainingConfig
 from unicond.training.joint import JointTrainingConfig
 from unicond.training.loop import LoopConfig
 from unicond.training.pixels import PixelConfig
@@ -53,6 +55,8 @@ class Preset:
         joint: of joint adapters; `joint_of` says what each condition changes.
         readout: of readout heads.
         grounding: of grounding adapters; `grounding_of` says what each method changes.
+        image_encoder: the image encoder's.
+        image_prompt: the image prompt adapter's.
         probes: the judge's.
         held_scenes: held-out scenes that scores are taken on.
     """
@@ -63,6 +67,8 @@ class Preset:
     joint: JointTrainingConfig = field(default_factory=JointTrainingConfig)
     readout: ReadoutTrainingConfig = field(default_factory=ReadoutTrainingConfig)
     grounding: GroundingTrainingConfig = field(default_factory=GroundingTrainingConfig)
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    image_prompt: ImagePromptTrainingConfig = field(default_factory=ImagePromptTrainingConfig)
     probes: ProbeTrainingConfig = field(default_factory=ProbeTrainingConfig)
     held_scenes: int = 256
 
@@ -123,11 +129,11 @@ def mini() -> Preset:
     Beside it `mini-pixel`: 64 x 64 pixels without an autoencoder, a 4.5 M-parameter U-Net.
 
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
-    `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`, `pixels`,
-    `probes`.
+    `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`,
+    `image-encoder`, `image-prompt`, `pixels`, `probes`.
     Hardware and time: 2 CPU cores: 0.5 + 2.7 hours for autoencoder and base, 1 for depth and 3 for
-    all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1 + 0.75
-    for the rest; a GPU: budgets 30 times shorter.
+    all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1 hour
+    for image prompts, 1 + 0.75 for the rest; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
@@ -173,6 +179,18 @@ def tiny() -> Preset:
         joint=JointTrainingConfig(rank=2, y_rank=2, scenes=16, variants=1, loop=loop),
         readout=ReadoutTrainingConfig(width=8, scenes=16, variants=1, loop=loop),
         grounding=GroundingTrainingConfig(scenes=16, variants=1, loop=loop),
+        image_encoder=ImageEncoderConfig(
+            size=32,
+            patch=16,
+            width=16,
+            layers=1,
+            head_width=8,
+            embedding=8,
+            scenes=16,
+            variants=1,
+            loop=loop,
+        ),
+        image_prompt=ImagePromptTrainingConfig(tokens=2, scenes=16, variants=1, loop=loop),
         probes=ProbeTrainingConfig(
             probe=ProbeConfig(widths=(4, 8)), scenes=16, reconstructed_scenes=8, loop=loop
         ),

@@ -1,10 +1,11 @@
 """From a preset to folders of weights: each trainer with its data, its parents and its card.
 
     vae -> text2image -> joint and grounding adapters, readout heads;   vae -> probes;   pixels
+    text2image -> image encoder -> image prompt adapter
 
 Everything that a stage makes lies in one folder of weights: `vae/`, `mini/` (a diffusers
-pipeline), `adapters/<condition or method>/`, `readout/<condition>/`, `mini-pixel/`, `probes/`; it
-appears there whole, when the stage is done.
+pipeline), `adapters/<condition or method>/`, `readout/<condition>/`, `image_encoder/`,
+`adapters/image-prompt/`, `mini-pixel/`, `probes/`; it appears there whole, when the stage is done.
 """
 
 import shutil
@@ -17,6 +18,7 @@ from transformers import CLIPTokenizer
 
 from unicond import conditions
 from unicond.adapters.hub import Card
+from unicond.adapters.image_prompt.encoder import FOLDER
 from unicond.backbones.pixels import UnshuffledUNet
 from unicond.conditions import Condition
 from unicond.data import renders
@@ -31,6 +33,7 @@ from unicond.training.cards import TrainingCard
 from unicond.training.diffusion import Noising, mini_scheduler
 from unicond.training.grounding import METHODS
 from unicond.training.grounding_stage import train_grounding
+from unicond.training.image_prompt_stages import train_image_encoder, train_image_prompt
 from unicond.training.joint import JointTask, JointTrainingConfig
 from unicond.training.loop import Task
 from unicond.training.pairs import LatentPairs
@@ -324,11 +327,12 @@ def train_all(shop: Workshop, names: tuple[str, ...] = conditions.NAMES) -> list
     made += [train_joint(shop, name) for name in names]
     made += [train_readout(shop, name) for name in SHIPPED if name in names]
     made += [train_grounding(shop, method) for method in METHODS]
+    made += [train_image_encoder(shop), train_image_prompt(shop)]
     return [*made, train_pixels(shop), train_probes(shop)]
 
 
 def publish(shop: Workshop, target: Path) -> list[Path]:
-    """Copy what ships (everything but the autoencoder alone, which `mini` holds) into a folder.
+    """Copy what ships (everything but the two encoders alone, which others hold) into a folder.
 
     Each part appears there whole.
 
@@ -344,8 +348,9 @@ def publish(shop: Workshop, target: Path) -> list[Path]:
     """
     check_output_folder(target)
     found = sorted(path.parent.relative_to(shop.weights) for path in shop.weights.rglob(cards.FILE))
-    # the autoencoder ships inside the base, which has its card, too
-    shipped = [name for name in found if name != Path("vae") and name.parent not in found]
+    # autoencoder and image encoder ship inside of what needs them, with their cards
+    alone = (Path("vae"), Path(FOLDER))
+    shipped = [name for name in found if name not in alone and name.parent not in found]
     for name in shipped:
         with whole_folder(target / name) as aside:
             shutil.copytree(shop.weights / name, aside, dirs_exist_ok=True)

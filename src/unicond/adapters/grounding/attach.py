@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
 from diffusers.models.attention import GatedSelfAttentionDense
-from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
+from unicond.adapters.around import exchange, listening
 from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
 from unicond.adapters.grounding.blocks import blocks_of
 from unicond.adapters.grounding.fuser import FuserProcessor
@@ -15,12 +15,10 @@ from unicond.adapters.grounding.instances import InstanceProcessor, Table
 from unicond.adapters.grounding.migc import MIGC
 from unicond.adapters.grounding.places import Places
 from unicond.adapters.network import attention_layers
-from unicond.adapters.processor import JointProcessor, Processor
-from unicond.adapters.routes import Router
-from unicond.sampling.controls import Controllable
 from unicond.sampling.window import ALWAYS, Window
 
 NEGATIVE = ("negative",)
+_WHAT = "a grounding adapter"
 
 
 def until_step(last: int) -> Window:
@@ -105,10 +103,10 @@ class Attachment:
             norm = getattr(block, "norm1", None)
             if not isinstance(norm, nn.LayerNorm):
                 raise ValueError(f"{name} begins with {type(norm).__name__}, not with a LayerNorm")
-            inner = _listening(f"{name}.attn1", layer)
+            inner = listening(f"{name}.attn1", layer, _WHAT)
             processor = FuserProcessor(inner, norm, fuser, tokens, self._places, self._scale)
             stack.enter_context(processor.hook())
-            _exchange(stack, layer, processor)
+            exchange(stack, layer, processor)
 
     def _put_instances(self, stack: ExitStack, table: Table) -> None:
         parts = {f"{name}.attn2": part for name, part in self._adapter.parts()}
@@ -119,9 +117,9 @@ class Attachment:
                 continue
             assert part is None or isinstance(part, MIGC)
             migc = None if part is None else (part, numbers[name])
-            inner = _listening(name, layer)
+            inner = listening(name, layer, _WHAT)
             processor = InstanceProcessor(inner, table, migc, self._places, self._naive)
-            _exchange(stack, layer, processor)
+            exchange(stack, layer, processor)
 
 
 def check_fit(network: nn.Module, adapter: GroundingAdapter) -> None:
@@ -154,23 +152,3 @@ def check_fit(network: nn.Module, adapter: GroundingAdapter) -> None:
     rest = [name for name in shapes if name not in adapter.widths]
     if rest and adapter.config.method != "migc":
         raise ValueError(f"{about} has no fuser for {rest[0]} of this {type(network).__name__}")
-
-
-def _listening(name: str, layer: Attention) -> Processor:
-    """A layer's processor, as one that lets controls in."""
-    processor = layer.processor
-    if isinstance(processor, Controllable):
-        return processor  # pyright: ignore[reportReturnType] (all of them are called alike)
-    if type(processor) not in (AttnProcessor, AttnProcessor2_0):
-        raise ValueError(
-            f"{name} has the processor {type(processor).__name__}, around which a grounding "
-            "adapter cannot be put; restore the plain processors with "
-            "network.set_attn_processor(AttnProcessor2_0())"
-        )
-    return JointProcessor(name, processor, Router(()), {}, joint=False)
-
-
-def _exchange(stack: ExitStack, layer: Attention, processor: Processor) -> None:
-    """Give a layer a processor until the stack is unwound."""
-    stack.callback(layer.set_processor, layer.processor)
-    layer.set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)

@@ -90,8 +90,8 @@ class Places:
         run, samples = batch if rows is None else rows.batch, len(self._grounded)
         if samples not in (1, run):
             raise ValueError(
-                f"what is grounded is of {samples} samples, but the run has {run}; give the inputs "
-                "of one, for all, or of each"
+                f"what an adapter is given is of {samples} samples, but the run has {run}; give "
+                "inputs of one, for all, or of each"
             )
         found = [
             (row, samples if sample is None else sample % samples)

@@ -1,29 +1,38 @@
-"""A grounding adapter in a run: it is in the network while a move's calls are made.
+"""An adapter that is in the network while a move's calls are made, as a mechanism of the run.
 
 Because it stands around one model's calls alone, models that share a network can each have their
 own (`aggregation`).
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from typing_extensions import override
 
-from unicond.adapters.grounding.attach import Attachment
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, Sight, State
 
 
+class Attachable(Protocol):
+    """An adapter with what one run gives it."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """It is in its network, inside the block."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Grounded(Mechanism):
-    """Things are drawn where a grounding says. No further network call, no random draw.
+class Attached(Mechanism):
+    """An adapter acts in a model's calls. No further network call, no random draw.
 
     Args:
         attachment: adapter, inputs and windows.
     """
 
-    attachment: Attachment
+    attachment: Attachable
 
     @override
     def sees(self, move: Move) -> Sight:
@@ -31,8 +40,8 @@ class Grounded(Mechanism):
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
-        def grounded(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
+        def called(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
             with move.active(), self.attachment.active():
                 return denoiser(state, variants)
 
-        return grounded
+        return called

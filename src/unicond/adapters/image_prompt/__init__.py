@@ -1,0 +1,1 @@
+"""Adapters that let a network look at pictures beside its words: IP-Adapter."""
