@@ -174,7 +174,7 @@ def test_a_grounding_adapter_goes_on_from_an_earlier_one(shop, made, tmp_path):
     assert 0 < max(gaps) < 0.01  # one step of lr 1e-3
     with pytest.raises(ValueError, match="is not the same kind: method 'interact', not"):
         stages.train_grounding(place, "gligen")
-    with pytest.raises(ValueError, match=r"--init: .*mini"):
+    with pytest.raises(ValueError, match="holds no weights of a grounding adapter"):
         stages.train_grounding(replace(place, init=made[1]), "gligen")
 
 

@@ -179,22 +179,26 @@ def tiny() -> Preset:
         joint=JointTrainingConfig(rank=2, y_rank=2, scenes=16, variants=1, loop=loop),
         readout=ReadoutTrainingConfig(width=8, scenes=16, variants=1, loop=loop),
         grounding=GroundingTrainingConfig(scenes=16, variants=1, loop=loop),
-        image_encoder=ImageEncoderConfig(
-            size=32,
-            patch=16,
-            width=16,
-            layers=1,
-            head_width=8,
-            embedding=8,
-            scenes=16,
-            variants=1,
-            loop=loop,
-        ),
+        image_encoder=_tiny_encoder(loop),
         image_prompt=ImagePromptTrainingConfig(tokens=2, scenes=16, variants=1, loop=loop),
         probes=ProbeTrainingConfig(
             probe=ProbeConfig(widths=(4, 8)), scenes=16, reconstructed_scenes=8, loop=loop
         ),
         held_scenes=24,
+    )
+
+
+def _tiny_encoder(loop: LoopConfig) -> ImageEncoderConfig:
+    return ImageEncoderConfig(
+        size=32,
+        patch=16,
+        width=16,
+        layers=1,
+        head_width=8,
+        embedding=8,
+        scenes=16,
+        variants=1,
+        loop=loop,
     )
 
 
