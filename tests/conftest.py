@@ -6,10 +6,15 @@ from typing import get_args
 
 import pytest
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import unicond
 from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.grounding.config import Method
+from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
+from unicond.adapters.image_prompt.encoder import ImageEncoder
+from unicond.adapters.image_prompt.preprocess import Preprocess
+from unicond.training.loop import seeded
 
 GOLDEN = Path(__file__).parent / "golden" / "unicon"
 
@@ -46,3 +51,22 @@ def grounders(tiny_base, tmp_path_factory):
         found[method] = tmp_path_factory.mktemp("grounders") / method
         adapter.save_pretrained(found[method])
     return found
+
+
+@pytest.fixture(scope="session")
+def prompter(tiny_base, tmp_path_factory):
+    """A folder of an image prompt adapter for the tiny base, with its encoder."""
+    network = unicond.load(tiny_base).backbone.network
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = CLIPVisionConfig(
+        **shape, num_attention_heads=2, image_size=16, patch_size=8, projection_dim=12
+    )
+    with seeded(5):
+        model = CLIPVisionModelWithProjection(config)
+    encoder = ImageEncoder(
+        model.eval(), Preprocess(size=16, crop=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    )
+    folder = tmp_path_factory.mktemp("prompters") / "image-prompt"
+    adapter = ImagePromptAdapter.for_network(network, encoder.width)
+    adapter.save_pretrained(folder, encoder=encoder)
+    return folder

@@ -136,7 +136,7 @@ def test_a_picture_can_be_made_again(tiny_base, grounders, tmp_path):
     out = model("a dog", grounding=[PAIR, Grounding((DOG,))], seed=[3, 4], num_inference_steps=2)
     record = read_record(out.save(tmp_path)[0])
     assert record.grounding == out.record.grounding
-    assert record.grounders == {"interact": str(grounders["interact"])}
+    assert record.adapters == {"interact": str(grounders["interact"])}
     found = repeat(model, record).latents["image"]
     assert (found - out.latents["image"]).abs().max() <= ROUNDING
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from unicond.aggregation.together import aggregate
     from unicond.annotators.calling import annotate
     from unicond.grounding import Box, Grounding, Interaction
+    from unicond.image_prompts import ImagePrompt
     from unicond.loading import load
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.model import Model, given
@@ -27,6 +28,7 @@ __all__ = [
     "Cancelled",
     "Given",
     "Grounding",
+    "ImagePrompt",
     "Interaction",
     "Model",
     "Output",
@@ -46,6 +48,7 @@ _HOMES = {
     "Box": "unicond.grounding",
     "Grounding": "unicond.grounding",
     "Interaction": "unicond.grounding",
+    "ImagePrompt": "unicond.image_prompts",
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
     "aggregate": "unicond.aggregation.together",

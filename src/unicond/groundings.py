@@ -15,7 +15,7 @@ from unicond.adapters.grounding.attach import Attachment, until_share, until_ste
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions, Seeded
 from unicond.backbones.base import Backbone
 from unicond.grounding import Grounding
-from unicond.request import Record
+from unicond.record import Record
 
 _MIGC_SHARE = 0.4
 """Of the moves: published are 20 of 50."""

@@ -15,7 +15,8 @@ from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit
 from unicond.pictures.masks import read_mask
 from unicond.pictures.metric_depth import METRIC, read_metres
 from unicond.pictures.reading import read_picture
-from unicond.request import Given, Source
+from unicond.record import Source
+from unicond.request import Given
 
 NEARLY = 0.75
 """Of the base's side, at least, is a square picture whose size is taken for the run's."""
@@ -78,7 +79,7 @@ def _read(given: Given, kind: str | None) -> list[Tensor]:
 
     Depth maps are read as such; tensors as the pictures that they are.
     """
-    return [_read_one(source, given.kind, kind) for source in _sources(given)]
+    return [_read_one(source, given.kind, kind) for source in pictures_of(given.picture)]
 
 
 def _read_one(source: Picture, depth_kind: DepthKind, kind: str | None) -> Tensor:
@@ -154,8 +155,8 @@ def _mask(given: Given, picture: Tensor, size: Size, factor: int) -> Tensor:
 def source_of(given: Given) -> Source:
     """How a branch was given, with the hashes of its files."""
     return Source(
-        files=_fingerprints(_sources(given)),
-        mask=None if given.mask is None else _fingerprints([given.mask]),
+        files=fingerprints(pictures_of(given.picture)),
+        mask=None if given.mask is None else fingerprints([given.mask]),
         noise=given.noise,
         hold=given.hold,
         kind=given.kind,
@@ -166,8 +167,18 @@ def source_of(given: Given) -> Source:
     )
 
 
-def _sources(given: Given) -> list[Picture]:
-    picture = given.picture
+def pictures_of(picture: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture or several, as a list.
+
+    Args:
+        picture: one, a list, or a tensor (B, 3, H, W).
+
+    Returns:
+        Each by itself.
+
+    Raises:
+        PictureError: the list is empty.
+    """
     if isinstance(picture, Tensor):
         return list(picture) if picture.ndim == 4 else [picture]
     if isinstance(picture, Sequence) and not isinstance(picture, str):
@@ -177,7 +188,14 @@ def _sources(given: Given) -> list[Picture]:
     return [picture]
 
 
-def _fingerprints(sources: Sequence[Picture]) -> tuple[Mapping[str, str], ...]:
-    """Of sources that are files; empty if any is not."""
+def fingerprints(sources: Sequence[Picture]) -> tuple[Mapping[str, str], ...]:
+    """What is recorded of sources that are files; empty if any is not.
+
+    Args:
+        sources: pictures.
+
+    Returns:
+        Path and sha256 of each.
+    """
     paths = [source for source in sources if isinstance(source, str | os.PathLike)]
     return tuple(fingerprint(path) for path in paths) if len(paths) == len(sources) else ()

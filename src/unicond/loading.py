@@ -1,9 +1,7 @@
 """Loading a model: a base, its adapters, and ordinary LoRAs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loras
@@ -11,11 +9,12 @@ from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 from safetensors import SafetensorError
 from torch import Tensor
 
+from unicond.adapter_loading import find, name_of
 from unicond.adapters.attach import check_fit
+from unicond.adapters.grounding import attach as grounding
 from unicond.adapters.grounding.adapter import GroundingAdapter
-from unicond.adapters.grounding.attach import check_fit as check_grounding_fit
-from unicond.adapters.grounding.config import GroundingConfig, Method
-from unicond.adapters.hub import CONFIG_FILE
+from unicond.adapters.image_prompt import attach as image_prompt
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
 from unicond.backbones import loading as bases
@@ -38,8 +37,8 @@ def load(
     Args:
         base: `"mini"`, a folder in diffusers' layout, a hub id, or a single safetensors file.
         adapters: names of embedded adapters, folders, hub ids or `repo:subfolder`; or {branch: one
-            of these}, which renames the condition's branch. Published files of grounding adapters
-            go by `"gligen"`, `"interact"` or `"migc"`.
+            of these}, which renames the condition's branch. Published files of other kinds go by
+            `"gligen"`, `"interact"`, `"migc"` or `"image-prompt"`.
         device: where to run; CUDA where there is one, else the CPU.
         dtype: of the denoising network; default float32 for small ones, else float16 on CUDA, and
             on the CPU the faster of bfloat16 and float32.
@@ -61,58 +60,25 @@ def load(
     named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
     joint: dict[str, Loaded[JointAdapter]] = {}
     grounders: dict[str, Loaded[GroundingAdapter]] = {}
+    prompters: dict[str, Loaded[Prompter]] = {}
     for key, path in named_adapters.items():
         where, asked = str(key if path is None else path), None if path is None else str(key)
-        adapter = _adapter(where, asked).requires_grad_(False).eval()
-        adapter.to(device, backbone.network.dtype)
-        own = adapter.config.y if isinstance(adapter, JointAdapter) else adapter.config.method
-        name = own if asked is None else asked
-        if name in joint or name in grounders or name == "image":
+        adapter = find(where, asked).to(device, backbone.network.dtype)
+        name = asked or name_of(adapter)
+        if name in {*joint, *grounders, *prompters, "image"}:
             raise ValueError(
                 f"two branches would be called {name!r}; give adapters as {{branch: path}}"
             )
         if isinstance(adapter, JointAdapter):
             check_fit(backbone.network, where, adapter)
-            joint[name] = Loaded(where, adapter)
-        else:
-            check_grounding_fit(backbone.network, adapter)
+            joint[name] = Loaded(where, adapter.requires_grad_(False).eval())
+        elif isinstance(adapter, GroundingAdapter):
+            grounding.check_fit(backbone.network, adapter)
             grounders[name] = Loaded(where, adapter)
-    return Model(backbone, joint, dict(loras or {}), grounders)
-
-
-def _adapter(where: str, name: str | None) -> JointAdapter | GroundingAdapter:
-    """An embedded adapter by name, a folder, a file, a hub id, or `repo:subfolder`.
-
-    Published files of grounding adapters are told by the name that is asked for.
-    """
-    folder = EMBEDDED / "adapters" / where
-    if not folder.is_dir():
-        folder = Path(where).expanduser()
-    if (folder / CONFIG_FILE).is_file():
-        kind = _type_of(folder / CONFIG_FILE)
-        if kind == GroundingConfig.TYPE:
-            return GroundingAdapter.from_pretrained(folder)
-        return JointAdapter.from_pretrained(folder)
-    kind = GroundingAdapter if name in get_args(Method) else JointAdapter
-    if folder.exists():
-        return kind.from_pretrained(folder)
-    repo, _, subfolder = where.partition(":")
-    if "/" not in repo:
-        names = sorted(path.name for path in (EMBEDDED / "adapters").glob("*"))
-        raise ValueError(
-            f"no adapter {where!r}: embedded are {', '.join(names) or 'none'}; else give a folder, "
-            "a hub id 'owner/name', or 'owner/name:subfolder'"
-        )
-    return kind.from_pretrained(repo, subfolder=subfolder or None)
-
-
-def _type_of(config: Path) -> object:
-    """What a configuration says that it is of; None if it says nothing that can be read."""
-    try:
-        content: object = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return content.get("type") if isinstance(content, dict) else None
+        else:
+            image_prompt.check_fit(backbone.network, adapter.adapter)
+            prompters[name] = Loaded(where, adapter)
+    return Model(backbone, joint, dict(loras or {}), grounders, prompters)
 
 
 def load_readout(name: str | Path) -> ReadoutHead:

@@ -13,15 +13,18 @@ from typing import Generic, TypeVar
 
 from unicond import walks
 from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
 from unicond.grounding import Grounding
 from unicond.groundings import counts, each
+from unicond.image_prompts import ImagePrompt, shown
 from unicond.inputs import read_inputs, source_of
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.own import Own
 from unicond.pictures.checks import count_prompts
 from unicond.prepared import Callback, Parts, Prepared, prepared, ran
+from unicond.record import Record
 from unicond.request import (
     MOVES,
     Attention,
@@ -30,7 +33,6 @@ from unicond.request import (
     Held,
     Picture,
     Policy,
-    Record,
     Reference,
     Sampling,
     Scale,
@@ -63,7 +65,7 @@ def given(
     return Given(picture, mask, noise, hold, kind, fit, invert, threshold, guide)
 
 
-Kind = TypeVar("Kind", JointAdapter, GroundingAdapter)
+Kind = TypeVar("Kind", JointAdapter, GroundingAdapter, Prompter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,7 @@ class Model:
         adapters: {branch: its adapter}.
         loras: {what an ordinary LoRA was loaded by: its scale}.
         grounders: {name: a grounding adapter}; each acts where a call says where things are.
+        prompters: {name: an image prompt adapter}; each acts where a call has an image prompt.
     """
 
     backbone: Backbone
@@ -91,12 +94,13 @@ class Model:
     grounders: Mapping[str, Loaded[GroundingAdapter]] = field(
         default_factory=dict[str, Loaded[GroundingAdapter]]
     )
+    prompters: Mapping[str, Loaded[Prompter]] = field(default_factory=dict[str, Loaded[Prompter]])
 
     def only(self, *names: str) -> "Model":
         """The same base with some of its adapters alone.
 
         Args:
-            *names: branches of joint adapters and names of grounding adapters; none is the base.
+            *names: branches of joint adapters and names of the others; none is the base.
 
         Returns:
             A model that shares everything with this one.
@@ -104,7 +108,7 @@ class Model:
         Raises:
             ValueError: there is no such adapter.
         """
-        known = {*self.adapters, *self.grounders}
+        known = {*self.adapters, *self.grounders, *self.prompters}
         if unknown := [name for name in names if name not in known]:
             raise ValueError(
                 f"no adapter {unknown[0]!r} in this model; it has {', '.join(known) or 'none'}"
@@ -113,6 +117,7 @@ class Model:
             self,
             adapters={name: one for name, one in self.adapters.items() if name in names},
             grounders={name: one for name, one in self.grounders.items() if name in names},
+            prompters={name: one for name, one in self.prompters.items() if name in names},
         )
 
     def prepare(
@@ -142,6 +147,7 @@ class Model:
         plan: str | Plan | None = None,
         references: Mapping[str, Reference] | None = None,
         grounding: Grounding | Sequence[Grounding] | None = None,
+        image_prompt: Picture | Sequence[Picture] | ImagePrompt | None = None,
         reconstruction_weight: float | Mapping[str, float] | None = None,
         reconstruction_optimizer: AdamW | None = None,
         reconstruction_window: Window = ALWAYS,
@@ -195,6 +201,8 @@ class Model:
                 reads: an edit's source, a style. They need moves as the plan if they are given.
             grounding: what is where and what it does, one or one a sample; every grounding adapter
                 of the model takes of it what it knows.
+            image_prompt: pictures that say what to draw beside the words, for image prompt
+                adapters.
             reconstruction_weight: of guidance towards what is known in part, one number or {branch:
                 its own}; 0.0 is off and the default (replacement alone), 1.0 that of a branch with
                 `guide=True`.
@@ -219,15 +227,15 @@ class Model:
         task = self._task(conditions, names, moved)
         conditions = task.noised(conditions)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
-        said = each(grounding)
+        said, pictured = each(grounding), shown(image_prompt)
         seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt) | counts(said))
         own = Own.of(mechanisms, plan, solver, eta)
         weights = guidance_weights(reconstruction_weight, reconstruction_optimizer, conditions)
         record = Record(
             base=self.backbone.name,
-            adapters={b: self.adapters[b].source for b in names if b in self.adapters},
-            grounders={name: one.source for name, one in self.grounders.items()},
+            adapters=self._sources(names, said, pictured),
             grounding=said,
+            image_prompt=pictured and pictured.recorded(),
             loras=self.loras,
             dtype=str(self.backbone.network.dtype).removeprefix("torch."),
             prompts=one_a_sample(prompt, len(seeds)),
@@ -260,7 +268,7 @@ class Model:
             mechanisms=own.names(),
             device=self.backbone.device.type,
         )
-        return prepared(self._parts(names), record, inputs, own, callback)
+        return prepared(self._parts(names, pictured), record, inputs, own, callback)
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
@@ -279,12 +287,25 @@ class Model:
         follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
         return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
 
-    def _parts(self, names: Collection[str]) -> Parts:
+    def _sources(
+        self, names: Collection[str], said: Sequence[Grounding], pictured: ImagePrompt | None
+    ) -> dict[str, str]:
+        """{name: what it was loaded by} of every adapter that takes part in a run."""
+        found = {b: self.adapters[b].source for b in names if b in self.adapters}
+        if said:
+            found |= {name: one.source for name, one in self.grounders.items()}
+        if pictured is not None:
+            found |= {name: one.source for name, one in self.prompters.items()}
+        return found
+
+    def _parts(self, names: Collection[str], pictured: ImagePrompt | None) -> Parts:
         """What a run of some branches needs of the model."""
         return Parts(
             self.backbone,
             {b: self.adapters[b].adapter for b in names if b in self.adapters},
             {name: one.adapter for name, one in self.grounders.items()},
+            {name: one.adapter for name, one in self.prompters.items()},
+            pictured,
         )
 
     def _shows_the_same_view(self, branch: str) -> bool:

@@ -17,7 +17,7 @@ from unicond.pictures.files import PictureError, check_output_folder
 from unicond.pictures.metadata import read_settings, write_png
 from unicond.pictures.metric_depth import METRIC, write_metres
 from unicond.pictures.reading import to_pil
-from unicond.request import Record
+from unicond.record import Record
 from unicond.sampling.state import Report
 
 

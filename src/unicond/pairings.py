@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 from unicond.adapters.config import JointConfig
 from unicond.denoisers.network import Pairing
-from unicond.request import Attention, Record, weights_of
+from unicond.record import Record
+from unicond.request import Attention, weights_of
 
 
 def pairings_of(

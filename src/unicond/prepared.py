@@ -12,12 +12,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from unicond import groundings, walks
+from unicond import groundings, image_prompts, walks
 from unicond.adapters.attach import attached
 from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
 from unicond.denoisers.network import NetworkDenoiser, keeper
+from unicond.image_prompts import ImagePrompt
 from unicond.inputs import Inputs
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
@@ -25,7 +27,7 @@ from unicond.mechanisms.prompted import Prompted
 from unicond.output import Output
 from unicond.own import Own
 from unicond.pairings import pairings_of
-from unicond.request import Record
+from unicond.record import Record
 from unicond.sampling import plans
 from unicond.sampling.loop import Progress, run
 from unicond.sampling.plans import Plan
@@ -123,11 +125,15 @@ class Parts:
         backbone: of the model.
         adapters: {branch: its adapter} of this run.
         grounders: {name: grounding adapter}.
+        prompters: {name: image prompt adapter}.
+        image_prompt: what these look at.
     """
 
     backbone: Backbone
     adapters: Mapping[str, JointAdapter]
     grounders: Mapping[str, GroundingAdapter]
+    prompters: Mapping[str, Prompter]
+    image_prompt: ImagePrompt | None
 
 
 @torch.no_grad()
@@ -169,6 +175,7 @@ def prepared(
     known = walks.replacements(walk, inputs, latents, noise)
     mechanisms = [*walks.guides(record, inputs, latents), *own.mechanisms, *guidance, *known]
     mechanisms += groundings.mechanisms(backbone, parts.grounders, record)
+    mechanisms += image_prompts.mechanisms(backbone, parts.prompters, parts.image_prompt, record)
     fixed = plans.held(walk.plan)
     configs = {branch: adapter.config for branch, adapter in adapters.items()}
     pairings = pairings_of(record, configs, fixed)

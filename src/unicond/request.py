@@ -5,17 +5,14 @@ What is given conditions; what is left out is generated.
 
 import math
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import check_prompt, check_seed, is_one_prompt
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind
 from unicond.pictures.fitting import Policy
-from unicond.sampling.schedules import Spacing
-from unicond.sampling.window import ALWAYS, Window
 
 Held = Literal["one_way", "two_way"]
 Attention = Literal["global", "aligned"]
@@ -116,105 +113,6 @@ class Reference:
     prompt: str | Sequence[str] = ""
     picture: Picture | Sequence[Picture] | None = None
     fit: Policy = "crop"
-
-
-@dataclass(frozen=True)
-class Source:
-    """How a branch was given, for the record: enough to find its files again and to see a change.
-
-    Args:
-        files: path and sha256 of each of its pictures; empty if it was given from memory.
-        mask: of its mask, likewise; None without a mask.
-    """
-
-    files: tuple[Mapping[str, str], ...]
-    mask: tuple[Mapping[str, str], ...] | None
-    noise: float | None
-    hold: bool
-    kind: DepthKind
-    fit: Policy
-    invert: bool
-    threshold: float | None = None
-    guide: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """Everything that a run was asked for: written into its pictures, and read by `rerun`.
-
-    Args:
-        adapters: {branch: what its adapter was loaded by}.
-        grounders: {name of a grounding adapter: what it was loaded by}.
-        grounding: where things are, of every sample or one for all; none where nothing was said.
-        seeds: one a sample.
-        size: (height, width) in pixels.
-        generated: the branches that were made.
-        branches: all branches of the run, in their order.
-        given: {branch: how it was given}.
-        conditioning_scale: {branch: w for both, or (w_x, w_y)} where they were given.
-        attention: how far tokens see in joint attention; None is as the adapters were trained.
-        cache: whether held branches run once; None does where that changes nothing.
-        refresh: network calls after which a cached branch that hears runs again.
-        condition_guidance_against: share of the weights of joint attention that condition guidance
-            moves away from.
-        guidance_window: when text and condition guidance act.
-        spacing: of the times of the moves; None is the base's own.
-        plan: name of the way through the plane of times; None follows from what is given, and
-            `MOVES` stands for the caller's own moves.
-        references: {branch: the prompt of every sample} of pictures beside the image.
-        task: what a task function was asked for, by which `rerun` finds its mechanisms again.
-        reconstruction_weight: {branch known in part, or guided: weight of its guidance}.
-        reconstruction_optimizer: in the place of a fixed weight.
-        reconstruction_window: when that guidance acts.
-        mechanisms: names of the caller's own mechanisms; with any, a picture cannot be made again
-            from its record alone.
-        device: kind of the device that it ran on; None is not known.
-    """
-
-    base: str
-    adapters: Mapping[str, str]
-    loras: Mapping[str, float]
-    dtype: str
-    prompts: tuple[str, ...]
-    negative_prompt: str
-    seeds: tuple[int, ...]
-    size: tuple[int, int]
-    branches: tuple[str, ...]
-    generated: tuple[str, ...]
-    given: Mapping[str, Source]
-    num_inference_steps: int
-    solver: str
-    eta: float | None
-    guidance_scale: float
-    condition_guidance: float
-    joint_scale: float
-    conditioning_scale: Mapping[str, Scale]
-    held: Held | None
-    sampling: Sampling
-    mechanisms: tuple[str, ...] = field(default=())
-    attention: Attention | None = None
-    cache: bool | None = None
-    refresh: int | None = None
-    condition_guidance_against: float = 0.0
-    guidance_window: Window = ALWAYS
-    spacing: Spacing | None = None
-    plan: str | None = None
-    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    task: Mapping[str, object] | None = None
-    reconstruction_weight: Mapping[str, float] = field(default_factory=dict[str, float])
-    reconstruction_optimizer: AdamW | None = None
-    reconstruction_window: Window = ALWAYS
-    device: str | None = None
-    grounders: Mapping[str, str] = field(default_factory=dict[str, str])
-    grounding: tuple[Grounding, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, kind in (("held", Held), ("attention", Attention), ("sampling", Sampling)):
-            value, allowed = getattr(self, name), get_args(kind)
-            if value not in (*allowed, *(() if name == "sampling" else (None,))):
-                raise ValueError(f"{name} is {value!r}; give one of {', '.join(allowed)}")
-        if not isinstance(self.num_inference_steps, int):
-            raise ValueError(f"num_inference_steps is {self.num_inference_steps}; give an integer")
 
 
 def conditions_of(

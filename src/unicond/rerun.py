@@ -1,10 +1,12 @@
 """Make a picture again from the record inside it."""
 
+from unicond.image_prompts import ImagePrompt
 from unicond.model import Model
 from unicond.output import Output
 from unicond.pictures.files import check_fingerprint
 from unicond.prepared import Callback
-from unicond.request import MOVES, Given, Record, Reference, Source
+from unicond.record import Record, Shown, Source
+from unicond.request import MOVES, Given, Reference
 from unicond.tasks.registry import again
 
 
@@ -63,12 +65,25 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         sampling=record.sampling,
         plan=record.plan,
         grounding=record.grounding or None,
+        image_prompt=_shown(record.image_prompt),
         reconstruction_weight=record.reconstruction_weight,
         reconstruction_optimizer=record.reconstruction_optimizer,
         reconstruction_window=record.reconstruction_window,
         callback=callback,
         **given,  # pyright: ignore[reportArgumentType] (names are branches)
     )
+
+
+def _shown(recorded: Shown | None) -> ImagePrompt | None:
+    if recorded is None:
+        return None
+    if not recorded.files:
+        raise ValueError(
+            "the image prompt of this run was given from memory, not from a file: it cannot be "
+            "found again"
+        )
+    pictures = [str(check_fingerprint(one)) for one in recorded.files]
+    return ImagePrompt(pictures, recorded.scale, recorded.window)
 
 
 def _given(branch: str, source: Source) -> Given:

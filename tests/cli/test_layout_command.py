@@ -114,7 +114,7 @@ def test_an_adapter_is_told_the_file(run, tmp_path, file, grounders):
     record = read_record(tmp_path / "out/layout/3_image.png")
     (said,) = record.grounding
     assert (said.beta, said.scale, said.interactions[0].action) == (0.5, 0.5, "pushing")
-    assert record.grounders == {"interact": str(grounders["interact"])}
+    assert record.adapters == {"interact": str(grounders["interact"])}
 
 
 def test_boxes_are_said_once(run, file):

@@ -58,7 +58,7 @@ def test_grounding_adapters_are_told_the_boxes(grounded, method, plain):
     assert torch.equal(out.latents["image"], same.latents["image"])
     assert not torch.equal(out.latents["image"], plain)
     assert torch.equal(out.before, draw_outlines(BOXES, (64, 64))[None])
-    assert out.record.grounders == {method: str(grounded.grounders[method].source)}
+    assert out.record.adapters == {method: str(grounded.grounders[method].source)}
 
 
 def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):

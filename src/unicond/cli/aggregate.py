@@ -14,9 +14,9 @@ def aggregate(
         list[str],
         typer.Option(
             help="NAME, NAME:WEIGHT or NAME=FILE:WEIGHT; repeat. An adapter with its condition's "
-            "picture, a grounding adapter (with --boxes), another base, or 'text'. The first "
-            "one's picture is kept; a weight, 0.5 unless given, is that of all before against "
-            "this one."
+            "picture, a grounding adapter (with --boxes), 'style' with a picture, another base, or "
+            "'text'. The first one's picture is kept; a weight, 0.5 unless given, is that of all "
+            "before against this one."
         ),
     ],
     prompt_of: Annotated[
@@ -26,6 +26,7 @@ def aggregate(
     boxes_of: Annotated[
         list[str] | None, typer.Option(help="N=FILE: boxes of model N's own; repeat.")
     ] = None,
+    ip_scale: Annotated[float, typer.Option(help="Of 'style': how much it looks.")] = 0.8,
     mix: Annotated[str, typer.Option(help="slerp, released, or lerp.")] = "slerp",
     mean: Annotated[str, typer.Option(help="posterior, released, or none.")] = "posterior",
     step_size: Annotated[
@@ -51,13 +52,14 @@ def aggregate(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Let several models make one picture: each knows something else (AMDM)."""
+    from unicond.adapter_loading import IMAGE_PROMPT
     from unicond.adapters.grounding.config import Method
     from unicond.cli.generate import pairs, parse_size, read_boxes
     from unicond.cli.layout import adapters_for
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.grounding import read_grounding
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.together import Together
+    from unicond.tasks.together import STYLE, Together
 
     asked = [_parsed(text) for text in model]
     if asked and asked[0][2] is not None:
@@ -73,6 +75,7 @@ def aggregate(
         grounding=read_boxes(boxes),
         groundings={n: read_grounding(f) for n, f in pairs(boxes_of or [], "--boxes-of")},
         weights=[0.5 if weight is None else weight for _, _, weight in asked[1:]],
+        ip_scale=ip_scale,
         mix=cast("Literal['slerp', 'released', 'lerp']", mix),
         mean=None if mean == "none" else cast("Literal['posterior', 'released']", mean),
         step_sizes=step_size,
@@ -86,7 +89,11 @@ def aggregate(
         negative_prompt=negative_prompt,
     )
     check_output_folder(out)
-    wanted = [name for name, file, _ in asked if file is not None or name in get_args(Method)]
+    wanted = [
+        IMAGE_PROMPT if name == STYLE else name
+        for name, file, _ in asked
+        if file is not None or name in get_args(Method)
+    ]
     loaded = load_model(base, adapters_for(adapter, list(dict.fromkeys(wanted))), device, dtype)
     with progress_bar("aggregating") as callback:
         result = task.run(loaded, callback)

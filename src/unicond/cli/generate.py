@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from unicond.grounding import Grounding
+    from unicond.image_prompts import ImagePrompt
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.request import Given, Scale
     from unicond.sampling.window import Window
@@ -32,6 +33,11 @@ def generate(
         Path | None,
         typer.Option(help="JSON file of boxes and interactions, for grounding adapters."),
     ] = None,
+    image_prompt: Annotated[
+        list[Path] | None,
+        typer.Option(help="A picture beside the prompt, for image prompt adapters; repeat."),
+    ] = None,
+    ip_scale: Annotated[float, typer.Option(help="Of image prompts; 0 is off.")] = 1.0,
     depth_kind: Annotated[
         str, typer.Option(help="near-white, near-black, or metric (metres; .npy, 16-bit PNG).")
     ] = "near-white",
@@ -142,7 +148,7 @@ def generate(
     conditions = given_pictures(files, masks, levels, guide or [], hold or [], reading)
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
-    grounding = read_boxes(boxes)
+    grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
     seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
     model = load_model(base, adapter, device, dtype, loras, offload)
     with progress_bar("sampling") as callback:
@@ -170,6 +176,7 @@ def generate(
             sampling=sampling,
             plan=plan,
             grounding=grounding,
+            image_prompt=pictured,
             reconstruction_weight=parse_weights(reconstruction_weight),
             reconstruction_optimizer=optimizer,
             reconstruction_window=window,
@@ -190,6 +197,13 @@ def read_boxes(file: Path | None) -> "Grounding | None":
     from unicond.grounding import read_grounding
 
     return None if file is None else read_grounding(file)
+
+
+def read_prompt(files: list[Path] | None, scale: float) -> "ImagePrompt | None":
+    """What `--image-prompt` gives."""
+    from unicond.image_prompts import ImagePrompt
+
+    return ImagePrompt([str(file) for file in files], scale) if files else None
 
 
 class Reading(NamedTuple):

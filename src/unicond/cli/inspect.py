@@ -31,8 +31,7 @@ def rerun(
 
     record = read_record(file)
     check_output_folder(out)
-    sources = {**record.adapters, **record.grounders}
-    adapters = [f"{name}={source}" for name, source in sources.items()] or ["none"]
+    adapters = [f"{name}={source}" for name, source in record.adapters.items()] or ["none"]
     where = device or same_device(record.device)
     model = load_model(record.base, adapters, where, record.dtype, dict(record.loras))
     with progress_bar("sampling") as callback:

@@ -2,6 +2,7 @@
 
     depth      an adapter's name: the base under that condition, whose picture is given with it
     interact   a grounding adapter's name: the base with it, which is told `grounding`
+    style      the base with an image prompt adapter, which looks at the picture given with it
     a base     a folder, a name or a hub id: that base, by its text alone
     text       the run's own base, by its text alone
 
@@ -20,6 +21,7 @@ from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix, check_weights
 from unicond.aggregation.together import aggregate
 from unicond.grounding import Grounding
+from unicond.image_prompts import ImagePrompt
 from unicond.loading import load
 from unicond.model import Model
 from unicond.output import Output
@@ -32,6 +34,8 @@ from unicond.tasks.base import Task
 
 TEXT = "text"
 """The name of the run's own base by its text alone."""
+STYLE = "style"
+"""The name of the run's own base with its image prompt adapter."""
 PUBLISHED = (int(WINDOW.from_t), int(WINDOW.to_t))
 
 
@@ -46,6 +50,7 @@ class Together(Task):
         prompts: {number of a model: its own prompt}.
         grounding: what is where, for every model that is a grounding adapter.
         groundings: {number of a model: its own}.
+        ip_scale: of the attention of `style` to its picture; published: 0.8.
         weights: see `aggregation.aggregate.Aggregate`; None is 0.5 for each.
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
@@ -65,6 +70,7 @@ class Together(Task):
     prompts: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
     grounding: Grounding | None = field(default=None, kw_only=True)
     groundings: Mapping[str, Grounding] = field(default_factory=dict[str, Grounding], kw_only=True)
+    ip_scale: float = field(default=0.8, kw_only=True)
     weights: Sequence[float] | None = field(default=None, kw_only=True)
     mix: Mix = field(default="slerp", kw_only=True)
     mean: Mean | None = field(default="posterior", kw_only=True)
@@ -114,50 +120,48 @@ class Together(Task):
         callback: Callback | None,
     ) -> Prepared:
         """What one model is asked."""
-        model, given, grounding = self._chosen(model, number, name)
+        model, told = self._chosen(model, number, name)
         slot = 0 if self.shared_noise else number
         return model.prepare(
             self.prompts.get(str(number + 1), self.prompt),
             negative_prompt=self.negative_prompt,
             seed=[apart(self.seed + sample, slot) for sample in range(self.count)],
             size=size,
-            branches=["image", *given],
+            branches=["image", *(branch for branch in told if branch in model.adapters)],
             num_inference_steps=self.steps(model),
             guidance_scale=self.guidance_scale,
-            grounding=grounding,
             callback=callback,
-            **given,  # pyright: ignore[reportArgumentType] (names are branches)
+            **told,  # pyright: ignore[reportArgumentType] (each as its argument is)
         )
 
-    def _chosen(
-        self, model: Model, number: int, name: str
-    ) -> tuple[Model, dict[str, Given], Grounding | None]:
+    def _chosen(self, model: Model, number: int, name: str) -> tuple[Model, dict[str, object]]:
         """The model that a name stands for, with nothing else on it, and what it is told."""
         which, branch, key = f"model {number + 1}", name.replace("-", "_"), str(number + 1)
         picture, own = self.pictures.get(key), self.groundings.get(key)
-        if branch in model.adapters and own is None:
-            if picture is None:
-                raise ValueError(f"{which} is {name!r}: give its picture, {name}=FILE")
-            return model.only(branch), {branch: Given(picture)}, None
         if name in model.grounders and picture is None:
-            grounding = own or self.grounding
-            if grounding is None:
+            if (grounding := own or self.grounding) is None:
                 raise ValueError(
-                    f"{which} is {name!r}, which is told where things are: give boxes "
-                    "(--boxes FILE)"
+                    f"{which} is {name!r}, which is told where things are: give boxes (--boxes)"
                 )
-            return model.only(name), {}, grounding
+            return model.only(name), {"grounding": grounding}
         if own is not None:
             raise ValueError(
                 f"{which}, {name!r}, takes no boxes: the grounding adapters of this model are "
                 f"{', '.join(model.grounders) or 'none'}"
             )
+        if branch in model.adapters or name == STYLE:
+            if picture is None:
+                raise ValueError(f"{which} is {name!r}: give its picture, {name}=FILE")
+            if name != STYLE:
+                return model.only(branch), {branch: Given(picture)}
+            prompt = ImagePrompt(picture, self.ip_scale)
+            return model.only(*model.prompters), {"image_prompt": prompt}
         if picture is not None:
             raise ValueError(
                 f"{which}, {name!r}, takes no picture: there is no adapter of that name "
                 f"(loaded are {', '.join(model.adapters) or 'none'})"
             )
         if name == TEXT:
-            return model.only(), {}, None
+            return model.only(), {}
         backbone = model.backbone
-        return load(name, device=backbone.device, dtype=backbone.network.dtype), {}, None
+        return load(name, device=backbone.device, dtype=backbone.network.dtype), {}
