@@ -1,7 +1,8 @@
 """Scenes with what is where in them, and what of it a grounding adapter is told in training.
 
 Each draw tells of a scene some of its things (or of the relations between them) in random order:
-all, or a random number. Things have their colour in a share of the draws, an article in half.
+all, or a random number. That a thing is there is a relation with itself, as callers tell it
+(`unicond.grounding`). Things have their colour in a share of the draws, an article in half.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from unicond.adapters.grounding.adapter import Inputs
 from unicond.adapters.grounding.config import Method
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions, Seeded
 from unicond.data.things import Things
+from unicond.grounding import NOTHING_MORE
 from unicond.training.captions import tokens
 from unicond.training.processes import Part
 from unicond.training.text2image import Pictured
@@ -99,18 +101,19 @@ class Placed:
         """
         device = pictures.latents.device
         said = (text for one in things for names in one.phrases for text in names)
-        acts = (name for one in things for _, name, _ in one.relations)
+        relations = [_relations(one) for one in things]
+        acts = (name for each in relations for _, name, _ in each)
         texts = list(dict.fromkeys([*said, *acts]))
         number = {text: place for place, text in enumerate(texts)}
         least = LEAST_SHARE * size * size
         names = [[[number[text] for text in names] for names in one.phrases] for one in things]
         seen = [[count >= least for count in one.pixels] for one in things]
-        held = [[(s, number[name], o) for s, name, o in one.relations] for one in things]
+        held = [[(s, number[name], o) for s, name, o in each] for each in relations]
         shown = [
-            [visible[s] and visible[o] for s, _, o in one.relations]
-            for one, visible in zip(things, seen, strict=True)
+            [visible[s] and visible[o] for s, _, o in each]
+            for each, visible in zip(relations, seen, strict=True)
         ]
-        firm = [[name in FIRM for _, name, _ in one.relations] for one in things]
+        firm = [[name in FIRM for _, name, _ in each] for each in relations]
         return Placed(
             pictures,
             _table([one.boxes for one in things], 4).float().to(device) / size,
@@ -135,6 +138,12 @@ class Placed:
         named = ("boxes", "seen", "names", "relations", "shown", "firm")
         mine = {name: getattr(self, name)[rows] for name in named}
         return replace(self, pictures=self.pictures.only(rows), **mine)
+
+
+def _relations(things: Things) -> list[tuple[int, str, int]]:
+    """Of a scene, and that each thing is there, which is told as one with itself."""
+    alone = [(number, NOTHING_MORE, number) for number in range(len(things.boxes))]
+    return [*things.relations, *alone]
 
 
 def _table(rows: Sequence[Sequence[object]], *each: int) -> Tensor:
