@@ -96,6 +96,15 @@ def test_migc_acts_up_to_its_step(models):
     assert (made(model, loud) - made(model, always)).abs().max() > 1e-4
 
 
+def test_migc_is_told_a_phrase_several_times_over(models):
+    model = models["migc"]
+    twice = made(model, Grounding((BALL,), migc_steps=9, repeat=2))
+    written = Box(f"{BALL.phrase}, and {BALL.phrase}", BALL.box)
+    assert torch.equal(twice, made(model, Grounding((written,), migc_steps=9)))
+    once = made(models["gligen"], Grounding((BALL,)))
+    assert torch.equal(made(models["gligen"], Grounding((BALL,), repeat=2)), once)
+
+
 def test_several_adapters_act_in_one_network(tiny_base, grounders, models):
     model = unicond.load(tiny_base, list(grounders.values()))
     assert list(model.grounders) == list(METHODS)
@@ -180,6 +189,7 @@ BOX = {"phrase": "x", "box": [0, 0, 1, 1]}
         ({"boxes": [BOX], "beta": 2}, "beta is 2"),
         ({"boxes": [BOX], "scale": float("inf")}, "scale is inf"),
         ({"boxes": [BOX], "migc_steps": -2}, "migc_steps is -2"),
+        ({"boxes": [BOX], "repeat": 0}, "repeat is 0"),
         ({"boxes": [BOX], "more": 1}, "more"),
         (
             {"boxes": [BOX], "interactions": [{"subject": 0, "action": "holding", "object": 1}]},

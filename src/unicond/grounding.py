@@ -95,6 +95,8 @@ class Grounding:
             published (20 of 50); -1 is never.
         naive_fuser_steps: MIGC's naive stand-in acts up to this move where MIGC does not; -1 is
             never.
+        repeat: MIGC is told each phrase so many times over, joined by ", and "; published on
+            COCO-MIG: as many as there are boxes, at most 7.
         cut: phrases that are longer than the text encoder takes are cut instead of refused.
 
     Raises:
@@ -110,6 +112,7 @@ class Grounding:
     beta: float = 1.0
     migc_steps: int | None = None
     naive_fuser_steps: int = -1
+    repeat: int = 1
     cut: bool = False
 
     def __post_init__(self) -> None:
@@ -122,6 +125,8 @@ class Grounding:
             raise ValueError(f"beta is {self.beta}; it is a share of the moves, in [0, 1]")
         if not math.isfinite(self.scale):
             raise ValueError(f"scale is {self.scale}; give a finite number")
+        if self.repeat < 1:
+            raise ValueError(f"repeat is {self.repeat}; a phrase is told once (1) or more often")
         for name in ("migc_steps", "naive_fuser_steps"):
             value = getattr(self, name)
             if value is not None and value < -1:

@@ -86,7 +86,7 @@ def _attachment(backbone: Backbone, adapter: GroundingAdapter, record: Record) -
 
 
 def _settings(one: Grounding) -> Sequence[object]:
-    return (one.scale, one.beta, one.migc_steps, one.naive_fuser_steps, one.cut)
+    return (one.scale, one.beta, one.migc_steps, one.naive_fuser_steps, one.repeat, one.cut)
 
 
 def _inputs(adapter: GroundingAdapter, record: Record, backbone: Backbone) -> Inputs:
@@ -95,7 +95,8 @@ def _inputs(adapter: GroundingAdapter, record: Record, backbone: Backbone) -> In
     cut = groundings[0].cut
     if adapter.config.method == "interact":
         return _interactions(groundings, backbone, cut)
-    phrases = [[one.phrase for one in each.boxes] for each in groundings]
+    times = groundings[0].repeat if adapter.config.method == "migc" else 1
+    phrases = [[", and ".join([one.phrase] * times) for one in each.boxes] for each in groundings]
     pooled, words = backbone.encode_phrases(_flat(phrases), cut)
     boxes = _padded([torch.tensor([one.box for one in each.boxes]) for each in groundings])
     masks = _padded([torch.ones(len(each.boxes)) for each in groundings])
