@@ -116,7 +116,7 @@ def install(app: FastAPI) -> None:
         return answer(error)
 
     def invalid(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
+        assert isinstance(error, RequestValidationError | ValidationError)
         return answer(RequestRefused(422, "invalid", faults(error)))
 
     def plain(_: Request, error: Exception) -> JSONResponse:
@@ -140,6 +140,7 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(sqlite3.OperationalError, storage)
