@@ -27,9 +27,9 @@ def until(true, seconds=START):
     return found
 
 
-def is_ready(address):
+def is_ready(address, states=("ok",)):
     try:
-        return httpx2.get(f"{address}/health", timeout=30).json()["status"] == "ok"
+        return httpx2.get(f"{address}/health", timeout=30).json()["status"] in states
     except httpx2.TransportError:
         return False
 
@@ -46,7 +46,8 @@ def in_thread(settings):
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        until(lambda: is_ready(address))
+        states = ("ok",) if settings.devices else ("loading",)
+        until(lambda: is_ready(address, states))
         yield address, app
     finally:
         server.should_exit = True

@@ -78,17 +78,35 @@ def test_a_locked_database_is_waited_out(tiny_base, tmp_path):
     server.end()
 
 
+def fill(path):
+    with path.open("wb", 0) as file:
+        while True:
+            file.write(bytes(2**12))
+
+
 def test_a_disk_that_fills_up(tiny_base, tmp_path):
-    """A data folder on a disk of 3 MB: what does not fit is refused or fails with a sentence."""
+    """A disk of 80 MB that is full when a job ends: it fails with a sentence, and all goes on."""
     data = tmp_path / "data"
     data.mkdir()
-    script = f'mount -t tmpfs -o size=3m none {data} && exec "$@"'
-    before = ("unshare", "-Urm", "sh", "-c", script, "sh")
-    server = Process(tiny_base, data, before=before)
-    refused = httpx2.post(f"{server.address}/v1/jobs", json=JOB)
-    assert refused.status_code == 507
-    assert "disk is full" in refused.json()["error"]["message"]
-    assert httpx2.get(f"{server.address}/health").status_code == 200
+    script = f'mount -t tmpfs -o size=80m none {data} && exec "$@"'
+    server = Process(tiny_base, data, before=("unshare", "-Urm", "sh", "-c", script, "sh"))
+    inside = Path(f"/proc/{server.process.pid}/root{data}")
+    with Client(server.address) as studio:
+        job = studio.submit({**LONG, "steps": 30})
+        until(lambda: studio.job(job["id"])["done"] > 0)
+        with pytest.raises(OSError, match="No space"):
+            fill(inside / "filler")
+        refused = httpx2.post(f"{server.address}/v1/jobs", json=JOB)
+        assert refused.status_code == 507
+        assert "disk is full" in refused.json()["error"]["message"]
+        until(lambda: studio.job(job["id"])["done"] in (0, 30))
+        time.sleep(2)
+        (inside / "filler").unlink()
+        ended = studio.ended(job["id"])
+        assert ended["status"] == "failed"
+        assert "its pictures cannot be kept" in ended["error"]
+        assert "No space left" in ended["error"]
+        assert studio.ended(studio.submit(JOB)["id"])["status"] == "done"
     server.end()
 
 

@@ -79,6 +79,12 @@ def create_app(settings: Settings, broken: Callable[[str], None] = logger.error)
 def _held(settings: Settings) -> FileLock:
     """The data folder, which no other server may use meanwhile.
 
+    Args:
+        settings: that name it.
+
+    Returns:
+        What holds it until it is released.
+
     Raises:
         ValueError: another one does, or nothing can be written there.
     """

@@ -78,6 +78,13 @@ class Desk:
     async def job(self, user: str, identity: str) -> Job:
         """A client's job.
 
+        Args:
+            user: who asks.
+            identity: of the job.
+
+        Returns:
+            The job as it is now.
+
         Raises:
             RequestRefused: there is none of that id.
         """
@@ -88,6 +95,14 @@ class Desk:
 
     async def ended(self, user: str, identity: str, seconds: float) -> Job:
         """A client's job when it has ended, or when some seconds are over.
+
+        Args:
+            user: who asks.
+            identity: of the job.
+            seconds: to wait, at most.
+
+        Returns:
+            The job as it is then.
 
         Raises:
             RequestRefused: there is none of that id.
@@ -108,6 +123,13 @@ class Desk:
     async def cancel(self, user: str, identity: str) -> Job:
         """Cancel a job that has not ended; remove one that has, with its pictures.
 
+        Args:
+            user: who asks.
+            identity: of the job.
+
+        Returns:
+            The job, cancelled or as it was.
+
         Raises:
             RequestRefused: there is none of that id.
         """
@@ -123,6 +145,12 @@ class Desk:
     @contextmanager
     def streaming(self, user: str) -> Generator[None]:
         """Count an answer that takes its time.
+
+        Args:
+            user: who waits for it.
+
+        Yields:
+            While it does.
 
         Raises:
             RequestRefused: the client has too many of them.

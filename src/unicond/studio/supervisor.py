@@ -27,6 +27,8 @@ LONGEST = 30.0
 """Seconds, at most, until a worker is started again."""
 LINE = 2**23
 """Bytes of an event, at most."""
+GRACE = 60.0
+"""Seconds beyond a job's own time in which its worker must say something."""
 T = TypeVar("T")
 logger = logging.getLogger("unicond.studio")
 
@@ -85,7 +87,11 @@ class Supervisor:
     async def run(self) -> None:
         """Keep a worker for each device, until `stop`."""
         devices = enumerate(self._settings.devices)
-        await asyncio.gather(*(self._keep(number, device) for number, device in devices))
+        try:
+            await asyncio.gather(*(self._keep(number, device) for number, device in devices))
+        except Exception as error:
+            logger.exception("workers cannot be kept")
+            self._broken(f"workers cannot be kept: {error}")
 
     async def stop(self) -> None:
         """End all workers; what they were at is queued again."""
@@ -136,12 +142,14 @@ class Supervisor:
     async def _listen(self, hand: Hand) -> str:
         """Hear a worker until it ends.
 
+        Args:
+            hand: of the worker.
+
         Returns:
             Why its models cannot be loaded; empty if they can.
         """
-        assert hand.process.stdout is not None
         broken = ""
-        async for line in hand.process.stdout:
+        while line := await self._line(hand):
             event = EVENT.validate_json(line)
             if event.kind == "ready":
                 hand.branches = event.branches
@@ -152,6 +160,17 @@ class Supervisor:
             else:
                 await self._heard(hand, event)
         return broken
+
+    async def _line(self, hand: Hand) -> bytes:
+        """The next event of a worker; one that says nothing for too long is ended."""
+        assert hand.process.stdout is not None
+        limit = self._settings.limits.seconds + GRACE if hand.jobs else None
+        try:
+            return await asyncio.wait_for(hand.process.stdout.readline(), limit)
+        except TimeoutError:
+            logger.warning("worker %s hangs: it is ended", hand.name)
+            hand.process.kill()
+            return b""
 
     async def _heard(self, hand: Hand, event: Event) -> None:
         if event.kind == "began":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from unicond.loading import load
 from unicond.model import Model
@@ -225,6 +226,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     order = ORDER.validate_json(sys.argv[1])
     channel = Channel()
+    disable_progress_bar()  # of each file's tensors
     try:
         models = {n: loaded(one, order.device) for n, one in order.settings.models.items()}
     except (ValueError, OSError, RuntimeError) as error:

@@ -106,7 +106,10 @@ class Filled:
         )
 
     def given(self) -> dict[str, Given]:
-        """{branch: how it is given} of what is to be generated.
+        """What the pictures of a form to generate give.
+
+        Returns:
+            {branch: how it is given}.
 
         Raises:
             ValueError: a mask, noise, guide or hold of a branch without a picture.
@@ -138,6 +141,9 @@ class Filled:
 
     def task(self) -> Task:
         """The task of any other form.
+
+        Returns:
+            What runs it.
 
         Raises:
             ValueError: what was asked does not fit together.
@@ -351,8 +357,8 @@ def generated(
         seed=seed,
         count=count,
         callback=callback,
-        **settings,
-        **pictures,  # pyright: ignore[reportArgumentType] (names are branches)
+        **settings,  # pyright: ignore[reportArgumentType] (of pictures, whose names are branches)
+        **pictures,
     )
 
 

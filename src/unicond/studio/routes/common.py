@@ -106,6 +106,13 @@ AtDesk = Annotated[Desk, Depends(desk_of)]
 def user_of(request: Request, desk: AtDesk) -> str:
     """Who asks: the owner of the key, or the client's address where no keys are.
 
+    Args:
+        request: with the key.
+        desk: that knows the keys.
+
+    Returns:
+        A name.
+
     Raises:
         RequestRefused: the key is missing, or no one's.
     """
