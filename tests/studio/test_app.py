@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import time
 
 import pytest
 from noise_pictures import picture
@@ -13,7 +14,7 @@ from starlette.testclient import TestClient
 
 from unicond.studio.app import create_app
 from unicond.studio.keys import add_key, hashed, read_keys
-from unicond.studio.settings import Limits
+from unicond.studio.settings import Keeping, Limits
 
 JOB = {"task": "generate", "prompt": "a dog", "only": ["image"]}
 PNG = base64.b64encode(picture()).decode()
@@ -365,6 +366,31 @@ def test_what_is_not_there(client):
     assert client.get("/v1/jobs/x?wait=-1").status_code == 422
     assert client.get("/v1/jobs/x?wait=nan").status_code == 422
     assert client.get("/v1/jobs/x/events").status_code == 404
+
+
+def test_what_has_expired_is_removed(settings, caplog):
+    """Row and files; what waits stays. Nothing of it is in the log but numbers."""
+    soon = dataclasses.replace(settings, keeping=Keeping(seconds=0.0, every=0.05))
+    with caplog.at_level("INFO"), TestClient(create_app(soon)) as client:
+        form = {**JOB, "prompt": "a secret", "depth": PNG}
+        ended, waits = (client.post("/v1/jobs", json=form).json()["id"] for _ in range(2))
+        client.delete(f"/v1/jobs/{ended}")
+        end = time.monotonic() + 60
+        while client.get(f"/v1/jobs/{ended}").status_code != 404:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert client.get(f"/v1/jobs/{waits}").status_code == 200
+    assert [path.name for path in (settings.data / "jobs").iterdir()] == [waits]
+    assert "secret" not in caplog.text
+
+
+def test_files_of_no_job_are_removed_at_the_start(settings):
+    (settings.data / "jobs" / "stray" / "given").mkdir(parents=True)
+    with TestClient(create_app(settings)) as client:
+        kept = client.post("/v1/jobs", json=JOB).json()["id"]
+    with TestClient(create_app(settings)) as client:
+        assert client.get(f"/v1/jobs/{kept}").json()["status"] == "queued"
+    assert [path.name for path in (settings.data / "jobs").iterdir()] == [kept]
 
 
 def test_one_server_a_folder(settings, client):

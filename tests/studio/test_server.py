@@ -119,6 +119,7 @@ def test_one_that_fails_lets_its_company_be(studio):
     assert "coloured" in ended[1]["error"]
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_its_worker_is_given_up_after_two(studio, served):
     """Killed in the middle of it, twice; what waited beside it is made."""
     bad = studio.submit(LONG)

@@ -16,7 +16,7 @@ MOST = 64
 
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(max_length=128)]
-Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Branches = Annotated[tuple[Branch, ...], Field(max_length=MOST)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=1, le=65_536)]

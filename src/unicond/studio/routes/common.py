@@ -15,7 +15,8 @@ from unicond.studio.keys import owner
 from unicond.studio.queue import Job, Status
 
 REFUSALS: dict[int | str, dict[str, object]] = {
-    status: {"model": Refusal} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 507)
+    status: {"model": Refusal}
+    for status in (400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 503, 507)
 }
 """How any request may be refused."""
 PARTS = 32
