@@ -14,7 +14,7 @@ import uvicorn
 
 from unicond.studio.app import create_app
 
-START = 300.0  # seconds: a worker imports torch, on a busy machine for long
+START = 900.0  # seconds: a worker imports torch, which takes long on a busy machine
 ASKED = 0.05
 
 

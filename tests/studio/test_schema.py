@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
-from serving import in_thread
+from serving import START, in_thread
 
 from unicond.studio.settings import Limits, Served, Settings
 
@@ -25,7 +25,7 @@ def described(tmp_path_factory):
         limits=Limits(waiting=0, rate=1e9, burst=10**9),
     )
     with in_thread(settings) as (address, _):
-        yield schemathesis.openapi.from_url(f"{address}/openapi.json")
+        yield schemathesis.openapi.from_url(f"{address}/openapi.json", timeout=START)
     written = {path.relative_to(data) for path in data.rglob("*") if path.is_file()}
     assert written <= {Path(f"queue.sqlite{end}") for end in ("", "-wal", "-shm")} | {
         Path("server.lock")
@@ -45,5 +45,6 @@ schema = schemathesis.pytest.from_fixture("described")
 )
 def test_every_request_is_answered(case):
     case.call_and_validate(
-        checks=[not_a_server_error, status_code_conformance, content_type_conformance]
+        checks=[not_a_server_error, status_code_conformance, content_type_conformance],
+        timeout=START,
     )
