@@ -20,6 +20,7 @@ from unicond.studio.database import Database
 from unicond.studio.desk import Desk
 from unicond.studio.guard import Guard
 from unicond.studio.metrics import Metrics
+from unicond.studio.page import mounting
 from unicond.studio.routes import jobs, openai, status
 from unicond.studio.schema import described
 from unicond.studio.settings import Settings
@@ -73,6 +74,8 @@ def create_app(settings: Settings, broken: Callable[[str], None] = logger.error)
         app.include_router(one.router)
     app.add_middleware(Guard, limits=settings.limits, hosts=settings.hosts)
     described(app)
+    if settings.page:
+        mounting.install(app, settings)
     return app
 
 

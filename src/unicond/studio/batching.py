@@ -13,7 +13,8 @@ from dataclasses import replace
 from unicond.model import Model
 from unicond.output import Output
 from unicond.prepared import Callback
-from unicond.request import Given, Record, seeds_of
+from unicond.record import Record
+from unicond.request import Given, seeds_of
 from unicond.sampling.state import Report
 from unicond.studio.uploads import Stored
 from unicond.tasks.filled import Filled, generated, settings_of

@@ -350,3 +350,26 @@ def expired(database: Database, seconds: float, size: int) -> list[str]:
             (time.time() - seconds, size),
         ).fetchall()
     return [str(row["id"]) for row in rows]
+
+
+def search(database: Database, user: str, words: str, most: int) -> list[Job]:
+    """A client's latest jobs whose prompt has some words.
+
+    Args:
+        database: of the queue.
+        user: who asks.
+        words: all of the first 20 must be there, in any case; none finds all.
+        most: how many.
+
+    Returns:
+        The newest first.
+    """
+    wanted = words.split()[:20]
+    each = "AND instr(lower(json_extract(form, '$.prompt')), lower(?)) > 0 "
+    found = each * len(wanted)
+    with database.reading() as connection:
+        rows = connection.execute(
+            f"SELECT {_FIELDS} FROM jobs WHERE user = ? {found}ORDER BY number DESC LIMIT ?",
+            (user, *wanted, most),
+        ).fetchall()
+    return [_job(row) for row in rows]

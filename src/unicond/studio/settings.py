@@ -95,6 +95,7 @@ class Settings:
         limits: of requests.
         keeping: of what was made.
         log_prompts: prompts go to the log, too.
+        page: there is a page for people, too.
     """
 
     data: Path
@@ -106,3 +107,4 @@ class Settings:
     limits: Limits = Limits()
     keeping: Keeping = Keeping()
     log_prompts: bool = False
+    page: bool = True

@@ -1,0 +1,182 @@
+"""All of the page: its tabs, the panel beside them, and what happens where."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from unicond.studio.desk import Desk
+from unicond.studio.page import results, slots, tabs
+from unicond.studio.page.examples import examples
+from unicond.studio.page.handlers import Handlers, branches_of
+from unicond.studio.settings import Settings
+from unicond.tasks.together import TEXT
+
+LOOK = 1.0
+"""Seconds between two looks whether the models are loaded."""
+KEPT = (3600, 24 * 3600)
+"""Every how many seconds copies of pictures are removed, and after how many."""
+USUAL_STEPS = 20
+"""Of the drawing, where none are asked for."""
+_QUIET = {"show_progress": "hidden", "api_visibility": "undocumented"}
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """What is on the page beside the tabs' own fields.
+
+    Args:
+        tabs: of Gradio.
+        names: holds the model's branches.
+        base: the model.
+        drawing: of the plan.
+        panel: of what is made.
+        png: where a PNG is dropped.
+        past: the tab of what was made before.
+        words: to search it by.
+        gallery: of its pictures.
+        found: the ids of their jobs.
+        shelf: of examples.
+    """
+
+    tabs: gr.Tabs
+    names: gr.State
+    base: gr.Dropdown
+    drawing: gr.HTML
+    panel: results.Panel
+    png: gr.File
+    past: gr.Tab
+    words: gr.Textbox
+    gallery: gr.Gallery
+    found: gr.State
+    shelf: gr.Dataset
+
+
+def build(settings: Settings, desk: Callable[[], Desk]) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        settings: of the server.
+        desk: gives its desk once it runs.
+
+    Returns:
+        The page, to be mounted.
+    """
+    with gr.Blocks(
+        title="unicond", analytics_enabled=False, fill_width=True, delete_cache=KEPT
+    ) as blocks:
+        made = dict[str, tabs.Tab]()
+        room = _room(settings, made)
+        _happens(room, Handlers(desk, made))
+        _follows(room, made, desk, blocks)
+    blocks.queue(default_concurrency_limit=None)
+    return blocks
+
+
+def _room(settings: Settings, made: dict[str, tabs.Tab]) -> Room:
+    """Everything on the page; the tabs are put into `made`."""
+    models = list(settings.models)
+    names = gr.State([])
+    base = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320), gr.Tabs() as all_tabs:
+            with gr.Tab("generate", id="generate"):
+                made["generate"] = tabs.generate(names)
+                drawing = gr.HTML(elem_id="plan")
+            for task, build_tab in tabs.BUILT.items():
+                with gr.Tab(task, id=task):
+                    made[task] = build_tab()
+            with gr.Tab("history", id="history") as past:
+                words = gr.Textbox(label="Search by prompt", max_lines=1)
+                gallery = gr.Gallery(label="Made before", columns=4, allow_preview=False)
+                found = gr.State([])
+            with gr.Tab("examples", id="examples"):
+                shelf = gr.Dataset(
+                    components=[gr.Textbox(visible=False)],
+                    samples=[[name] for name in examples()],
+                    type="index",
+                    label="For the embedded model",
+                )
+        with gr.Column(scale=2, min_width=320):
+            panel = results.panel()
+            label = "Drop a PNG of unicond: its settings come back"
+            png = gr.File(label=label, file_types=[".png"], height=110)
+    return Room(all_tabs, names, base, drawing, panel, png, past, words, gallery, found, shelf)
+
+
+def _happens(room: Room, handlers: Handlers) -> None:
+    """What buttons and drops do."""
+    panel, found = room.panel, [room.gallery, room.found]
+    every = [one for tab in handlers.tabs.values() for one in tab.components]
+    page = [room.tabs, room.base, *every]
+    for task, tab in handlers.tabs.items():
+        gr.on(
+            [tab.go.click, tab.components[0].submit],  # pyright: ignore[reportAttributeAccessIssue]
+            handlers.run(task),
+            [room.base, *tab.components],
+            panel.shown,
+            api_name=task,
+            api_visibility="undocumented",
+            show_progress="hidden",
+            concurrency_limit=None,
+        )
+    panel.cancel.click(handlers.cancel, panel.job, api_name="cancel", **_QUIET)
+    panel.again.click(handlers.again, panel.job, page, api_name="again", **_QUIET)
+    room.png.upload(handlers.dropped, room.png, page, api_name="dropped", **_QUIET)
+    room.shelf.click(handlers.example, room.shelf, page, api_name="example", **_QUIET)
+    gr.on(
+        [room.past.select, room.words.submit],
+        handlers.searched,
+        room.words,
+        found,
+        api_name="history",
+        **_QUIET,
+    )
+    shown = [*page, *panel.shown]
+    room.gallery.select(handlers.chosen, room.found, shown, api_name="chosen", **_QUIET)
+
+
+def _follows(
+    room: Room, made: dict[str, tabs.Tab], desk: Callable[[], Desk], blocks: gr.Blocks
+) -> None:
+    """What follows the model, and the sliders."""
+    parts = made["generate"].parts
+    chosen = [one for tab in made.values() for one in tab.branches]
+    clock = gr.Timer(LOOK)
+
+    def ready(base: str) -> list[object]:
+        known = branches_of(desk(), base)
+        conditions = [name for name in known or () if name != "image"]
+        choices = gr.update(choices=["", TEXT, *conditions])
+        return [
+            list(known or ())[: slots.MOST],
+            *slots.named(known or ()),
+            *[choices] * len(chosen),
+            gr.Timer(active=known is None),
+        ]
+
+    def drawn(names: list[str], *values: object) -> str:
+        *said, steps, plan = values
+        slotted = slots.slots_of(names, said)
+        return slots.plan_of(slotted, str(plan or "") or None, int(steps or USUAL_STEPS))  # pyright: ignore
+
+    follows = [room.names, *made["generate"].slots, *chosen, clock]
+    gr.on(
+        [blocks.load, room.base.change, clock.tick],
+        ready,
+        room.base,
+        follows,
+        api_name="ready",
+        **_QUIET,
+    )
+    labelled = {one.label: one for one in made["generate"].components}  # pyright: ignore
+    watched = [*parts[1].components, labelled["Steps"], labelled["Plan"]]
+    gr.on(
+        [one.change for one in watched if not isinstance(one, gr.ImageEditor)],  # pyright: ignore
+        drawn,
+        watched,
+        room.drawing,
+        trigger_mode="always_last",
+        api_name="plan",
+        **_QUIET,
+    )

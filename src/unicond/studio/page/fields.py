@@ -1,0 +1,177 @@
+"""Fields of forms as components: what each reads of the page, and how it is filled."""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.components import Component
+
+from unicond.studio.page.told import Told
+
+Values = Sequence[object]
+SEEDS = 2**31
+"""Of the dice."""
+_SIZE = re.compile(r"\s*([0-9]+)\s*(?:x\s*([0-9]+)\s*)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Components that stand for fields of a form.
+
+    Args:
+        components: in their order.
+        read: makes of their values {field: value}; None is not said.
+        show: makes of {field: value} and the model's branches their values.
+    """
+
+    components: Sequence[Component]
+    read: Callable[[Values], dict[str, object]]
+    show: Callable[[Told, Sequence[str]], list[object]]
+
+
+def one(
+    name: str,
+    component: Component,
+    usual: object = None,
+    read: Callable[[object], object] = lambda value: value,
+    show: Callable[[object], object] = lambda value: value,
+) -> Part:
+    """A field that is one component.
+
+    Args:
+        name: of the field.
+        component: that stands for it.
+        usual: its value where the field is not said.
+        read: makes the field of the component's value.
+        show: the way back.
+
+    Returns:
+        The part.
+    """
+
+    def filled(told: Told, _branches: Sequence[str]) -> list[object]:
+        value = told.get(name)
+        return [usual if value is None else show(value)]
+
+    return Part([component], lambda values: {name: read(values[0])}, filled)
+
+
+def text(name: str, label: str, place: str = "", **more: object) -> Part:
+    """A line of text."""
+    box = gr.Textbox(label=label, placeholder=place, max_lines=1, **more)  # pyright: ignore
+    return one(name, box, "")
+
+
+def number(name: str, label: str, whole: bool = False, info: str | None = None) -> Part:
+    """A number; empty is what is usual."""
+    precision = 0 if whole else None
+    return one(name, gr.Number(label=label, info=info, precision=precision, value=None))  # pyright: ignore
+
+
+def share(name: str, label: str, zero_is_usual: bool = False) -> Part:
+    """A share between 0 and 1; 0 may stand for what is usual."""
+    slider = gr.Slider(0, 1, 0, step=0.05, label=label)
+    return one(name, slider, 0.0, lambda value: (value or None) if zero_is_usual else value)
+
+
+def choice(name: str, label: str, choices: Sequence[str], usual: str = "") -> Part:
+    """One of several; none of them is what is usual."""
+    box = gr.Dropdown(list(choices), value=usual, label=label, allow_custom_value=True)
+    return one(name, box, usual, lambda value: value or None)
+
+
+def check(name: str, label: str) -> Part:
+    """Yes or no."""
+    return one(name, gr.Checkbox(label=label), False, bool)
+
+
+def picture(name: str, label: str) -> Part:
+    """A picture, from a file, the clipboard or a camera."""
+    return one(name, gr.Image(label=label, type="pil", image_mode=None, format="png", height=220))
+
+
+def size_part() -> Part:
+    """The size of what is made."""
+    box = gr.Textbox(label="Size", placeholder="usual; 128 or HEIGHTxWIDTH", max_lines=1)
+
+    def shown(value: object) -> object:
+        return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    return one("size", box, "", lambda value: size_of(str(value or "")), shown)
+
+
+def size_of(text: str) -> int | list[int] | None:
+    """The size that a text says.
+
+    Args:
+        text: a side, HEIGHTxWIDTH, or nothing.
+
+    Returns:
+        A side or both; None for nothing.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if not text.strip():
+        return None
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"size {text!r} is none: write a side, as 128, or HEIGHTxWIDTH, as 64x192")
+    return [int(found[1]), int(found[2])] if found[2] else int(found[1])
+
+
+def seed_part() -> Part:
+    """A seed with its dice, and a lock that keeps it from one run to the next."""
+    with gr.Row(equal_height=True):
+        box = gr.Number(0, label="Seed", precision=0, minimum=0, scale=3, min_width=110)
+        dice = gr.Button("🎲", size="sm", scale=1, min_width=44, elem_classes="dice")
+        lock = gr.Checkbox(True, label="🔒 keep", scale=2, min_width=90)
+    dice.click(dice_thrown, outputs=box, show_progress="hidden", api_visibility="private")
+
+    def shown(told: Told, _branches: Sequence[str]) -> list[object]:
+        seed = told.get("seed", 0)
+        return [seed[0] if isinstance(seed, list | tuple) else seed, True]
+
+    def read(values: Values) -> dict[str, object]:
+        return {"seed": values[0] if values[1] else dice_thrown()}
+
+    return Part([box, lock], read, shown)
+
+
+def dice_thrown() -> int:
+    """Any seed."""
+    return secrets.randbelow(SEEDS)
+
+
+def told(parts: Sequence[Part], values: Values) -> dict[str, object]:
+    """What stands on the page.
+
+    Args:
+        parts: of a tab.
+        values: of all their components.
+
+    Returns:
+        {field: value}.
+    """
+    found, start = dict[str, object](), 0
+    for part in parts:
+        end = start + len(part.components)
+        found |= part.read(values[start:end])
+        start = end
+    return found
+
+
+def filled(parts: Sequence[Part], said: Told, branches: Sequence[str]) -> list[object]:
+    """What is to stand on the page.
+
+    Args:
+        parts: of a tab.
+        said: {field: value}.
+        branches: of the model.
+
+    Returns:
+        A value for each of their components.
+    """
+    return [value for part in parts for value in part.show(said, branches)]

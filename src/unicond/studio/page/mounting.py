@@ -1,0 +1,71 @@
+"""The page inside of the server's app: at `/`, behind the same guard, for the same clients."""
+
+from fastapi import FastAPI
+from gradio import mount_gradio_app
+from gradio.themes import Base
+from starlette.routing import Match, Mount
+from starlette.types import Scope
+
+from unicond.studio import folder
+from unicond.studio.desk import Desk
+from unicond.studio.keys import owner
+from unicond.studio.page.blocks import build
+from unicond.studio.settings import Settings
+
+API = ("/v1", "/health", "/metrics", "/docs", "/redoc", "/openapi.json")
+"""Paths that are never the page's."""
+STYLE = """
+.live img { max-width: 100%; margin-top: 0.5rem }
+.live progress { width: 100% }
+"""
+
+
+class Beside(Mount):
+    """A mount at `/` that leaves the API's paths to it, so that it refuses them in its own way."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for the page."""
+        path = str(scope.get("path", ""))
+        if any(path == one or path.startswith(f"{one}/") for one in API):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Give the server its page.
+
+    Args:
+        app: of the server, with its desk in its state once it runs.
+        settings: of the server.
+    """
+
+    def desk() -> Desk:
+        return app.state.desk
+
+    def is_known(name: str, key: str) -> bool:
+        return owner(settings.keys, key.strip()) == name
+
+    blocks = build(settings, desk)
+    mount_gradio_app(
+        app,
+        blocks,
+        "/",
+        footer_links=[],
+        run_history=False,
+        auth=is_known if settings.keys else None,
+        auth_message="Your name and your key" if settings.keys else None,
+        allowed_paths=[str(settings.data.absolute() / folder.JOBS)],
+        max_file_size=settings.limits.body,
+        show_error=True,
+        ssr_mode=False,
+        pwa=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=Base(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+        css=STYLE,
+    )
+    # Gradio checks where the files of a request lie only in apps that it launched itself
+    blocks.has_launched = True
+    mounted = app.router.routes.pop()
+    assert isinstance(mounted, Mount)
+    app.router.routes.append(Beside(mounted.path, mounted.app))

@@ -1,0 +1,228 @@
+"""The fields of each task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
+
+from unicond.operators.registry import OPERATORS
+from unicond.sampling.named_plans import NAMES
+from unicond.sampling.solvers import SOLVERS
+from unicond.studio.page import placed
+from unicond.studio.page.fields import (
+    Part,
+    Values,
+    check,
+    choice,
+    number,
+    one,
+    picture,
+    seed_part,
+    share,
+    size_part,
+    text,
+)
+from unicond.studio.page.members import members_part
+from unicond.studio.page.slots import slots_part
+from unicond.studio.page.told import Told
+from unicond.tasks import compose, edit, layout, restore
+
+PLANS = ("joint", "image-first", "condition-first", "curve(0.25)", "curve(0.75)")
+
+
+@dataclass(frozen=True, eq=False)
+class Tab:
+    """A task on the page.
+
+    Args:
+        task: that it asks for.
+        parts: its fields, the prompt first.
+        go: the button.
+        branches: components whose choices are the model's conditions.
+        slots: pictures and columns of a model's branches, `slots.MOST` of each.
+    """
+
+    task: str
+    parts: Sequence[Part]
+    go: gr.Button
+    branches: Sequence[Component] = field(default=())
+    slots: Sequence[Block] = field(default=())
+
+    @property
+    def components(self) -> list[Component]:
+        """All components of its fields."""
+        return [component for part in self.parts for component in part.components]
+
+
+def generate(names: gr.State) -> Tab:
+    """Make what is not given."""
+    prompt = _prompt("a red ball left of a blue box on grass")
+    go = _go("Generate")
+    slots, shown = slots_part(names)
+    common = _common()
+    with gr.Accordion("Sampling", open=False), gr.Row():
+        more = [
+            choice("solver", "Solver", ["", *SOLVERS]),
+            one(
+                "plan",
+                gr.Dropdown(
+                    ["", *PLANS],
+                    value="",
+                    label="Plan",
+                    info=f"empty follows from the slots; {', '.join(NAMES)}",
+                    allow_custom_value=True,
+                ),
+                "",
+                lambda value: value or None,
+            ),
+            number("condition_guidance", "Condition guidance", info="0 is off"),
+            one(
+                "depth_kind",
+                gr.Dropdown(["near-white", "near-black"], value="near-white", label="Depth is"),
+                "near-white",
+            ),
+        ]
+    return Tab("generate", [prompt, slots, *common, *more], go, slots=shown)
+
+
+def change() -> Tab:
+    """Change a picture as words say."""
+    prompt = _prompt("what it is to show")
+    go = _go("Edit")
+    with gr.Row():
+        given = picture("picture", "Picture")
+        with gr.Column():
+            source = text("source_prompt", "What it shows now")
+            known = [*edit.NAMED, *edit.ALONE]
+            method = choice("method", "Method", known, "direct+p2p")
+            strength = share("strength", "Strength (0: the method's own)", zero_is_usual=True)
+            kept = gr.Dropdown(
+                [], value=[], multiselect=True, allow_custom_value=True, label="Keep its"
+            )
+            keep = one("keep", kept, [], show=list_of)
+    with gr.Accordion("Style", open=False), gr.Row():
+        style = [picture("style", "Style"), text("style_prompt", "What that one shows")]
+    parts = [prompt, given, source, method, strength, keep, *style, *_common()]
+    return Tab("edit", parts, go, [kept])
+
+
+def mend() -> Tab:
+    """Find a picture of which a measurement is known."""
+    prompt = _prompt("what it shows, if that is known")
+    go = _go("Restore")
+    with gr.Row():
+        given = picture("picture", "Measurement")
+        mask = picture("mask", "Mask (operator mask): white is known")
+    with gr.Row():
+        operator = choice("operator", "Operator", ["mask", *OPERATORS], "sr4")
+        noise = one("noise_std", gr.Number(0.0, label="Noise", minimum=0), 0.0)
+        method = choice("method", "Method", ["", *restore.METHODS])
+    with gr.Row():
+        checks = [
+            check("simulate", "The picture is clean: measure it first"),
+            check("mean", "Mean of all samples"),
+        ]
+    parts = [prompt, given, mask, operator, noise, method, *checks, *_common()]
+    return Tab("restore", parts, go)
+
+
+def place() -> Tab:
+    """Make a picture with things in their boxes."""
+    prompt = _prompt("a red ball and a blue box on grass")
+    go = _go("Lay out")
+    boxes = placed.boxes_part()
+    with gr.Row():
+        method = choice("method", "Method", list(layout.METHODS), "regions")
+        scale = number("scale", "Scale")
+        coarse = share("coarse", "Coarse (segmentation)")
+    branch, condition = _condition()
+    parts = [prompt, boxes, method, scale, coarse, condition, *_common()]
+    return Tab("layout", parts, go, [branch])
+
+
+def join() -> Tab:
+    """Make one picture of several texts."""
+    prompt = _prompt("the whole picture")
+    go = _go("Compose")
+    texts = placed.texts_part()
+    with gr.Accordion("Places", open=False):
+        regions = placed.regions_part()
+    with gr.Row():
+        method = choice("method", "Method", list(compose.METHODS), "composable")
+        other = one("other", gr.Textbox(label="Second model (magic_fusion)", max_lines=1), "")
+        scene = number("scene", "Weight of the prompt in places")
+    given = picture("picture", "Picture (blended)")
+    branch, condition = _condition()
+    parts = [prompt, texts, regions, method, other, scene, given, condition, *_common()]
+    return Tab("compose", parts, go, [branch])
+
+
+def together() -> Tab:
+    """Let several models make one picture."""
+    prompt = _prompt("a red ball left of a blue box on grass")
+    go = _go("Aggregate")
+    members, names = members_part()
+    with gr.Row():
+        mix = choice("mix", "Mix", ["slerp", "lerp", "released"], "slerp")
+        mean = choice("mean", "Pulled to", ["posterior", "none", "released"], "posterior")
+        noise = check("shared_noise", "All start from the same noise")
+    return Tab("aggregate", [prompt, members, mix, mean, noise, *_common()], go, names)
+
+
+BUILT: Mapping[str, Callable[[], Tab]] = {
+    "edit": change,
+    "restore": mend,
+    "layout": place,
+    "compose": join,
+    "aggregate": together,
+}
+"""{task: makes its tab}, beside `generate`."""
+
+
+def list_of(value: object) -> object:
+    """A tuple as a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _prompt(place: str) -> Part:
+    return text("prompt", "Prompt", place, autofocus=False, submit_btn=False)
+
+
+def _go(label: str) -> gr.Button:
+    return gr.Button(label, variant="primary")
+
+
+def _common() -> list[Part]:
+    with gr.Row():
+        seed = seed_part()
+        steps = number("steps", "Steps", whole=True)
+        guidance = number("guidance", "Guidance", info="1 is off")
+    with gr.Row():
+        size = size_part()
+        count = one("count", gr.Number(1, label="Count", precision=0, minimum=1), 1)
+        previews = one("previews", gr.Slider(0, 20, 4, step=1, label="Previews"), 4)
+    negative = text("negative_prompt", "Negative prompt")
+    return [seed, steps, guidance, size, count, previews, negative]
+
+
+def _condition() -> tuple[Component, Part]:
+    """A given condition: its branch and its picture."""
+    with gr.Accordion("Condition", open=False), gr.Row():
+        branch = gr.Dropdown([], value="", label="Condition", allow_custom_value=True)
+        given = gr.Image(label="Its picture", type="pil", image_mode=None, format="png", height=220)
+
+    def read(values: Values) -> dict[str, object]:
+        name, shown = values
+        if shown is not None and not name:
+            raise ValueError("a condition's picture is given: say which condition it is")
+        return {"give": {} if shown is None else {str(name): shown}}
+
+    def show(told: Told, _branches: Sequence[str]) -> list[object]:
+        found = dict(told.get("give") or {})  # pyright: ignore
+        if told.get("depth") is not None:
+            found["depth"] = told["depth"]
+        return list(next(iter(found.items()), ("", None)))
+
+    return branch, Part([branch, given], read, show)
