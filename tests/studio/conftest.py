@@ -19,6 +19,7 @@ def settings(tiny_base, tmp_path):
         data=tmp_path / "data",
         models={"tiny": Served(base=str(tiny_base), adapters=(f"depth={depth}",))},
         devices=(),
+        page=False,
         limits=Limits(body=2**20, body_seconds=2.0, pixels=2**16, side=1024, count=4, steps=20),
     )
 

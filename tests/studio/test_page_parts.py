@@ -1,0 +1,232 @@
+"""The page's plain functions: drawings, paint, and what stands on the page as a form and back."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unicond
+from unicond.studio.page import drawing, painted, placed, slots
+from unicond.studio.page.fields import size_of
+from unicond.studio.page.members import members_told
+from unicond.studio.page.recorded import told_of_png
+from unicond.studio.page.told import form_of, told_of
+from unicond.tasks import forms
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+
+
+def layer_with(colour, box, size=(20, 10)):
+    layer = Image.new("RGBA", size)
+    layer.paste((*colour, 255), box)
+    return layer
+
+
+def spots(svg):
+    """The corners of every way in a drawing, as (x, y) of noise."""
+    tree = ElementTree.fromstring(svg)
+    ways = [one.get("d") for one in tree.iter() if one.tag.endswith("path")][1:]
+    side, edge = drawing.SIDE, 26
+    found = []
+    for way in ways:
+        pairs = [tuple(map(float, spot.split())) for spot in re.split("[ML]", way)[1:]]
+        inner = side - 2 * edge
+        found.append([((x - edge) / inner, (side - edge - y) / inner) for x, y in pairs])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("starts", "plan", "corner"),
+    [
+        ({"image": 1.0, "depth": 1.0}, None, (0.5, 0.5)),
+        ({"image": 1.0, "depth": 0.0}, None, (0.5, 0.0)),
+        ({"image": 1.0, "depth": 0.4}, None, (0.5, 0.2)),
+        ({"image": 0.0, "depth": 1.0}, None, (0.0, 0.5)),
+        ({"image": 1.0, "depth": 1.0}, "image-first", (0.0, 1.0)),
+        ({"image": 1.0, "depth": 1.0}, "condition-first", (1.0, 0.0)),
+    ],
+)
+def test_a_plan_is_drawn_where_it_goes(starts, plan, corner):
+    (way,) = spots(drawing.plan_svg(drawing.moves_of(starts, [], plan, 10)))
+    assert len(way) == 11
+    expected = [tuple(starts.values()), corner, (0.0, 0.0)]
+    assert np.abs(np.subtract([way[0], way[5], way[-1]], expected)).max() < 1e-3
+
+
+def test_each_condition_has_a_way_of_its_own():
+    moves = drawing.moves_of({"image": 1.0, "depth": 1.0, "<b>": 0.5}, ["<b>"], None, 4)
+    both = spots(drawing.plan_svg(moves))
+    assert [way[-1][1] for way in both] == pytest.approx([0.0, 0.5], abs=1e-3)
+
+
+def test_drawings_hold_text_as_text():
+    svg = drawing.boxes_svg([("<script>", '"red"', (0.0, 0.0, 0.5, 1.0))])
+    assert "<script>" not in svg
+    ElementTree.fromstring(svg)
+    assert "&lt;b&gt;" in drawing.live_html("<b>", 0.5, "")
+
+
+def test_the_time_left_is_told():
+    assert drawing.left_text(0, 10, 3.0) == "it begins"
+    assert drawing.left_text(2, 10, 3.0) == "move 2 of 10, 12 s left"
+    assert drawing.left_text(1, 101, 3.0) == "move 1 of 101, 5 min left"
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_paint_becomes_a_mask(keeps):
+    mask = painted.mask_of([layer_with((255, 255, 255), (5, 2, 10, 4))], keeps)
+    assert mask.size == (20, 10)
+    white = np.asarray(mask) == 255
+    assert white.sum() == (10 if keeps else 190)
+    assert white[3, 7] == keeps
+    assert painted.mask_of([Image.new("RGBA", (4, 4))], keeps) is None
+    assert painted.mask_of([], keeps) is None
+
+
+def test_each_colour_on_each_layer_is_a_box():
+    palette = {"red": (220, 20, 20), "blue": (20, 80, 230)}
+    first = layer_with((200, 30, 30), (0, 0, 10, 5))
+    first.paste((0, 60, 255, 255), (10, 5, 20, 10))
+    second = layer_with((220, 20, 20), (5, 0, 15, 10))
+    assert painted.boxes_of([first, second, Image.new("RGBA", (20, 10))], palette) == [
+        ("red", (0.0, 0.0, 0.5, 0.5)),
+        ("blue", (0.5, 0.5, 1.0, 1.0)),
+        ("red", (0.25, 0.0, 0.75, 1.0)),
+    ]
+
+
+def test_painted_boxes_keep_what_their_rows_are_called():
+    layer = layer_with(placed.PALETTE["blue"], (0, 0, 10, 10))
+    rows = placed.rows_of([layer], [["blue", "cone", 0, 0, 1, 1], [None, None, "", "", "", ""]])
+    assert rows == [["blue", "cone", 0.0, 0.0, 0.5, 1.0]]
+    assert placed.boxes_told(rows, "phrase") == [
+        {"phrase": "blue cone", "box": [0.0, 0.0, 0.5, 1.0]}
+    ]
+    assert "blue cone" in placed.drawn(rows)
+    with pytest.raises(ValueError, match="'wide' in the table is no number"):
+        placed.boxes_told([["red", "ball", 0, 0, "wide", 1]], "phrase")
+
+
+def test_weights_below_zero_keep_out():
+    told = placed.weights_told([["a dog", "5"], ["a cat", -2], ["grass", ""], ["", 3]])
+    assert told == {"with": {"a dog": 5.0, "grass": None}, "without": {"a cat": 2.0}}
+
+
+def test_sizes_are_read():
+    assert size_of(" ") is None
+    assert size_of("64") == 64
+    assert size_of("64x128") == [64, 128]
+    with pytest.raises(ValueError, match="HEIGHTxWIDTH"):
+        size_of("64 by 128")
+
+
+def slot(role="give", noise=0.0, paint=slots.PAINTS[0], layers=(), hold=False, picture=PICTURE):
+    composite = Image.new("RGB", (8, 8), "white")
+    return slots.Slot(picture, layers, composite, role, noise, paint, hold)
+
+
+def test_slots_say_what_is_given_and_made():
+    told = slots.told_of({"image": slot("make"), "depth": slot(noise=0.4, hold=True)})
+    assert told["give"] == {"depth": PICTURE}
+    assert (told["noise"], told["hold"], told["mask"]) == ({"depth": 0.4}, ["depth"], {})
+    assert "only" not in told
+
+
+def test_a_slot_of_nothing_but_noise_gives_nothing():
+    assert slots.told_of({"image": slot("make"), "depth": slot(noise=1.0)})["give"] == {}
+
+
+def test_what_is_left_out_is_not_made():
+    assert slots.told_of({"image": slot("make"), "depth": slot("leave out")})["only"] == ["image"]
+
+
+def test_paint_is_a_mask_or_part_of_the_picture():
+    layers = [layer_with((255, 255, 255), (0, 0, 4, 8), (8, 8))]
+    masked = slots.told_of({"image": slot(layers=layers)})
+    assert np.asarray(masked["mask"]["image"])[0].tolist() == [0] * 4 + [255] * 4
+    drawn = slots.told_of({"image": slot(layers=layers, paint=slots.PAINTS[2])})
+    assert drawn["mask"] == {}
+    assert drawn["give"]["image"].getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_what_is_given_must_be_there():
+    with pytest.raises(ValueError, match="depth is to be given"):
+        slots.told_of({"depth": slot(picture=None)})
+
+
+def test_the_plan_follows_the_slots():
+    (way,) = spots(slots.plan_of({"image": slot("make"), "depth": slot(noise=0.4)}, None, 4))
+    assert way[0] == pytest.approx((1.0, 0.4), abs=1e-3)
+    masked = slot(layers=[layer_with((0, 0, 0), (0, 0, 4, 8), (8, 8))])
+    (way,) = spots(slots.plan_of({"image": slot("make"), "depth": masked}, None, 4))
+    assert way[0] == pytest.approx((1.0, 1.0), abs=1e-3)
+    assert "nothing to generate" in slots.plan_of({"image": slot()}, None, 4)
+
+
+def test_members_have_weights_but_the_first():
+    values = ["depth", PICTURE, 0.5, "", "text", None, 0.3, "a dog", *["", None, 0.5, ""] * 2]
+    assert members_told(values) == [
+        {"name": "depth", "picture": PICTURE},
+        {"name": "text", "weight": 0.3, "prompt": "a dog"},
+    ]
+
+
+TOLD = [
+    {"task": "generate", "prompt": "a", "give": {"depth": PICTURE}, "mask": {"depth": PICTURE}},
+    {"task": "layout", "prompt": "a", "box": [{"phrase": "a", "box": [0.0, 0.0, 1.0, 1.0]}]},
+    {"task": "compose", "with": {"a": 2.0}, "without": {"b": None}},
+    {"task": "aggregate", "prompt": "a", "model": [{"name": "d", "picture": PICTURE}] * 2},
+    {"task": "edit", "prompt": "a", "picture": PICTURE, "size": [64, 128]},
+]
+
+
+@pytest.mark.parametrize("told", TOLD, ids=lambda told: told["task"])
+def test_a_form_is_what_was_told_and_back(told):
+    form, sent = form_of(told)
+    files = {name: painted.png_of(PICTURE) for name in sent}
+    assert sent == files
+    assert isinstance(form, forms.FORMS[told["task"]])
+    back = told_of(form, lambda name: PICTURE if name in sent else None)
+    again, more = form_of(back)
+    assert again == form
+    assert more == sent
+
+
+def test_what_is_no_form_is_told_by_its_fields():
+    with pytest.raises(ValueError, match=r"generate.steps.*greater than or equal to 1"):
+        form_of({"task": "generate", "steps": 0})
+
+
+def test_a_png_says_what_was_asked(tiny, tmp_path):
+    given = f"jobs/{'0' * 32}/given"
+    (tmp_path / given).mkdir(parents=True)
+    PICTURE.convert("L").save(tmp_path / given / "0.png")
+    out = tiny.only("depth")(
+        "a dog",
+        negative_prompt="a cat",
+        depth=unicond.given(tmp_path / given / "0.png", noise=0.5),
+        seed=7,
+        count=2,
+        size=(64, 64),
+        num_inference_steps=2,
+        solver="euler",
+        guidance_scale=2.0,
+    )
+    path = out.save(tmp_path / "out")[0]
+    asked = []
+
+    def find(identity, name):
+        asked.append((identity, name))
+        return PICTURE
+
+    told = told_of_png(str(path), find)
+    assert (told["task"], told["prompt"], told["negative_prompt"]) == ("generate", "a dog", "a cat")
+    assert (told["seed"], told["count"], told["size"]) == (7, 2, [64, 64])
+    assert (told["steps"], told["solver"], told["guidance"]) == (2, "euler", 2.0)
+    assert told["noise"] == {"depth": 0.5}
+    # the file lies elsewhere than in a job: nothing is read
+    assert asked == []
+    assert told["give"] == {}
+    form_of({name: value for name, value in told.items() if name != "noise"})
