@@ -1,5 +1,6 @@
 """The page's plain functions: drawings, paint, and what stands on the page as a form and back."""
 
+import json
 import re
 from xml.etree import ElementTree
 
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 import unicond
+from unicond.studio import queue
+from unicond.studio.database import Database
 from unicond.studio.page import drawing, painted, placed, slots
 from unicond.studio.page.fields import size_of
 from unicond.studio.page.members import members_told
@@ -192,6 +195,36 @@ def test_a_form_is_what_was_told_and_back(told):
     again, more = form_of(back)
     assert again == form
     assert more == sent
+
+
+def test_the_past_is_found_by_words_after_a_restart(tmp_path):
+    database = Database(tmp_path / "queue.sqlite")
+    prompts = ["A red ball", "a blue box", "a ball in the rain"]
+    for number, (user, prompt) in enumerate([*(("ann", one) for one in prompts), ("bob", "ball")]):
+        form = json.dumps({"task": "generate", "prompt": prompt})
+        job = queue.Job(
+            id=str(number),
+            user=user,
+            task="generate",
+            base="tiny",
+            form=form,
+            kin=None,
+            rows=1,
+            created=0.0,
+        )
+        queue.add(database, job, 10, 10)
+    database.close()
+    again = Database(tmp_path / "queue.sqlite")
+
+    def found(words, most=10):
+        return [one.id for one in queue.search(again, "ann", words, most)]
+
+    assert found("ball") == ["2", "0"]
+    assert found("RED  BALL") == ["0"]
+    assert found("") == ["2", "1", "0"]
+    assert found("", 1) == ["2"]
+    assert found("100%") == []
+    again.close()
 
 
 def test_what_is_no_form_is_told_by_its_fields():

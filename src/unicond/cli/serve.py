@@ -1,4 +1,4 @@
-"""`unicond serve`: the HTTP API."""
+"""`unicond serve`: the page and the HTTP API."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,8 @@ import typer
 if TYPE_CHECKING:
     from unicond.studio.settings import Served
 
-NEEDED = ("fastapi", "platformdirs", "prometheus_client", "python_multipart", "uvicorn")
+NEEDED = ("fastapi", "gradio", "platformdirs", "prometheus_client", "python_multipart", "uvicorn")
+"""Packages of the extra `studio`."""
 
 
 def serve(
@@ -46,11 +47,12 @@ def serve(
     keep_gigabytes: Annotated[
         float, typer.Option(min=0, help="Of pictures; the oldest are removed.")
     ] = 10.0,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Serve the HTTP API alone.")] = False,
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="Errors in the log may repeat prompts.")
     ] = False,
 ) -> None:
-    """Serve every task over HTTP: a queue of jobs, progress, previews; see /docs once it runs."""
+    """Serve every task on a page (/) and over HTTP (/docs): a queue, progress, previews."""
     _check_installed()
     from unicond.studio.keys import add_key, read_keys
     from unicond.studio.serving import data_folder, run
@@ -75,6 +77,7 @@ def serve(
         hosts=LOOPBACK if host in LOOPBACK else (),
         keeping=Keeping(seconds=keep_days * 86_400, bytes=round(keep_gigabytes * 2**30)),
         log_prompts=log_prompts,
+        page=not no_page,
     )
     run(settings, host, port)
 

@@ -141,26 +141,29 @@ def _follows(
 ) -> None:
     """What follows the model, and the sliders."""
     parts = made["generate"].parts
-    chosen = [one for tab in made.values() for one in tab.branches]
+    chosen = [(task, one) for task, tab in made.items() for one in tab.branches]
     clock = gr.Timer(LOOK)
 
     def ready(base: str) -> list[object]:
         known = branches_of(desk(), base)
         conditions = [name for name in known or () if name != "image"]
-        choices = gr.update(choices=["", TEXT, *conditions])
+        others = [name for name in desk().settings.models if name != base]
+        usual = gr.update(choices=conditions)
+        members = gr.update(choices=["", TEXT, *conditions, *others])
         return [
             list(known or ())[: slots.MOST],
             *slots.named(known or ()),
-            *[choices] * len(chosen),
+            *(members if task == "aggregate" else usual for task, _ in chosen),
             gr.Timer(active=known is None),
         ]
 
     def drawn(names: list[str], *values: object) -> str:
         *said, steps, plan = values
-        slotted = slots.slots_of(names, said)
-        return slots.plan_of(slotted, str(plan or "") or None, int(steps or USUAL_STEPS))  # pyright: ignore
+        slotted = slots.slots_of(names, slots.unpainted(said))
+        moves = USUAL_STEPS if steps is None else int(str(steps))
+        return slots.plan_of(slotted, str(plan or "") or None, moves)
 
-    follows = [room.names, *made["generate"].slots, *chosen, clock]
+    follows = [room.names, *made["generate"].slots, *(one for _, one in chosen), clock]
     gr.on(
         [blocks.load, room.base.change, clock.tick],
         ready,
@@ -170,9 +173,10 @@ def _follows(
         **_QUIET,
     )
     labelled = {one.label: one for one in made["generate"].components}  # pyright: ignore
-    watched = [*parts[1].components, labelled["Steps"], labelled["Plan"]]
+    plain = [one for one in parts[1].components if not isinstance(one, gr.ImageEditor)]
+    watched = [*plain, labelled["Steps"], labelled["Plan"]]
     gr.on(
-        [one.change for one in watched if not isinstance(one, gr.ImageEditor)],  # pyright: ignore
+        [one.change for one in watched],  # pyright: ignore[reportAttributeAccessIssue]
         drawn,
         watched,
         room.drawing,

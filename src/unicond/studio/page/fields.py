@@ -58,10 +58,9 @@ def one(
     return Part([component], lambda values: {name: read(values[0])}, filled)
 
 
-def text(name: str, label: str, place: str = "", **more: object) -> Part:
+def text(name: str, label: str, place: str = "") -> Part:
     """A line of text."""
-    box = gr.Textbox(label=label, placeholder=place, max_lines=1, **more)  # pyright: ignore
-    return one(name, box, "")
+    return one(name, gr.Textbox(label=label, placeholder=place, max_lines=1), "")
 
 
 def number(name: str, label: str, whole: bool = False, info: str | None = None) -> Part:

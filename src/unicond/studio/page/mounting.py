@@ -14,6 +14,8 @@ from unicond.studio.settings import Settings
 
 API = ("/v1", "/health", "/metrics", "/docs", "/redoc", "/openapi.json")
 """Paths that are never the page's."""
+FETCHED = ("/gradio_api/file=http:", "/gradio_api/file=https:", "/gradio_api/proxy=")
+"""By which Gradio would fetch from other hosts for a client."""
 STYLE = """
 .live img { max-width: 100%; margin-top: 0.5rem }
 .live progress { width: 100% }
@@ -21,12 +23,13 @@ STYLE = """
 
 
 class Beside(Mount):
-    """A mount at `/` that leaves the API's paths to it, so that it refuses them in its own way."""
+    """A mount at `/` that leaves the API's paths to it, which refuses in its own way."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether a request is for the page."""
         path = str(scope.get("path", ""))
-        if any(path == one or path.startswith(f"{one}/") for one in API):
+        api = any(path == one or path.startswith(f"{one}/") for one in API)
+        if api or path.lower().startswith(FETCHED):
             return Match.NONE, {}
         return super().matches(scope)
 

@@ -93,6 +93,21 @@ def slots_of(names: Sequence[str], values: Values) -> dict[str, Slot]:
     return found
 
 
+def unpainted(values: Values) -> list[object]:
+    """Values of slots without their editors, as `slots_of` takes them: their pictures are long.
+
+    Args:
+        values: of all other components.
+
+    Returns:
+        The same, with None for each editor.
+    """
+    found = list[object]()
+    for start in range(0, len(values), EACH - 1):
+        found += [None, *values[start : start + EACH - 1]]
+    return found
+
+
 def told_of(slots: Mapping[str, Slot]) -> dict[str, object]:
     """What slots say, as fields of a form to generate.
 

@@ -187,7 +187,7 @@ def list_of(value: object) -> object:
 
 
 def _prompt(place: str) -> Part:
-    return text("prompt", "Prompt", place, autofocus=False, submit_btn=False)
+    return text("prompt", "Prompt", place)
 
 
 def _go(label: str) -> gr.Button:
