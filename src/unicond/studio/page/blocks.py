@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import gradio as gr
 
@@ -18,7 +19,16 @@ KEPT = (3600, 24 * 3600)
 """Every how many seconds copies of pictures are removed, and after how many."""
 USUAL_STEPS = 20
 """Of the drawing, where none are asked for."""
-_QUIET = {"show_progress": "hidden", "api_visibility": "undocumented"}
+
+
+class _Quiet(TypedDict):
+    """How events are bound that neither show that they work nor are told to programs."""
+
+    show_progress: Literal["hidden"]
+    api_visibility: Literal["undocumented"]
+
+
+_QUIET: _Quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,12 +40,6 @@ def examples() -> dict[str, Told]:
             "prompt": "a red ball and a blue box on grass",
             "box": boxes,
         },
-        "without a colour": {
-            "task": "compose",
-            "steps": _STEPS,
-            "prompt": "a ball on grass",
-            "without": {"a red ball": None},
-        },
     }
 
 

@@ -16,7 +16,7 @@ from unicond.studio.page.recorded import told_of_png
 from unicond.studio.page.tabs import Tab
 from unicond.studio.page.told import Told
 
-Run = Callable[..., AsyncGenerator[list[object]]]
+Run = Callable[..., AsyncGenerator[object]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import gradio as gr
 from gradio.blocks import Block
@@ -220,7 +221,7 @@ def _condition() -> tuple[Component, Part]:
         return {"give": {} if shown is None else {str(name): shown}}
 
     def show(told: Told, _branches: Sequence[str]) -> list[object]:
-        found = dict(told.get("give") or {})  # pyright: ignore
+        found = dict(cast("Mapping[str, object]", told.get("give", {})))
         if told.get("depth") is not None:
             found["depth"] = told["depth"]
         return list(next(iter(found.items()), ("", None)))
