@@ -33,7 +33,8 @@ def test_killed_in_the_middle_every_accepted_job_ends(tiny_base, tmp_path):
     server = Process(tiny_base, tmp_path / "data")
     with Client(server.address) as studio:
         jobs = [studio.submit(LONG), *(studio.submit({**JOB, "seed": n}) for n in range(5))]
-        jobs.append(studio.submit({"task": "generate", "only": ["depth"]}, image=picture()))
+        edit = {"task": "edit", "prompt": "a dog", "method": "sdedit"}
+        jobs.append(studio.submit(edit, picture=picture()))
         until(lambda: studio.job(jobs[0]["id"])["done"] > 2)
         worker = worker_of(server.process.pid)
         server.kill()
