@@ -24,6 +24,7 @@ from unicond.cli import (
     methods,
     plan,
     restore,
+    serve,
     table,
     train,
     world,
@@ -42,6 +43,7 @@ app.command("layout")(layout.layout)
 app.command("aggregate")(aggregate.aggregate)
 app.command("restore")(restore.restore)
 app.command("methods")(methods.methods)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("plan")(plan.plan)

@@ -1,0 +1,121 @@
+"""The server's app: `create_app(settings)` is all that anyone needs of it.
+
+It starts workers when it starts, and ends them when it ends. Other parts (a page) are routers that
+ask the `Desk` (`app.state.desk`), as the routes here do.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from anyio import to_thread
+from fastapi import FastAPI
+from filelock import FileLock, Timeout
+
+from unicond.pictures.files import check_output_folder
+from unicond.studio import errors, folder, queue
+from unicond.studio.board import Board
+from unicond.studio.database import Database
+from unicond.studio.desk import Desk
+from unicond.studio.guard import Guard
+from unicond.studio.metrics import Metrics
+from unicond.studio.routes import jobs, openai, status
+from unicond.studio.schema import described
+from unicond.studio.settings import Settings
+from unicond.studio.supervisor import Supervisor, patient
+
+ENDING = 10.0
+"""Seconds that workers have to end."""
+logger = logging.getLogger("unicond.studio")
+
+
+def create_app(settings: Settings, broken: Callable[[str], None] = logger.error) -> FastAPI:
+    """Make the app of a server.
+
+    Args:
+        settings: what it serves, where it keeps it, and what it refuses.
+        broken: is called with the reason if the models cannot be loaded.
+
+    Returns:
+        An ASGI app; its lifespan holds the data folder and the workers.
+
+    Raises:
+        ValueError: no model is to be served.
+    """
+    if not settings.models:
+        raise ValueError("no model is to be served: name at least one")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        lock = _held(settings)
+        database = Database(settings.data / folder.QUEUE)
+        board, metrics = Board(), Metrics()
+        supervisor = Supervisor(settings, database, board, metrics, broken)
+        desk = Desk(settings, database, board, metrics, supervisor)
+        app.state.desk = desk
+        await to_thread.run_sync(_tidied, settings, database)
+        work = [asyncio.create_task(supervisor.run()), asyncio.create_task(_sweep(desk))]
+        try:
+            yield
+        finally:
+            await supervisor.stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(work[0], ENDING)
+            for one in work:
+                one.cancel()
+            database.close()
+            lock.release()
+
+    app = FastAPI(title="unicond", lifespan=lifespan, openapi_url="/openapi.json")
+    errors.install(app)
+    for one in (jobs, openai, status):
+        app.include_router(one.router)
+    app.add_middleware(Guard, limits=settings.limits, hosts=settings.hosts)
+    described(app)
+    return app
+
+
+def _held(settings: Settings) -> FileLock:
+    """The data folder, which no other server may use meanwhile.
+
+    Args:
+        settings: that name it.
+
+    Returns:
+        What holds it until it is released.
+
+    Raises:
+        ValueError: another one does, or nothing can be written there.
+    """
+    data = check_output_folder(settings.data)
+    (data / folder.JOBS).mkdir(exist_ok=True)
+    lock = FileLock(data / folder.LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another server uses {data}: end it, or give another folder (--data)"
+        ) from None
+    return lock
+
+
+def _tidied(settings: Settings, database: Database) -> None:
+    """Queue again what ran when the last server ended; remove files of no job."""
+    for identity in queue.recover(database):
+        logger.warning("job %s is given up", identity)
+    known = set(queue.identities(database))
+    for identity in folder.strays(settings.data, known):
+        folder.remove(settings.data, identity)
+
+
+async def _sweep(desk: Desk) -> None:
+    """Remove what has expired, now and then."""
+    keeping = desk.settings.keeping
+    while True:
+        found = await patient(lambda: queue.expired(desk.database, keeping.seconds, keeping.bytes))
+        if found:
+            with suppress(OSError):
+                await desk.remove(found)
+            logger.info("%d jobs have expired", len(found))
+        await asyncio.sleep(keeping.every)

@@ -1,0 +1,220 @@
+"""Starts a worker for each device, tells it of new jobs, hears how they go, and starts it anew.
+
+A worker that ends by itself has its jobs queued again (`queue.recover`); one that ends before it
+was ready is waited for longer and longer.
+"""
+
+import asyncio
+import logging
+import secrets
+import sqlite3
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from anyio import to_thread
+
+from unicond.studio import queue
+from unicond.studio.board import Board
+from unicond.studio.channel import EVENT, Event
+from unicond.studio.database import Database
+from unicond.studio.metrics import Metrics
+from unicond.studio.order import ORDER, Order
+from unicond.studio.settings import Settings
+
+LONGEST = 30.0
+"""Seconds, at most, until a worker is started again."""
+LINE = 2**23
+"""Bytes of an event, at most."""
+GRACE = 60.0
+"""Seconds beyond a job's own time in which its worker must say something."""
+T = TypeVar("T")
+logger = logging.getLogger("unicond.studio")
+
+
+@dataclass(eq=False)
+class Hand:
+    """A worker, as the server sees it.
+
+    Args:
+        name: which no other one had or will have.
+        process: that it is.
+        jobs: that it has.
+        branches: {model: its branches}; None until it is ready.
+    """
+
+    name: str
+    process: asyncio.subprocess.Process
+    jobs: set[str] = field(default_factory=set[str])
+    branches: Mapping[str, list[str]] | None = None
+
+    def send(self, line: str) -> None:
+        """Send a line, unless it has ended."""
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
+            self.process.stdin.write(line.encode() + b"\n")
+
+
+class Supervisor:
+    """All workers of a server.
+
+    Args:
+        settings: of the server.
+        database: of the queue.
+        board: is told of moves.
+        metrics: are told of ends.
+        broken: is called with the reason if the models cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        board: Board,
+        metrics: Metrics,
+        broken: Callable[[str], None],
+    ) -> None:
+        self._settings, self._database = settings, database
+        self._board, self._metrics, self._broken = board, metrics, broken
+        self._hands: dict[int, Hand] = {}
+        self._stopping = False
+
+    @property
+    def hands(self) -> list[Hand]:
+        """The workers that are there."""
+        return list(self._hands.values())
+
+    async def run(self) -> None:
+        """Keep a worker for each device, until `stop`."""
+        devices = enumerate(self._settings.devices)
+        try:
+            await asyncio.gather(*(self._keep(number, device) for number, device in devices))
+        except Exception as error:
+            logger.exception("workers cannot be kept")
+            self._broken(f"workers cannot be kept: {error}")
+
+    async def stop(self) -> None:
+        """End all workers; what they were at is queued again."""
+        self._stopping = True
+        for hand in self.hands:
+            if hand.process.stdin is not None:
+                hand.process.stdin.close()
+
+    def wake(self) -> None:
+        """There is a new job."""
+        for hand in self.hands:
+            hand.send("wake")
+
+    def cancel(self, job: str) -> None:
+        """A job was cancelled."""
+        for hand in self.hands:
+            if job in hand.jobs:
+                hand.send(f"stop {job}")
+        self._board.changed(job)
+
+    async def _keep(self, number: int, device: str | None) -> None:
+        pause = 0.0
+        while not self._stopping:
+            hand = await self._start(device)
+            self._hands[number] = hand
+            broken = await self._listen(hand)
+            code = await hand.process.wait()
+            del self._hands[number]
+            await self._recover(hand, code)
+            if broken:
+                self._broken(broken)
+                return
+            pause = 0.0 if hand.branches is not None else min(LONGEST, 2 * pause + 1)
+            if not self._stopping:
+                await asyncio.sleep(pause)
+
+    async def _start(self, device: str | None) -> Hand:
+        name = secrets.token_hex(6)
+        order = Order(name=name, device=device, settings=replace(self._settings, keys={}))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "unicond.studio.worker", ORDER.dump_json(order).decode()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE,
+        )
+        return Hand(name, process)
+
+    async def _listen(self, hand: Hand) -> str:
+        """Hear a worker until it ends.
+
+        Args:
+            hand: of the worker.
+
+        Returns:
+            Why its models cannot be loaded; empty if they can.
+        """
+        broken = ""
+        while line := await self._line(hand):
+            event = EVENT.validate_json(line)
+            if event.kind == "ready":
+                hand.branches = event.branches
+                logger.info("worker %s is ready", hand.name)
+                hand.send("wake")
+            elif event.kind == "broken":
+                broken = event.message
+            else:
+                await self._heard(hand, event)
+        return broken
+
+    async def _line(self, hand: Hand) -> bytes:
+        """The next event of a worker; one that says nothing for too long is ended."""
+        assert hand.process.stdout is not None
+        limit = self._settings.limits.seconds + GRACE if hand.jobs else None
+        try:
+            return await asyncio.wait_for(hand.process.stdout.readline(), limit)
+        except TimeoutError:
+            logger.warning("worker %s hangs: it is ended", hand.name)
+            hand.process.kill()
+            return b""
+
+    async def _heard(self, hand: Hand, event: Event) -> None:
+        if event.kind == "began":
+            hand.jobs.add(event.job)
+            self._metrics.together.observe(event.together)
+            self._board.moved(event.job, 0, 0)
+        elif event.kind == "move":
+            self._board.moved(event.job, event.done, event.total)
+        elif event.kind == "preview":
+            self._board.previewed(event.job, event.picture)
+        else:
+            hand.jobs.discard(event.job)
+            self._board.changed(event.job)
+            if event.kind == "ended":
+                await self._tell(event.job)
+
+    async def _recover(self, hand: Hand, code: int) -> None:
+        crashed = not self._stopping
+        if crashed:
+            self._metrics.crashes.inc()
+            logger.warning("worker %s ended with %s, with %s", hand.name, code, hand.jobs or "none")
+        lost = await patient(lambda: queue.recover(self._database, hand.name, crashed))
+        for job in hand.jobs | set(lost):
+            self._board.changed(job)
+        for job in lost:
+            await self._tell(job)
+
+    async def _tell(self, identity: str) -> None:
+        """Count and log a job that has ended."""
+        job = await patient(lambda: queue.find(self._database, identity))
+        if job is None or job.ended is None:
+            return
+        self._metrics.ended.labels(job.task, job.status).inc()
+        if job.started is not None:
+            self._metrics.waited.observe(job.started - job.created)
+            self._metrics.took.labels(job.task).observe(job.ended - job.started)
+        logger.info("job %s (%s of %s): %s", job.id, job.task, job.user, job.status)
+
+
+async def patient(do: Callable[[], T]) -> T:
+    """Ask the queue off the event loop; if it cannot answer, until it can."""
+    while True:
+        try:
+            return await to_thread.run_sync(do)
+        except sqlite3.OperationalError as error:
+            logger.warning("the queue cannot be used (%s); it is tried again", error)
+            await asyncio.sleep(0.5)

@@ -1,0 +1,369 @@
+"""From a form to what a model runs, with the pictures that came with it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+from unicond.mechanisms.guidance.gradients import AdamW
+from unicond.model import Model
+from unicond.output import Output
+from unicond.pictures.decoding import Source
+from unicond.prepared import Callback
+from unicond.request import Attention, Given, Held, Policy, Sampling, Scale
+from unicond.sampling import named_plans
+from unicond.sampling.schedules import Spacing
+from unicond.sampling.solvers import named
+from unicond.sampling.window import Window
+from unicond.tasks import forms
+from unicond.tasks.base import Task
+from unicond.tasks.compose import WEIGHTS, Compose
+from unicond.tasks.conditioned import Placed
+from unicond.tasks.edit import Edit
+from unicond.tasks.form_pictures import named_pictures
+from unicond.tasks.layout import Layout
+from unicond.tasks.restore import Restore
+from unicond.tasks.together import TEXT, Together
+
+Read = Callable[[forms.Picture], Source]
+
+
+class Settings(TypedDict):
+    """What a call of a model takes beside prompts, seeds and pictures."""
+
+    negative_prompt: str
+    size: int | tuple[int, int] | None
+    branches: Sequence[str] | None
+    num_inference_steps: int | None
+    solver: str | None
+    spacing: Spacing | None
+    eta: float | None
+    guidance_scale: float | None
+    condition_guidance: float | None
+    condition_guidance_against: float
+    guidance_window: Window
+    joint_scale: float
+    conditioning_scale: Mapping[str, Scale]
+    held: Held | None
+    attention: Attention | None
+    cache: bool | None
+    refresh: int | None
+    sampling: Sampling
+    plan: str | None
+    reconstruction_weight: float | Mapping[str, float] | None
+    reconstruction_optimizer: AdamW | None
+    reconstruction_window: Window
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """A form with all that belongs to it.
+
+    Args:
+        form: what is asked for.
+        read: a picture of the form, as pictures are read.
+        bases: {name: what `unicond.load` takes} of the models that may be named.
+    """
+
+    form: forms.AnyForm
+    read: Read
+    bases: Mapping[str, str]
+
+    def check(self) -> None:
+        """Raise what can be told before a model and the pictures are there.
+
+        Raises:
+            ValueError: what was asked does not fit together.
+        """
+        if isinstance(self.form, forms.Generate):
+            self.given()
+            settings_of(self.form)
+            if self.form.solver is not None:
+                named(self.form.solver, self.form.eta)
+            if self.form.plan is not None:
+                named_plans.parse(self.form.plan)
+        else:
+            self.task()
+
+    def run(self, model: Model, callback: Callback | None = None) -> Output:
+        """Make it.
+
+        Args:
+            model: that the form names.
+            callback: called after each move; False cancels.
+
+        Returns:
+            The pictures.
+
+        Raises:
+            ValueError: what was asked does not fit together, or not this model.
+            Cancelled: the callback returned False.
+        """
+        if not isinstance(self.form, forms.Generate):
+            return self.task().run(model, callback)
+        form = self.form
+        return generated(
+            model, form.prompt, form.seed, form.count, settings_of(form), self.given(), callback
+        )
+
+    def given(self) -> dict[str, Given]:
+        """What the pictures of a form to generate give.
+
+        Returns:
+            {branch: how it is given}.
+
+        Raises:
+            ValueError: a mask, noise, guide or hold of a branch without a picture.
+        """
+        form = self.form
+        assert isinstance(form, forms.Generate)
+        pictures = named_pictures(form.give, image=form.image, depth=form.depth)
+        parts = {"mask": form.mask, "noise": form.noise, "guide": form.guide, "hold": form.hold}
+        for what, branches in parts.items():
+            for branch in branches:
+                if branch not in pictures:
+                    raise ValueError(f"{what} names {branch!r}, of which no picture is given")
+        if form.mask_threshold is not None and not form.mask:
+            raise ValueError("mask_threshold: no mask is given that it could make binary")
+        return {
+            b: Given(
+                self.read(picture),
+                self.read(form.mask[b]) if b in form.mask else None,
+                form.noise.get(b),
+                hold=b in form.hold,
+                kind=form.depth_kind,
+                fit=cast(Policy, form.fit),
+                invert=form.mask_invert,
+                threshold=form.mask_threshold if b in form.mask else None,
+                guide=b in form.guide,
+            )
+            for b, picture in pictures.items()
+        }
+
+    def task(self) -> Task:
+        """The task of any other form.
+
+        Returns:
+            What runs it.
+
+        Raises:
+            ValueError: what was asked does not fit together.
+        """
+        form = self.form
+        if isinstance(form, forms.Edit):
+            return self._edit(form)
+        if isinstance(form, forms.Restore):
+            return self._restore(form)
+        if isinstance(form, forms.Compose):
+            return self._compose(form)
+        if isinstance(form, forms.Layout):
+            return self._layout(form)
+        assert isinstance(form, forms.Aggregate)
+        return self._together(form)
+
+    def _edit(self, form: forms.Edit) -> Task:
+        return Edit(
+            self.read(form.picture),
+            form.prompt,
+            source_prompt=form.source_prompt,
+            method=form.method,
+            strength=form.strength,
+            keep=form.keep,
+            scale=form.scale,
+            style=self._maybe(form.style),
+            style_prompt=form.style_prompt,
+            **_common(form),
+        )
+
+    def _restore(self, form: forms.Restore) -> Task:
+        return Restore(
+            self.read(form.picture),
+            form.operator,
+            form.noise_std,
+            prompt=form.prompt,
+            mask=self._maybe(form.mask),
+            method=form.method,
+            simulate=form.simulate,
+            mean=form.mean,
+            **_common(form),
+        )
+
+    def _compose(self, form: forms.Compose) -> Task:
+        twice = sorted(form.with_.keys() & form.without.keys())
+        if twice:
+            raise ValueError(f"{twice[0]!r} is in with and in without: give it one weight")
+        masks = {r.text: self.read(r.mask) for r in form.region if r.mask is not None}
+        if len(masks) < sum(r.mask is not None for r in form.region):
+            raise ValueError("a text has two masks: draw both in one")
+        usual = WEIGHTS.get(form.method, 1.0)
+        wanted = {text: usual if w is None else w for text, w in form.with_.items()}
+        unwanted = {text: -(usual if w is None else w) for text, w in form.without.items()}
+        return Compose(
+            form.prompt,
+            texts={**wanted, **unwanted},
+            regions=[_placed(r.text, r.box) for r in form.region if r.box is not None],
+            masks=masks,
+            picture=self._maybe(form.picture),
+            other=self._base(form.other) if form.other else "",
+            scene=form.scene,
+            method=form.method,
+            conditions=self._conditions(form.give, form.depth),
+            **_common(form),
+        )
+
+    def _layout(self, form: forms.Layout) -> Task:
+        return Layout(
+            form.prompt,
+            [_placed(one.phrase, one.box) for one in form.box],
+            scale=form.scale,
+            coarse=form.coarse,
+            method=form.method,
+            conditions=self._conditions(form.give, form.depth),
+            **_common(form),
+        )
+
+    def _together(self, form: forms.Aggregate) -> Task:
+        members = {str(n + 1): member for n, member in enumerate(form.model)}
+        if form.model[0].weight is not None:
+            raise ValueError("the first model's picture is kept: weights are of the others")
+        weights = [member.weight for member in form.model[1:]]
+        pictured = {n: one.picture for n, one in members.items() if one.picture is not None}
+        first, last = form.window
+        return Together(
+            form.prompt,
+            [
+                one.name if one.picture is not None or one.name == TEXT else self._base(one.name)
+                for one in form.model
+            ],
+            pictures={n: self.read(picture) for n, picture in pictured.items()},
+            prompts={n: one.prompt for n, one in members.items() if one.prompt is not None},
+            weights=[0.5 if weight is None else weight for weight in weights],
+            mix=form.mix,
+            mean=None if form.mean == "none" else form.mean,
+            step_sizes=form.step_size,
+            window=(first, last + 1),
+            shared_noise=form.shared_noise,
+            **_common(form),
+        )
+
+    def _maybe(self, picture: forms.Picture | None) -> Source | None:
+        return None if picture is None else self.read(picture)
+
+    def _conditions(
+        self, give: Mapping[str, forms.Picture], depth: forms.Picture | None
+    ) -> dict[str, Source]:
+        found = named_pictures(give, depth=depth)
+        return {branch: self.read(picture) for branch, picture in found.items()}
+
+    def _base(self, name: str) -> str:
+        if name not in self.bases:
+            raise ValueError(f"no model {name!r} is here: there is {', '.join(self.bases)}")
+        return self.bases[name]
+
+
+class _Common(TypedDict):
+    seed: int
+    count: int
+    size: int | tuple[int, int] | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    negative_prompt: str
+
+
+def _common(form: forms.Counted) -> _Common:
+    return {
+        "seed": form.seed,
+        "count": form.count,
+        "size": form.size,
+        "num_inference_steps": form.steps,
+        "guidance_scale": form.guidance,
+        "negative_prompt": form.negative_prompt,
+    }
+
+
+def _placed(text: str, box: tuple[float, float, float, float]) -> Placed:
+    return text, *box
+
+
+def settings_of(form: forms.Generate) -> Settings:
+    """What a call of a model takes beside prompts, seeds and pictures.
+
+    Args:
+        form: what is asked for.
+
+    Returns:
+        The arguments by their names.
+
+    Raises:
+        ValueError: an empty window, or a learning rate without iterations.
+    """
+    if form.reconstruction_lr is not None and form.reconstruction_iterations is None:
+        raise ValueError("reconstruction_lr is AdamW's: give reconstruction_iterations too")
+    optimizer = None
+    if form.reconstruction_iterations is not None:
+        usual = AdamW().learning_rate
+        rate = usual if form.reconstruction_lr is None else form.reconstruction_lr
+        optimizer = AdamW(iterations=form.reconstruction_iterations, learning_rate=rate)
+    return {
+        "negative_prompt": form.negative_prompt,
+        "size": form.size,
+        "branches": form.only,
+        "num_inference_steps": form.steps,
+        "solver": form.solver,
+        "spacing": form.spacing,
+        "eta": form.eta,
+        "guidance_scale": form.guidance,
+        "condition_guidance": form.condition_guidance,
+        "condition_guidance_against": form.condition_guidance_against,
+        "guidance_window": _window(form.guidance_window, "guidance_window"),
+        "joint_scale": form.joint_scale,
+        "conditioning_scale": form.conditioning_scale,
+        "held": form.held,
+        "attention": form.attention,
+        "cache": form.cache,
+        "refresh": form.refresh,
+        "sampling": form.sampling,
+        "plan": form.plan,
+        "reconstruction_weight": form.reconstruction_weight,
+        "reconstruction_optimizer": optimizer,
+        "reconstruction_window": _window(form.reconstruction_window, "reconstruction_window"),
+    }
+
+
+def generated(
+    model: Model,
+    prompt: str | Sequence[str],
+    seed: int | Sequence[int],
+    count: int | None,
+    settings: Settings,
+    pictures: Mapping[str, Given],
+    callback: Callback | None,
+) -> Output:
+    """Call a model with settings of one or several forms.
+
+    Args:
+        model: with the branches that are given.
+        prompt: one, or one a sample.
+        seed: of the first sample, or one a sample.
+        count: samples; None follows from the others.
+        settings: of all samples.
+        pictures: {branch: how it is given}.
+        callback: called after each move; False cancels.
+
+    Returns:
+        The pictures.
+    """
+    return model(
+        prompt,
+        seed=seed,
+        count=count,
+        callback=callback,
+        **settings,  # pyright: ignore[reportArgumentType] (of pictures, whose names are branches)
+        **pictures,
+    )
+
+
+def _window(ends: tuple[float, float], name: str) -> Window:
+    start, end = ends
+    if start <= end:
+        raise ValueError(f"{name} {ends} falls from its first time to its second, as in [1, 0.2]")
+    return Window(start, end or -1.0)

@@ -1,0 +1,362 @@
+"""What users ask for, as plain data: one model a task, named as the command line's options are.
+
+A form knows nothing of models, files or tensors: it can be sent, kept and compared. Pictures in it
+come along in base64, or are called by the name of what is sent beside the form. `filled` makes of
+it what a model runs.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+MAX_SEED = 2**63 - 1
+MOST = 64
+"""Of anything that is listed."""
+
+Text = Annotated[str, Field(max_length=10_000)]
+Name = Annotated[str, Field(max_length=128)]
+Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Branches = Annotated[tuple[Branch, ...], Field(max_length=MOST)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Side = Annotated[int, Field(ge=1, le=65_536)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Window = Annotated[
+    tuple[Share, Share], Field(description="From and to: falling times between 1 and 0.")
+]
+Box = Annotated[
+    tuple[float, float, float, float],
+    Field(description="Left, top, right, bottom: shares of width and height."),
+]
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Picture(_Plain):
+    """A picture that comes with a form: in it, or beside it.
+
+    Args:
+        base64: the file, in base64; a data URL, or this text alone, will do as well.
+        upload: the name of the part of a multipart body that is the file.
+
+    Raises:
+        ValueError: neither is given, or both are.
+    """
+
+    base64: str | None = None
+    upload: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: object) -> object:
+        return {"base64": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.base64 is None) == (self.upload is None):
+            raise ValueError("a picture is given by base64 or by upload: give one of both")
+        return self
+
+
+Pictures = Annotated[dict[Branch, Picture], Field(max_length=MOST)]
+
+
+class Form(_Plain):
+    """What every task can be asked for.
+
+    Args:
+        base: a model by the name that it is served under; None is the first one.
+        negative_prompt: what guidance moves away from.
+        size: side, or (height, width), in pixels.
+        steps: moves that call the network.
+        guidance: of text; 1 is off.
+        previews: pictures on the way, at most; each is decoded, which takes time.
+    """
+
+    base: Name | None = None
+    negative_prompt: Text = ""
+    size: Side | tuple[Side, Side] | None = None
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = None
+    previews: int = Field(default=0, ge=0, le=20)
+
+
+class Counted(Form):
+    """What makes samples whose seeds count up.
+
+    Args:
+        seed: of the first sample.
+        count: samples.
+    """
+
+    seed: Seed = 0
+    count: int = Field(default=1, ge=1)
+
+
+class Generate(Form):
+    """Make what is not given: depth to image, image to depth, both from text, or parts.
+
+    Args:
+        prompt: what to make; may be left out.
+        seed: of the first sample, or one a sample.
+        count: samples; None is one for each seed.
+        image: a given image.
+        depth: a given depth map.
+        give: {branch: picture} of any other.
+        depth_kind: how depth maps are read.
+        mask: {branch: white is known, black is made}.
+        mask_invert: masks are white where to make.
+        mask_threshold: known from this value on; None blends grey.
+        guide: branches that are made, guided to their given picture.
+        noise: {branch: how coarse its given picture is}.
+        hold: branches that are kept at their noise instead of lowered.
+        only: the branches that are made; None is all.
+        fit: how given pictures are brought to size.
+        solver: one of `unicond.SOLVERS`.
+        spacing: of the times of the moves.
+        eta: noise of the ddim solver.
+        condition_guidance: 0 is off.
+        condition_guidance_against: share of joint attention that it moves away from.
+        guidance_window: times between which text and condition guidance act.
+        joint_scale: of all joint attention; 0 is off.
+        conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y)}.
+        held: whether a held branch looks at the others.
+        attention: how far joint attention sees.
+        cache: run held branches once.
+        refresh: run a held branch that hears again after so many calls.
+        sampling: `"released"` walks as UniCon's published pipeline does.
+        plan: a way through the times by its name.
+        reconstruction_weight: of guidance from known parts, one or {branch: its own}.
+        reconstruction_iterations: AdamW steps a move instead of a fixed weight.
+        reconstruction_lr: its learning rate.
+        reconstruction_window: times between which that guidance acts.
+    """
+
+    task: Literal["generate"] = "generate"
+    prompt: Text = ""
+    seed: Seed | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST)] = 0
+    count: int | None = Field(default=None, ge=1)
+    image: Picture | None = None
+    depth: Picture | None = None
+    give: Pictures = {}
+    depth_kind: Literal["near-white", "near-black", "metric"] = "near-white"
+    mask: Pictures = {}
+    mask_invert: bool = False
+    mask_threshold: float | None = Field(default=None, gt=0, le=1)
+    guide: Branches = ()
+    noise: Annotated[dict[Branch, Share], Field(max_length=MOST)] = {}
+    hold: Branches = ()
+    only: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST)] | None = None
+    fit: Literal["crop", "pad", "stretch", "keep"] = "crop"
+    solver: Name | None = None
+    spacing: Literal["leading", "linspace", "trailing"] | None = None
+    eta: Share | None = None
+    condition_guidance: float | None = None
+    condition_guidance_against: float = 0.0
+    guidance_window: Window = (1.0, 0.0)
+    joint_scale: float = 1.0
+    conditioning_scale: Annotated[
+        dict[Branch, float | tuple[float, float]], Field(max_length=MOST)
+    ] = {}
+    held: Literal["one_way", "two_way"] | None = None
+    attention: Literal["global", "aligned"] | None = None
+    cache: bool | None = None
+    refresh: int | None = Field(default=None, ge=1)
+    sampling: Literal["unicond", "released"] = "unicond"
+    plan: Annotated[str, Field(max_length=1000)] | None = None
+    reconstruction_weight: float | Annotated[dict[Branch, float], Field(max_length=MOST)] | None = (
+        None
+    )
+    reconstruction_iterations: int | None = Field(default=None, ge=1)
+    reconstruction_lr: float | None = Field(default=None, gt=0)
+    reconstruction_window: Window = (1.0, 0.0)
+
+
+class Edit(Counted):
+    """Change a picture as words say.
+
+    Args:
+        picture: to be changed.
+        prompt: what it is to show.
+        source_prompt: what it shows.
+        method: INVERSION+ATTENTION, an inversion, or one of its own.
+        strength: small changes little.
+        keep: conditions that stay as they are in the picture.
+        scale: of semantic.
+        style: of style_injection: a picture that shows the look.
+        style_prompt: what that one shows.
+    """
+
+    task: Literal["edit"] = "edit"
+    picture: Picture
+    prompt: Text
+    source_prompt: Text = ""
+    method: Name = "direct+p2p"
+    strength: float | None = Field(default=None, gt=0, le=1)
+    keep: Branches = ()
+    scale: float = 7.0
+    style: Picture | None = None
+    style_prompt: Text = ""
+
+
+class Restore(Counted):
+    """Find a picture of which a measurement is known.
+
+    Args:
+        picture: what was measured.
+        prompt: what it shows, if that is known.
+        operator: what measured it.
+        noise_std: of its noise, on pictures in [-1, 1].
+        mask: of operator mask: white is known.
+        method: None is that of the operator's kind.
+        simulate: the picture is clean: measure it first.
+        mean: one picture, the mean of the samples.
+    """
+
+    task: Literal["restore"] = "restore"
+    prompt: Text = ""
+    picture: Picture
+    operator: Name
+    noise_std: float = Field(ge=0)
+    mask: Picture | None = None
+    method: Name | None = None
+    simulate: bool = False
+    mean: bool = False
+
+
+class _Conditioned(Counted):
+    depth: Picture | None = None
+    give: Pictures = {}
+
+
+class Region(_Plain):
+    """A text in its place: a box, or a mask that is white inside.
+
+    Args:
+        text: what is there.
+        box: where.
+        mask: or where.
+
+    Raises:
+        ValueError: neither place is given, or both are.
+    """
+
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
+    box: Box | None = None
+    mask: Picture | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.box is None) == (self.mask is None):
+            raise ValueError("a region has its place by box or by mask: give one of both")
+        return self
+
+
+class Compose(_Conditioned):
+    """Make one picture of several texts.
+
+    Args:
+        prompt: what the whole picture shows.
+        with_: {text: weight} of what is to be there; in JSON it is called `with`. None is usual.
+        without: {text: weight} of what is not to be there; likewise.
+        region: texts in their places.
+        method: how they are composed.
+        picture: of blended: what stays outside of the regions.
+        other: of magic_fusion: a second model, by the name that it is served under.
+        scene: weight of the prompt where regions are.
+        depth: a given depth map.
+        give: {branch: picture} of any other condition.
+    """
+
+    task: Literal["compose"] = "compose"
+    prompt: Text = ""
+    with_: Annotated[dict[Text, Weight | None], Field(alias="with", max_length=MOST)] = {}
+    without: Annotated[dict[Text, Weight | None], Field(max_length=MOST)] = {}
+    region: Annotated[tuple[Region, ...], Field(max_length=MOST)] = ()
+    method: Name = "composable"
+    picture: Picture | None = None
+    other: Name = ""
+    scene: float | None = None
+
+
+class Placed(_Plain):
+    """A thing in its box."""
+
+    phrase: Annotated[str, Field(min_length=1, max_length=10_000)]
+    box: Box
+
+
+class Layout(_Conditioned):
+    """Make a picture with things in their boxes.
+
+    Args:
+        prompt: what the whole picture shows.
+        box: the things.
+        method: how they are kept there.
+        scale: of layout and paint_with_words.
+        coarse: of segmentation: how coarse its map is.
+        depth: a given depth map.
+        give: {branch: picture} of any other condition.
+    """
+
+    task: Literal["layout"] = "layout"
+    prompt: Text
+    box: Annotated[tuple[Placed, ...], Field(min_length=1, max_length=MOST)]
+    method: Name = "regions"
+    scale: float | None = None
+    coarse: Share = 0.0
+
+
+class Member(_Plain):
+    """One of several models: a condition with its picture, another base, or `text`.
+
+    Args:
+        name: the condition, `text`, or what a base is served under.
+        picture: of the condition.
+        weight: of all before against this one; none of the first.
+        prompt: of its own.
+    """
+
+    name: Name
+    picture: Picture | None = None
+    weight: Share | None = None
+    prompt: Text | None = None
+
+
+class Aggregate(Counted):
+    """Let several models make one picture.
+
+    Args:
+        prompt: what the picture shows.
+        model: in the order in which they are mixed.
+        mix: how states become one.
+        mean: what each is pulled to.
+        step_size: how far each is pulled back, for 64 x 64 latents.
+        window: first and last of the moves after which states are mixed.
+        shared_noise: all start from the same noise.
+    """
+
+    task: Literal["aggregate"] = "aggregate"
+    prompt: Text
+    model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=8)]
+    mix: Literal["slerp", "released", "lerp"] = "slerp"
+    mean: Literal["posterior", "released", "none"] = "posterior"
+    step_size: Annotated[tuple[float, ...], Field(max_length=8)] | None = None
+    window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (1, 3)
+    shared_noise: bool = False
+
+
+AnyForm = Generate | Edit | Restore | Compose | Layout | Aggregate
+FORMS: Mapping[str, type[AnyForm]] = {
+    "generate": Generate,
+    "edit": Edit,
+    "restore": Restore,
+    "compose": Compose,
+    "layout": Layout,
+    "aggregate": Aggregate,
+}
+ANY: TypeAdapter[AnyForm] = TypeAdapter(Annotated[AnyForm, Field(discriminator="task")])
+"""Reads whichever form its `task` says."""

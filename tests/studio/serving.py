@@ -1,0 +1,79 @@
+"""A server on a free port, with real workers: in a thread, or as a process that can be killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx2
+import uvicorn
+
+from unicond.studio.app import create_app
+
+START = 900.0  # seconds: a worker imports torch, which takes long on a busy machine
+ASKED = 0.05
+
+
+def until(true, seconds=START):
+    """Ask again and again until something holds."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(ASKED)
+    return found
+
+
+def is_ready(address, states=("ok",)):
+    try:
+        return httpx2.get(f"{address}/health", timeout=30).json()["status"] in states
+    except httpx2.TransportError:
+        return False
+
+
+@contextmanager
+def in_thread(settings):
+    """Serve from this process; yields the address and the app."""
+    app = create_app(settings)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    try:
+        states = ("ok",) if settings.devices else ("loading",)
+        until(lambda: is_ready(address, states))
+        yield address, app
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Process:
+    """`unicond serve` as a process of its own."""
+
+    def __init__(self, base, data, *options, before=()):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "unicond", "serve", "--port", str(port), "--device", "cpu"]
+        command += ["--base", str(base), "--data", str(data), *options]
+        self.process = subprocess.Popen([*before, *command], start_new_session=True)
+        until(lambda: self.process.poll() is not None or is_ready(self.address))
+        assert self.process.poll() is None
+
+    def kill(self):
+        """As the kernel does where memory ends: nothing is tidied."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait()

@@ -1,0 +1,398 @@
+"""The routes, without a worker: what is taken, what is refused and how, and who sees what."""
+
+import base64
+import dataclasses
+import json
+import os
+import random
+import re
+import time
+
+import pytest
+from noise_pictures import picture
+from starlette.testclient import TestClient
+
+from unicond.studio.app import create_app
+from unicond.studio.keys import add_key, hashed, read_keys
+from unicond.studio.settings import Keeping, Limits
+
+JOB = {"task": "generate", "prompt": "a dog", "only": ["image"]}
+PNG = base64.b64encode(picture()).decode()
+
+
+def files_of(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def told(response):
+    """The message of a refusal, in the one shape."""
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "code", "param"}
+    assert error["message"]
+    return error["message"]
+
+
+def test_a_job_waits_and_is_cancelled(client):
+    made = client.post("/v1/jobs", json=JOB)
+    assert made.status_code == 202
+    job = made.json()
+    assert (job["status"], job["task"], job["base"]) == ("queued", "generate", "tiny")
+    path = f"/v1/jobs/{job['id']}"
+    assert client.get(path).json() == job
+    assert client.get("/v1/jobs").json()["data"] == [job]
+    assert client.get("/health").json()["queued"] == 1
+    assert client.delete(path).json()["status"] == "cancelled"
+    assert client.get(path, params={"wait": 5}).json()["status"] == "cancelled"
+    assert client.delete(path).status_code == 200
+    assert client.get(path).status_code == 404
+
+
+def test_pictures_come_in_base64_or_beside(client, settings):
+    form = {**JOB, "depth": PNG}
+    one = client.post("/v1/jobs", json=form)
+    form["depth"] = {"upload": "map"}
+    two = client.post("/v1/jobs", data={"form": json.dumps(form)}, files={"map": picture()})
+    assert (one.status_code, two.status_code) == (202, 202), two.text
+    kept = [settings.data / "jobs" / made.json()["id"] / "given" / "0.png" for made in (one, two)]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+TASKS = [
+    {"task": "edit", "picture": PNG, "prompt": "a cat", "source_prompt": "a dog"},
+    {"task": "restore", "picture": PNG, "operator": "sr4", "noise_std": 0.0},
+    {"task": "compose", "prompt": "grass", "with": {"a dog": 5.0}, "without": {"a cat": None}},
+    {"task": "layout", "prompt": "a dog", "box": [{"phrase": "dog", "box": [0, 0, 0.5, 1]}]},
+    {
+        "task": "aggregate",
+        "prompt": "a",
+        "model": [{"name": "depth", "picture": PNG}, {"name": "text"}],
+    },
+]
+
+
+@pytest.mark.parametrize("form", TASKS, ids=lambda form: form["task"])
+def test_every_task_is_taken(client, form):
+    assert client.post("/v1/jobs", json=form).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "paint"}, "does not match any of the expected tags"),
+        ({"task": None}, "does not match|tag"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"steps": 21}, "steps is 21; at most 20"),
+        ({"count": 5}, "count is 5; at most 4"),
+        ({"seed": [1, 2, 3, 4, 5]}, "count is 5; at most 4"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"seed": 2**63}, "less than or equal"),
+        ({"seed": [1, 2], "count": 3}, "different numbers of samples"),
+        ({"size": 512}, "at most 65536 pixels"),
+        ({"size": [65536, 65536]}, "at most 65536 pixels"),
+        ({"prompt": "x" * 10_001}, "at most 10000 characters"),
+        ({"prompt": "x" * 10_000}, "at most 9999"),
+        ({"prompt": 7}, "valid string"),
+        ({"base": "../../etc/passwd"}, "no model of that name; there is tiny"),
+        ({"solver": "plms"}, "solver 'plms' is not known"),
+        ({"plan": "sideways"}, "sideways"),
+        ({"hold": ["depth"]}, "hold names 'depth', of which no picture"),
+        ({"give": {"seed": PNG}}, "no branch can be called that"),
+        ({"give": {"../x": PNG}}, "should match pattern"),
+        ({"give": {"depth": PNG}, "depth": PNG}, "depth is given twice"),
+        ({"guidance_window": [0.2, 0.8]}, "falls from its first time"),
+        ({"adapter": "/etc/passwd"}, "Extra inputs are not permitted"),
+        ({"depth": {"upload": "x", "base64": PNG}}, "give one of both"),
+        ({"depth": {"path": "/etc/passwd"}}, "Extra inputs"),
+        ({"depth": "/etc/passwd"}, "is not in base64"),
+        ({"reconstruction_iterations": 21}, "reconstruction_iterations is 21"),
+    ],
+)
+def test_what_cannot_be_is_refused(client, settings, change, message):
+    before = files_of(settings.data)
+    response = client.post("/v1/jobs", json={**JOB, **change})
+    assert response.status_code == 422
+    found = told(response)
+    assert re.search(message, found), found
+    assert files_of(settings.data) == before
+
+
+def test_other_models_are_only_those_that_are_served(client):
+    for other in ("/etc", "mini", "owner/name", "../tiny"):
+        fused = {"task": "compose", "prompt": "a", "with": {"b": 1}, "method": "magic_fusion"}
+        response = client.post("/v1/jobs", json={**fused, "other": other})
+        assert "no model" in told(response)
+        models = [{"name": "text"}, {"name": other}]
+        response = client.post(
+            "/v1/jobs", json={"task": "aggregate", "prompt": "a", "model": models}
+        )
+        assert "no model" in told(response)
+
+
+def test_queue_and_rate_are_bounded(settings):
+    few = dataclasses.replace(settings, limits=Limits(waiting_each=3, burst=5, rate=60))
+    with TestClient(create_app(few)) as client:
+        answers = [client.post("/v1/jobs", json=JOB) for _ in range(6)]
+        metrics = client.get("/metrics").text
+    assert [one.status_code for one in answers] == [202] * 3 + [429] * 3
+    codes = [one.json()["error"]["code"] for one in answers[3:]]
+    assert codes == ["queue_full", "queue_full", "rate"]
+    assert all(int(one.headers["retry-after"]) >= 1 for one in answers[3:])
+    assert 'unicond_jobs_accepted_total{task="generate"} 3.0' in metrics
+
+
+def test_a_full_disk_is_told(settings):
+    full = dataclasses.replace(settings, limits=Limits(free=2**60))
+    with TestClient(create_app(full)) as client:
+        response = client.post("/v1/jobs", json=JOB)
+    assert response.status_code == 507
+    assert "disk is full" in told(response)
+
+
+def test_keys_tell_clients_apart(settings, tmp_path):
+    keys = {name: add_key(tmp_path / "keys", name) for name in ("ann", "bob")}
+    assert (tmp_path / "keys").stat().st_mode & 0o077 == 0
+    assert keys["ann"] not in (tmp_path / "keys").read_text()
+    kept = read_keys(tmp_path / "keys")
+    assert kept == {name: hashed(key) for name, key in keys.items()}
+    with TestClient(create_app(dataclasses.replace(settings, keys=kept))) as client:
+        ann, bob = ({"Authorization": f"Bearer {keys[name]}"} for name in ("ann", "bob"))
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": kept["ann"]}):
+            for method, path in (("POST", "/v1/jobs"), ("GET", "/v1/models"), ("GET", "/metrics")):
+                assert client.request(method, path, headers=headers).status_code == 401
+        assert client.get("/health").status_code == 200
+        path = f"/v1/jobs/{client.post('/v1/jobs', json=JOB, headers=ann).json()['id']}"
+        assert client.get(path, headers=ann).status_code == 200
+        for method, end in (("GET", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/results/x")):
+            assert client.request(method, path + end, headers=bob).status_code == 404
+        assert client.get("/v1/jobs", headers=bob).json()["data"] == []
+        assert client.get(path, headers=ann).json()["status"] == "queued"
+
+
+def test_pages_of_other_origins_are_kept_out(settings):
+    home = dataclasses.replace(settings, hosts=("127.0.0.1", "localhost"))
+    with TestClient(create_app(home), base_url="http://localhost:7860") as client:
+        assert client.get("/health").status_code == 200
+        for origin in ("http://evil.example", "null", "http://localhost:1", "http://["):
+            response = client.post("/v1/jobs", json=JOB, headers={"Origin": origin})
+            assert response.status_code == 403
+        mine = client.post("/v1/jobs", json=JOB, headers={"Origin": "http://localhost:7860"})
+        assert mine.status_code == 202
+        assert "access-control-allow-origin" not in mine.headers
+        for host in ("evil.example", "evil.example:7860", "", "[", "localhost.evil.example"):
+            response = client.get("/health", headers={"Host": host})
+            assert response.status_code == 421
+
+
+def test_bodies_are_bounded(client):
+    large = json.dumps({**JOB, "depth": "A" * 2**20})
+    assert client.post("/v1/jobs", content=large).status_code == 413
+
+    def drip():
+        for _ in range(20):
+            yield b" " * 2**17
+
+    headers = {"content-type": "application/json"}
+    assert client.post("/v1/jobs", content=drip(), headers=headers).status_code == 413
+    sent = client.post("/v1/jobs", data={"form": "{}"}, files={"x": os.urandom(2**20)})
+    assert sent.status_code == 413
+
+
+BODIES = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"7",
+    b'"generate"',
+    b"{}",
+    b"\xff\xfe\x00",
+    b"\x00",
+    b'{"task": "generate", "prompt": "\\ud800"}',
+    b'{"task": "generate", "\\ud800": 1}',
+    b'{"task": "generate", "give": {"\\ud800": "x"}}',
+    b'{"task": "generate", "guidance": NaN}',
+    b'{"task": "generate", "guidance": Infinity}',
+    b'{"task": "generate", "guidance": 1e999}',
+    b'{"task": "generate", "seed": ' + b"9" * 5000 + b"}",
+    b'{"task": "generate", "seed": 1.5}',
+    b"[" * 100_000,
+    b'{"task": "generate", "give": ' + b'{"a": ' * 50_000,
+    b'{"task": "generate", "size": [1, 2, 3]}',
+    b'{"task": "compose", "with": {"a": NaN}}',
+    b'{"task": "layout", "prompt": "a", "box": [{"phrase": "a", "box": [NaN, 0, 1, 1]}]}',
+    b'{"task": "layout", "prompt": "a", "box": [{"phrase": "a", "box": [2, 2, 1, 1]}]}',
+    b'{"task": "aggregate", "prompt": "a", "model": [{"name": "text"}]}',
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+def test_json_that_is_none(client, settings, path):
+    before = files_of(settings.data)
+    for body in BODIES:
+        if path != "/v1/jobs" and b'"prompt": "a"' in body:
+            continue  # what OpenAI's requests have not is not looked at
+        response = client.post(path, content=body, headers={"content-type": "application/json"})
+        assert response.status_code in (400, 422), body[:80]
+        assert told(response)
+    assert files_of(settings.data) == before
+
+
+def test_media_types_that_are_none(client):
+    for kind in ("", "text/plain", "application/xml", "multipart/mixed", "a" * 2000):
+        for path in ("/v1/jobs", "/v1/images/generations", "/v1/images/edits"):
+            response = client.post(path, content=b"{}", headers={"content-type": kind})
+            assert response.status_code == 415
+    for kind in (
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=x",
+    ):
+        for body in (
+            b"",
+            b"--x",
+            b"--x\r\n\r\n",
+            b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--",
+        ):
+            for path in ("/v1/jobs", "/v1/images/edits"):
+                response = client.post(path, content=body, headers={"content-type": kind})
+                assert response.status_code in (400, 422), (kind, body, response.text)
+                assert told(response)
+
+
+TRAVERSAL = [
+    "../../../etc/passwd",
+    "..\\..\\x",
+    "/etc/passwd",
+    "%2e%2e%2fx",
+    "a\x00b",
+    "~root",
+    "C:\\x",
+]
+
+
+def test_no_text_of_a_client_is_a_path(client, settings, tmp_path):
+    """In every text of every form, and in names of parts and paths of requests."""
+    before = files_of(tmp_path)
+    for text in TRAVERSAL:
+        for form in (JOB, *TASKS):
+            for key in (*form, "base", "method", "operator", "plan", "other", "solver", "keep"):
+                if key != "task":
+                    response = client.post("/v1/jobs", json={**form, key: text})
+                    assert response.status_code in (202, 422, 429), response.text
+        form = {**JOB, "depth": {"upload": text}}
+        sent = client.post(
+            "/v1/jobs", data={"form": json.dumps(form)}, files={text: (text, picture())}
+        )
+        assert sent.status_code in (202, 400, 422, 429)
+    for text in ("../queue.sqlite", "..%2fqueue.sqlite", "%2e%2e/x", "%00"):
+        assert client.get(f"/v1/jobs/{text}").status_code == 404
+        assert client.get(f"/v1/jobs/x/results/{text}").status_code == 404
+    new = files_of(tmp_path) - before
+    assert all(str(path).startswith(("data/jobs/", "data/queue.sqlite")) for path in new)
+    names = {path.name for path in new if str(path).startswith("data/jobs/")}
+    assert names <= {"0.png"}
+
+
+def test_random_forms_never_break_it(client):
+    """Values of any type in any field of any form."""
+    source = random.Random(3)
+    values = [
+        None,
+        True,
+        -1,
+        0,
+        2**70,
+        1.5,
+        "",
+        "x",
+        PNG,
+        [],
+        {},
+        [[]],
+        {"a": 1},
+        [PNG],
+        {"upload": "x"},
+    ]
+    schema = client.get("/openapi.json").json()["components"]["schemas"]
+    for _ in range(300):
+        task = source.choice(["generate", "edit", "restore", "compose", "layout", "aggregate"])
+        names = list(schema[task.capitalize()]["properties"])
+        form = {name: source.choice(values) for name in source.sample(names, source.randint(0, 8))}
+        response = client.post("/v1/jobs", json={**form, "task": task})
+        assert response.status_code in (202, 422, 429), response.text
+
+
+def test_requests_of_openai_that_are_none(client):
+    good = {"prompt": "a dog"}
+    for change in (
+        {"prompt": ""},
+        {"n": 0},
+        {"n": 17},
+        {"size": "big"},
+        {"size": "0x64"},
+        {"size": "99999x99999"},
+        {"model": "dall-e-3"},
+        {"stream": True},
+        {"output_format": "svg"},
+        {"response_format": "png"},
+        {"seed": -1},
+    ):
+        response = client.post("/v1/images/generations", json={**good, **change})
+        assert response.status_code == 422, change
+        assert told(response)
+    for files in ({}, {"image": b"no"}, {"image": picture(), "other": b""}, {"mask": picture()}):
+        response = client.post("/v1/images/edits", data=good, files=files or {"x": b""})
+        assert response.status_code == 422
+        assert told(response)
+
+
+def test_the_description_has_every_form(client):
+    described = client.get("/openapi.json").json()
+    body = described["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
+    assert body.keys() == {"application/json", "multipart/form-data"}
+    tasks = body["application/json"]["schema"]["discriminator"]["mapping"]
+    assert tasks.keys() == {"generate", "edit", "restore", "compose", "layout", "aggregate"}
+    schemas = described["components"]["schemas"]
+    assert all(reference.rpartition("/")[2] in schemas for reference in tasks.values())
+    assert schemas["Restore"]["properties"]["noise_std"]["minimum"] == 0
+    assert client.get("/docs").status_code == 200
+
+
+def test_what_is_not_there(client):
+    for path in ("/", "/v1", "/v1/nothing", "/v1/jobs/x", "/v1/jobs/x/results/y"):
+        assert told(client.get(path))
+        assert client.get(path).status_code == 404
+    assert client.put("/v1/jobs").status_code == 405
+    assert client.get("/v1/jobs/x?wait=-1").status_code == 422
+    assert client.get("/v1/jobs/x?wait=nan").status_code == 422
+    assert client.get("/v1/jobs/x/events").status_code == 404
+
+
+def test_what_has_expired_is_removed(settings, caplog):
+    """Row and files; what waits stays. Nothing of it is in the log but numbers."""
+    soon = dataclasses.replace(settings, keeping=Keeping(seconds=0.0, every=0.05))
+    with caplog.at_level("INFO"), TestClient(create_app(soon)) as client:
+        form = {**JOB, "prompt": "a secret", "depth": PNG}
+        ended, waits = (client.post("/v1/jobs", json=form).json()["id"] for _ in range(2))
+        client.delete(f"/v1/jobs/{ended}")
+        end = time.monotonic() + 60
+        while client.get(f"/v1/jobs/{ended}").status_code != 404:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert client.get(f"/v1/jobs/{waits}").status_code == 200
+    assert [path.name for path in (settings.data / "jobs").iterdir()] == [waits]
+    assert "secret" not in caplog.text
+
+
+def test_files_of_no_job_are_removed_at_the_start(settings):
+    (settings.data / "jobs" / "stray" / "given").mkdir(parents=True)
+    with TestClient(create_app(settings)) as client:
+        kept = client.post("/v1/jobs", json=JOB).json()["id"]
+    with TestClient(create_app(settings)) as client:
+        assert client.get(f"/v1/jobs/{kept}").json()["status"] == "queued"
+    assert [path.name for path in (settings.data / "jobs").iterdir()] == [kept]
+
+
+def test_one_server_a_folder(settings, client):
+    with pytest.raises(ValueError, match="another server uses"), TestClient(create_app(settings)):
+        pass

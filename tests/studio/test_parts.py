@@ -1,0 +1,83 @@
+"""Parts of the server alone: rates, previews, reasons, the board."""
+
+import asyncio
+import logging
+
+import pytest
+
+from unicond.studio.board import Board
+from unicond.studio.limits import Rates
+from unicond.studio.worker import TooLong, previewed, reason
+from unicond.tasks.forms import Generate
+
+
+def test_rates_fill_again():
+    """A burst of 3, then one every 2 s: the wait that is told is exactly the one that is needed."""
+    now = [0.0]
+    rates = Rates(30, 3, lambda: now[0])
+    assert [rates.take("ann") for _ in range(3)] == [0, 0, 0]
+    assert rates.take("ann") == pytest.approx(2.0)
+    assert rates.take("bob") == 0
+    now[0] = 1.5
+    wait = rates.take("ann")
+    assert wait == pytest.approx(0.5)
+    now[0] += wait
+    assert rates.take("ann") == 0
+    now[0] = 1e6
+    assert [rates.take("ann") > 0 for _ in range(4)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 20, 50])
+def test_previews_are_spread_and_none_is_of_the_end(total):
+    for asked in range(21):
+        found = previewed(Generate(previews=asked), total)
+        assert len(found) == min(asked, total - 1)
+        assert all(1 <= move < total for move in found)
+    if total > 3:
+        moves = sorted(previewed(Generate(previews=3), total))
+        gaps = [b - a for a, b in zip([0, *moves], [*moves, total], strict=True)]
+        assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize("loud", [False, True])
+def test_the_log_has_prompts_only_if_asked(caplog, loud):
+    with caplog.at_level(logging.INFO):
+        told = reason(KeyError("a secret prompt"), 60, loud)
+    assert "secret" not in told
+    assert ("secret" in caplog.text) == loud
+    assert "KeyError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("steps are few"), "steps are few"),
+        (TooLong(), "longer than 60 s"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried"), "not enough memory"),
+        (RuntimeError("a mat1 of a secret"), "failed within"),
+    ],
+)
+def test_reasons_are_for_people(error, message):
+    assert message in reason(error, 60, False)
+    assert "secret" not in reason(error, 60, False)
+
+
+def test_who_watches_is_told():
+    async def watched():
+        board = Board()
+        with board.watching("a") as first, board.watching("a") as second:
+            board.moved("b", 1, 2)
+            assert not first.is_set()
+            board.moved("a", 1, 2)
+            assert first.is_set()
+            assert second.is_set()
+            board.previewed("a", "x")
+            board.previewed("a", "y")
+        found = board.of("a")
+        assert (found.done, found.total, found.previews, found.picture) == (1, 2, 2, "y")
+        board.changed("a")
+        assert not board.of("a").told
+        assert board.of("b").told
+
+    asyncio.run(watched())
