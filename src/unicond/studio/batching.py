@@ -13,7 +13,8 @@ from dataclasses import replace
 from unicond.model import Model
 from unicond.output import Output
 from unicond.prepared import Callback
-from unicond.request import Given, Record, seeds_of
+from unicond.record import Record
+from unicond.request import Given, seeds_of
 from unicond.sampling.state import Report
 from unicond.studio.uploads import Stored
 from unicond.tasks.filled import Filled, generated, settings_of
@@ -35,7 +36,7 @@ def kin(form: AnyForm, base: str, stored: Sequence[Stored]) -> str | None:
     Returns:
         A digest; None for a job that is made alone.
     """
-    if not isinstance(form, Generate):
+    if not isinstance(form, Generate) or form.image_prompt:
         return None
 
     def of(picture: Picture) -> Stored:
