@@ -51,9 +51,13 @@ from unicond.sampling.window import Window
 from unicond.tasks.together import STYLE, TEXT
 
 PAIR = (INTERACT, MIGC)
-LENGTHS = (0, 1, 2, 3, 5, 10, 20)
+MIXES: tuple[Mix, ...] = get_args(Mix)
+MEANS: tuple[Mean | None, ...] = (*get_args(Mean), None)
+LENGTHS = (1, 2, 3, 5, 10, 20)
 """Moves that are aggregated; all of them come last."""
 WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+HALF = 0.5
+"""The published weight."""
 FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 """Of the step sizes."""
 COMPANY = (INTERACT, MIGC, GLIGEN, TEXT, STYLE)
@@ -79,43 +83,59 @@ class Variant:
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """An aggregation that differs from the published one.
+
+    Attributes:
+        manner: how models become one.
+        models: the first one's picture is kept.
+        facts: of its row.
+    """
+
+    manner: Manner = PAPER
+    models: tuple[str, ...] = PAIR
+    facts: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
 def variants(bench: Bench) -> dict[str, Variant]:
     """{row: how it is made}."""
     sampling = bench.generation
+    alone = _own(INTERACT, maker((INTERACT,), sampling))
+    found = {INTERACT: alone, MIGC: _own(MIGC, maker((MIGC,), sampling))}
+    found |= {"window/0": replace(alone, facts={"window": 0})}
     published = Variant(PUBLISHED, maker(PAIR, sampling))
-    alone = Variant(INTERACT, maker((INTERACT,), sampling))
-    found = {PUBLISHED: published, INTERACT: alone, MIGC: _own(MIGC, maker((MIGC,), sampling))}
-
-    def add(name: str, manner: Manner, models: Sequence[str] = PAIR, **facts: float) -> None:
-        if (manner, tuple(models)) == (PAPER, PAIR):
-            found[name] = replace(published, facts=facts)
+    for name, choice in _choices(_steps(bench)).items():
+        if (choice.manner, choice.models) == (PAPER, PAIR):
+            found[name] = replace(published, facts=choice.facts)
         else:
-            found[name] = _own(name, maker(models, sampling, manner), **facts)
+            made = maker(choice.models, sampling, choice.manner)
+            found[name] = replace(_own(name, made), facts=choice.facts)
+    return found | _against(bench)
 
-    for mix in get_args(Mix):
-        for mean in (*get_args(Mean), None):
-            add(f"mix/{mix}-{mean or 'none'}", replace(PAPER, mix=mix, mean=mean))
-    steps = _steps(bench)
-    for length in (*(length for length in LENGTHS if 1 + length < steps), steps - 1):
-        if length == 0:
-            found["window/0"] = replace(alone, facts={"window": 0})
-        else:
-            manner = replace(PAPER, window=(1, 1 + length))
-            add(f"window/{length}", manner, window=length)
+
+def _choices(steps: int) -> dict[str, _Choice]:
+    """{row: its aggregation}, in runs of so many moves."""
+    found = {PUBLISHED: _Choice()}
+    for mix in MIXES:
+        for mean in MEANS:
+            manner = replace(PAPER, mix=mix, mean=mean)
+            found[f"mix/{mix}-{mean or 'none'}"] = _Choice(manner)
+    for length in dict.fromkeys((*(n for n in LENGTHS if n < steps), steps - 1)):
+        manner = replace(PAPER, window=(1, 1 + length))
+        found[f"window/{length}"] = _Choice(manner, facts={"window": length})
     for weight in WEIGHTS:
-        manner = PAPER if weight == 0.5 else replace(PAPER, weights=(weight,))
-        add(f"weight/{weight:g}", manner, weight=weight)
+        manner = PAPER if weight == HALF else replace(PAPER, weights=(weight,))
+        found[f"weight/{weight:g}"] = _Choice(manner, facts={"weight": weight})
     for factor in FACTORS:
         manner = PAPER if factor == 1 else PAPER.scaled(factor)
-        add(f"step/{factor:g}", manner, step=factor)
-    add(f"first/{INTERACT}", PAPER)
+        found[f"step/{factor:g}"] = _Choice(manner, facts={"step": factor})
     swapped = replace(PAPER, step_sizes=STEP_SIZES[::-1])
-    add(f"first/{MIGC}", swapped, PAIR[::-1])
+    found |= {f"first/{INTERACT}": _Choice(), f"first/{MIGC}": _Choice(swapped, PAIR[::-1])}
     for count in range(2, len(COMPANY) + 1):
-        add(f"models/{count}", PAPER, COMPANY[:count], models=count)
-    add("noise/separate", PAPER)
-    add("noise/shared", replace(PAPER, shared_noise=True))
-    return found | _against(bench)
+        found[f"models/{count}"] = _Choice(models=COMPANY[:count], facts={"models": count})
+    shared = replace(PAPER, shared_noise=True)
+    return found | {"noise/separate": _Choice(), "noise/shared": _Choice(shared)}
 
 
 def _against(bench: Bench) -> dict[str, Variant]:
@@ -171,9 +191,9 @@ class _OnModel:
         return make(self.other, (INTERACT,), wanted, seeds, self.sampling)
 
 
-def _own(name: str, made: Maker, **facts: float) -> Variant:
+def _own(name: str, made: Maker) -> Variant:
     """A variant with a measure of its own."""
-    return Variant(name.replace("/", "-"), made, facts)
+    return Variant(name.replace("/", "-"), made)
 
 
 def _steps(bench: Bench) -> int:
