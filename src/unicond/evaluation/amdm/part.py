@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from unicond.evaluation.amdm.cases import Maker
@@ -73,8 +72,11 @@ class Part:
 
     def study(self, sizes: Sizes) -> Study:
         """The part as `tabulate` takes it."""
-        make = partial(self.make, sizes=sizes)
-        return Study(f"amdm-{self.name}", make, self.draw, version=self.version, bare=True)
+
+        def rows(bench: Bench) -> Sequence[Row]:
+            return self.make(bench, sizes)
+
+        return Study(f"amdm-{self.name}", rows, self.draw, version=self.version, bare=True)
 
     def check(self, adapters: Collection[str]) -> None:
         """Refuse a model that lacks an adapter.
