@@ -145,7 +145,7 @@ def test_the_command_makes_the_table_and_goes_on(line, grounders, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in parts}
     again = CliRunner().invoke(app, [*line, *adapters])
     assert again.exit_code == 0, again.output
-    assert len(parts) == 9
+    assert len(parts) == 10
     assert before == {path: path.stat().st_mtime_ns for path in parts}
 
 
@@ -155,7 +155,7 @@ def test_missing_adapters_and_unknown_parts_are_named_before_anything_loads(line
         ((), "--part mig needs the adapters interact, migc, gligen, but there is no migc, no glig"),
         (
             ("--part=style",),
-            "there is no migc, no image-prompt: train it with `unicond train migc`",
+            "no migc, no image-prompt: train what is missing with `unicond train migc`, `un",
         ),
         (("--part=cooking",), "--part 'cooking' is not one of mig, style, pictures, ablation"),
     ):

@@ -231,5 +231,32 @@ def measures(makers: Mapping[str, Maker]) -> list[Measure[Cases]]:
     return found
 
 
+def timed(makers: Mapping[str, Maker]) -> Measure[Cases]:
+    """How long a picture takes: all makers in turn for every case, each time another one first.
+
+    Args:
+        makers: by their names.
+
+    Returns:
+        A measure of seconds, `{name: one number a case}`. A first picture, which finds nothing
+        warm, is not counted.
+    """
+    return Measure("times", partial(_times, makers))
+
+
+def _times(makers: Mapping[str, Maker], cases: Cases) -> Samples:
+    model, names = cases.bench.model, list(makers)
+    found: dict[str, list[float | None]] = {name: [] for name in names}
+    [seed, *_] = seeds_of(cases.bench.run.seed, cases.numbers[0], 1)
+    makers[names[-1]](model, cases.wanted[0], [seed])
+    for number, wanted in zip(cases.numbers, cases.wanted, strict=True):
+        turn = number % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            with cost_of(model) as cost:
+                makers[name](model, wanted, seeds_of(cases.bench.run.seed, number, 1))
+            found[name].append(cost.seconds)
+    return Samples(found)
+
+
 def _measured(name: str, maker: Maker, cases: Cases) -> Samples:
     return cases.samples(name, maker)

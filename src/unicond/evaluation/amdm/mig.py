@@ -7,19 +7,19 @@ caption alone: what it lacks is what MIGC has. `relation` is measured on other s
 
     success, miou        as COCO-MIG has them, over all instances and by level
     placed               share of instances in their box, whatever their colour
-    seconds, time_ratio  of a picture, and over those of `interact`; methods take turns, batch by
-                         batch of layouts
+    seconds, time_ratio  of one picture, and over those of `interact`; methods take turns on the
+                         first layouts
 """
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from unicond.evaluation.amdm.cases import REAL, Maker, layouts, measures, people
+from unicond.evaluation.amdm.cases import REAL, Maker, layouts, measures, people, timed
 from unicond.evaluation.amdm.layouts import layout
 from unicond.evaluation.amdm.models import GLIGEN, INTERACT, MIGC
 from unicond.evaluation.amdm.part import Part, Pictures, Sizes, grid, maker
-from unicond.evaluation.amdm.rows import layout_row, with_relations
+from unicond.evaluation.amdm.rows import layout_row, with_relations, with_times
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
@@ -36,6 +36,8 @@ ROWS: Mapping[str, tuple[str, ...]] = {
 """{row: its models}."""
 ACTING = (INTERACT, BOTH)
 """Rows with `relation`."""
+TIMED = 20
+"""Layouts on which methods take turns to be timed."""
 SHOWN = 10
 """Layouts that are shown."""
 PUBLISHED: Mapping[str, tuple[float, ...]] = {
@@ -67,10 +69,14 @@ def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
     acting = measures({name: made[name] for name in ACTING})
     prepare = partial(people, bench, "people", 1, False)
     acted = bench.measure("people", acting, prepare, sizes.scenes)
+    prepare = partial(layouts, bench, "times", 1, False)
+    times = bench.measure("times", [timed(made)], prepare, min(TIMED, sizes.layouts))["times"]
     rows: list[Row] = []
     for name in (*ROWS, TRUTH):
         measure = REAL if name == TRUTH else name
-        row = layout_row(name, found, measure, "" if name == TRUTH else INTERACT)
+        row = layout_row(name, found, measure)
+        if name != TRUTH:
+            row = with_times(row, times, name, INTERACT)
         rows.append(with_relations(row, acted[measure]) if measure in acted else row)
     return rows
 

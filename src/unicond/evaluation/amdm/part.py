@@ -90,10 +90,11 @@ class Part:
         needed = adapters_of(self.models)
         missing = [name for name in needed if name not in adapters]
         if missing:
+            commands = ", ".join(f"`unicond train {name}`" for name in missing)
             raise ValueError(
                 f"table amdm --part {self.name} needs the adapters {', '.join(needed)}, but there "
-                f"is no {', no '.join(missing)}: train it with `unicond train {missing[0]}`, or "
-                f"give --adapter {missing[0]}=FOLDER"
+                f"is no {', no '.join(missing)}: train what is missing with {commands}, or give "
+                f"{' '.join(f'--adapter {name}=FOLDER' for name in missing)}"
             )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from unicond.evaluation.amdm.cases import REAL
 from unicond.evaluation.amdm.layouts import level_of
-from unicond.evaluation.estimates import Estimate, Estimates, over, row_of
+from unicond.evaluation.estimates import Estimate, Estimates, mean, over, row_of
 from unicond.evaluation.mig.table import mig_row
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.tables import Row
@@ -21,31 +21,36 @@ def total(samples: Samples, name: str, rows: Sequence[int]) -> float:
     return math.fsum(samples.values[name][row] or 0.0 for row in rows)
 
 
-def ratio(
-    samples: Samples, upper: str, lower: str, rows: Sequence[int], other: Samples | None = None
-) -> float:
-    """A sum over another one, of the same samples if no other are given; NaN over nothing."""
-    return over(total(samples, upper, rows), total(other or samples, lower, rows))
+def ratio(samples: Samples, upper: str, lower: str, rows: Sequence[int]) -> float:
+    """A sum over another one; NaN over nothing."""
+    return over(total(samples, upper, rows), total(samples, lower, rows))
 
 
-def layout_row(name: str, found: Mapping[str, Samples], measure: str, beside: str = "") -> Row:
-    """All that COCO-MIG measures, level by level, the share of styles taken, and costs.
+def layout_row(name: str, found: Mapping[str, Samples], measure: str) -> Row:
+    """All that COCO-MIG measures, level by level, and costs.
 
     Args:
         name: of the row.
         found: {measure: samples of layouts}.
         measure: which.
-        beside: the measure whose time is 1 in `time_ratio`.
 
     Returns:
         The row.
     """
     samples, count = found[measure], _count(found[measure])
     row = mig_row(name, samples, [level_of(number) for number in range(count)])
-    numbers: dict[str, Estimate] = {"placed": partial(ratio, samples, "placed", "instances")}
-    if beside:
-        numbers["time_ratio"] = partial(ratio, samples, "seconds", "seconds", other=found[beside])
-    return with_costs(with_more(row, numbers, count), samples)
+    placed: Estimate = partial(ratio, samples, "placed", "instances")
+    return with_costs(with_more(row, {"placed": placed}, count), samples)
+
+
+def with_times(row: Row, times: Samples, name: str, beside: str) -> Row:
+    """A row with `seconds` of one maker where all took turns, and `time_ratio` to another's."""
+    count = len(times.values[name])
+    numbers: dict[str, Estimate] = {
+        "seconds": partial(mean, times, name),
+        "time_ratio": partial(ratio, times, name, beside),
+    }
+    return with_more(row, numbers, count)
 
 
 def short_row(name: str, found: Mapping[str, Samples], measure: str) -> Row:

@@ -52,7 +52,7 @@ def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
     acted = bench.measure("style-people", made, prepare, sizes.scenes)
     rows: list[Row] = []
     for name, measure in (*((each, each) for each in ROWS), ("truth", REAL)):
-        row = layout_row(f"style/{name}", found, measure, "" if measure == REAL else INTERACT)
+        row = layout_row(f"style/{name}", found, measure)
         rows.append(with_relations(with_style(row, found[measure]), acted[measure]))
     return rows
 
