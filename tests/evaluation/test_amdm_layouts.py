@@ -37,6 +37,7 @@ def test_levels_are_in_equal_parts_and_boxes_are_inside(some):
             assert 0 <= top < bottom <= 1
             assert min(right - left, bottom - top) >= LEAST_SIDE
             assert thing.label in one.entry.caption
+    assert len({one.scene.index for one in some}) == len(some)
     assert layout(3, 4) == some[4] != layout(4, 4)
 
 
@@ -90,6 +91,12 @@ def test_the_rule():
         halves = seen((LEFT, BALL, BLUE), (left, BALL, RED))
         assert halves[0].share == pytest.approx(part, abs=0.03)
         assert halves[0].colored == share
+
+
+def test_only_the_thing_itself_has_the_color():
+    other = seen((LEFT, BALL, BLUE), ((0.0, 0.25, 0.2, 0.75), BOX, RED))
+    assert other[0].share == 0
+    assert seen()[0] == Seen(0.0, 0.0)
 
 
 def test_touching_things_of_one_class_are_seen_apart_by_color():

@@ -9,7 +9,7 @@ from truth import reading_of
 
 from unicond.evaluation.amdm.relations import Body, Found, find, holds
 from unicond.evaluation.amdm.scenes import acting, action_of
-from unicond.world.layout import Frame
+from unicond.world.layout import Frame, entity_frame
 from unicond.world.render import render
 from unicond.world.scene import Relation
 from unicond.world.vocabulary import ACTIONS
@@ -44,6 +44,7 @@ def moved(**points):
         ("pushing", (0.6, 0.4, 0.9, 0.9), (0.6, 0.3, 0.9, 0.6)),
         ("pushing", (0.6, 0.4, 0.9, 0.9), (0.3, 0.4, 0.9, 0.9)),
         ("sitting on", (0.4, 0.52, 0.6, 0.9), (0.65, 0.52, 0.9, 0.9)),
+        ("sitting on", (0.4, 0.52, 0.6, 0.9), (0.1, 0.52, 0.35, 0.9)),
         ("sitting on", (0.4, 0.52, 0.6, 0.9), (0.4, 0.8, 0.6, 0.95)),
     ],
 )
@@ -106,6 +107,10 @@ def test_exact_scenes_hold_what_they_show():
         held = [holds(one, each) for one in scene.relations]
         assert sum(held) >= len(held) - 1
     assert wrong.total() <= 3  # of 36: a seated person's hands are at the seat
+    for scene, each in zip(scenes, found, strict=True):
+        for number, frame in each.frames.items():  # metres, from a depth without a unit
+            exact = entity_frame(scene, number)
+            assert exact.near - 0.1 < frame.near < frame.far < exact.far + 0.1
     nobody = replace(found[0], body=None)
     assert not any(holds(one, nobody) for one in scenes[0].relations if one.name in ACTIONS)
 
