@@ -43,6 +43,18 @@ def test_pictures_are_made_scored_and_can_be_scored_again(run, tiny_base, tmp_pa
     assert scored == {**row, "row": "images"}
 
 
+def test_models_that_are_told_of_boxes(run, tiny_base, grounders, tmp_path):
+    adapters = [f"--adapter={name}={folder}" for name, folder in grounders.items()]
+    making = (f"--base={tiny_base}", "--entries=1", "--steps=2", f"--json={tmp_path / 'm.json'}")
+    done = run(*making, *adapters, "--method=interact+migc")
+    assert done.exit_code == 0, done.output
+    data = json.loads((tmp_path / "m.json").read_text())
+    assert [row["row"] for row in data["rows"]] == ["interact+migc"]
+    assert "mix=released" in data["settings"]["generation"]
+    assert "solver=ddim" in data["settings"]["generation"]
+    assert "adapter migc" in data["settings"]
+
+
 def test_bad_input_is_refused_before_networks_are_loaded(run, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()
@@ -55,6 +67,9 @@ def test_bad_input_is_refused_before_networks_are_loaded(run, tmp_path):
             "none are made: drop --base, --per-entry, --steps, or --images",
         ),
         ((f"--bench={tmp_path / 'none.json'}",), "none.json cannot be read"),
+        (("--method=migc",), "--method migc needs the adapter migc: give --adapter migc=WHERE"),
+        (("--method=boxes",), "--method 'boxes' is not one of text, gligen, interact, migc"),
+        ((f"--images={folder}", "--method=migc"), "none are made: drop --method, or --images"),
         (("--entries=4",), "has 3 entries; 4 are asked for"),
         ((f"--out={tmp_path / 'bench.json'}",), "is a file; choose another folder"),
         ((), "no model for finding things can be loaded from /none"),

@@ -16,7 +16,7 @@ from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.layout import LAYOUT, MOST_SOLIDS, asked, methods, prepared, solids_of
 from unicond.evaluation.tasks.page import write_page
 from unicond.evaluation.tasks.placed import clear_scene
-from unicond.tasks.layout import METHODS
+from unicond.tasks.layout import GROUNDED, METHODS
 from unicond.world.render import render
 
 STEPS = 2
@@ -109,12 +109,17 @@ def test_segmentation_has_a_row_where_its_adapter_is(tiny, tiny_base, bench, tmp
     (path,) = folder.glob("*.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "segmentation"}))
     able = replace(bench, model=unicond.load(tiny_base, {"segmentation": folder}, device="cpu"))
-    assert methods(able) == tuple(METHODS)
-    assert set(METHODS) - set(methods(bench)) == {"segmentation"}
+    assert set(METHODS) - set(methods(able)) == {*GROUNDED}
+    assert set(METHODS) - set(methods(bench)) == {"segmentation", *GROUNDED}
     cases = prepared(able, range(1))
     samples = layout._made("segmentation", cases)
     assert 0 <= samples.values["miou"][0] <= 1
     assert samples.values["calls"][0] >= STEPS
+
+
+def test_grounding_adapters_have_rows_where_they_are(tiny_base, grounders, bench):
+    able = replace(bench, model=unicond.load(tiny_base, {"migc": grounders["migc"]}, device="cpu"))
+    assert set(methods(able)) - set(methods(bench)) == {"migc"}
 
 
 def test_turns():

@@ -74,5 +74,6 @@ class Process:
         self.process.wait()
 
     def end(self):
-        self.process.terminate()
+        if self.process.poll() is None:
+            self.process.terminate()
         self.process.wait()

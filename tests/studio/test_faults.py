@@ -18,6 +18,20 @@ LONG = {**JOB, "steps": 100, "size": 128}
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def start(tiny_base):
+    """Starts servers, and ends those that a test has left."""
+    started = []
+
+    def one(data, *options, before=()):
+        started.append(Process(tiny_base, data, *options, before=before))
+        return started[-1]
+
+    yield one
+    for server in started:
+        server.end()
+
+
 def worker_of(pid):
     """The process that a server has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -28,17 +42,18 @@ def is_gone(pid):
     return not Path(f"/proc/{pid}").exists()
 
 
-def test_killed_in_the_middle_every_accepted_job_ends(tiny_base, tmp_path):
+def test_killed_in_the_middle_every_accepted_job_ends(start, tmp_path):
     """SIGKILL for the server while its worker samples: the worker ends, too; a new one ends all."""
-    server = Process(tiny_base, tmp_path / "data")
+    server = start(tmp_path / "data")
     with Client(server.address) as studio:
         jobs = [studio.submit(LONG), *(studio.submit({**JOB, "seed": n}) for n in range(5))]
-        jobs.append(studio.submit({"task": "generate", "only": ["depth"]}, image=picture()))
+        edit = {"task": "edit", "prompt": "a dog", "method": "sdedit"}
+        jobs.append(studio.submit(edit, picture=picture()))
         until(lambda: studio.job(jobs[0]["id"])["done"] > 2)
         worker = worker_of(server.process.pid)
         server.kill()
     until(lambda: is_gone(worker), 20)
-    server = Process(tiny_base, tmp_path / "data")
+    server = start(tmp_path / "data")
     with Client(server.address) as studio:
         ended = [studio.ended(job["id"]) for job in jobs]
         assert {one["status"] for one in ended} == {"done"}
@@ -48,8 +63,8 @@ def test_killed_in_the_middle_every_accepted_job_ends(tiny_base, tmp_path):
     server.end()
 
 
-def test_ended_by_its_owner_nothing_counts_as_a_crash(tiny_base, tmp_path):
-    server = Process(tiny_base, tmp_path / "data")
+def test_ended_by_its_owner_nothing_counts_as_a_crash(start, tmp_path):
+    server = start(tmp_path / "data")
     with Client(server.address) as studio:
         job = studio.submit(LONG)
         until(lambda: studio.job(job["id"])["done"] > 0)
@@ -59,9 +74,9 @@ def test_ended_by_its_owner_nothing_counts_as_a_crash(tiny_base, tmp_path):
     assert row == ("queued", 0, 0)
 
 
-def test_a_locked_database_is_waited_out(tiny_base, tmp_path):
+def test_a_locked_database_is_waited_out(start, tmp_path):
     """Another program holds the queue for longer than anyone waits: 503, and then all goes on."""
-    server = Process(tiny_base, tmp_path / "data")
+    server = start(tmp_path / "data")
     other = sqlite3.connect(tmp_path / "data" / "queue.sqlite", isolation_level=None)
     with Client(server.address) as studio:
         long = studio.submit({**LONG, "steps": 20})
@@ -84,22 +99,22 @@ def fill(path):
             file.write(bytes(2**12))
 
 
-def test_a_disk_that_fills_up(tiny_base, tmp_path):
+def test_a_disk_that_fills_up(start, tmp_path):
     """A disk of 80 MB that is full when a job ends: it fails with a sentence, and all goes on."""
     data = tmp_path / "data"
     data.mkdir()
     script = f'mount -t tmpfs -o size=80m none {data} && exec "$@"'
-    server = Process(tiny_base, data, before=("unshare", "-Urm", "sh", "-c", script, "sh"))
+    server = start(data, before=("unshare", "-Urm", "sh", "-c", script, "sh"))
     inside = Path(f"/proc/{server.process.pid}/root{data}")
     with Client(server.address) as studio:
-        job = studio.submit({**LONG, "steps": 30})
+        job = studio.submit({**LONG, "steps": 200})
         until(lambda: studio.job(job["id"])["done"] > 0)
         with pytest.raises(OSError, match="No space"):
             fill(inside / "filler")
         refused = httpx2.post(f"{server.address}/v1/jobs", json=JOB)
         assert refused.status_code == 507
         assert "disk is full" in refused.json()["error"]["message"]
-        until(lambda: studio.job(job["id"])["done"] in (0, 30))
+        until(lambda: studio.job(job["id"])["done"] in (0, 200))
         time.sleep(2)
         (inside / "filler").unlink()
         ended = studio.ended(job["id"])
@@ -110,9 +125,9 @@ def test_a_disk_that_fills_up(tiny_base, tmp_path):
     server.end()
 
 
-def test_slow_clients_and_half_requests(tiny_base, tmp_path):
+def test_slow_clients_and_half_requests(start, tmp_path):
     """Fifty connections that say little hold nobody up, and end."""
-    server = Process(tiny_base, tmp_path / "data")
+    server = start(tmp_path / "data")
     host, port = server.address.removeprefix("http://").split(":")
     lines = [
         b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -141,9 +156,9 @@ def test_slow_clients_and_half_requests(tiny_base, tmp_path):
     server.end()
 
 
-def test_two_hundred_clients(tiny_base, tmp_path):
+def test_two_hundred_clients(start, tmp_path):
     """For some time all ask at once: done, or refused as documented; nothing is lost."""
-    server = Process(tiny_base, tmp_path / "data")
+    server = start(tmp_path / "data")
     end, accepted = time.monotonic() + 30, list[str]()
 
     def client(number):

@@ -3,48 +3,58 @@
 No job is queued (`waiting=0`), so that requests end where a worker would begin.
 """
 
-from pathlib import Path
-
-import hypothesis
 import pytest
 import schemathesis
+from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 from serving import START, in_thread
 
 from unicond.studio.settings import Limits, Served, Settings
 
+EXAMPLES = 25
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory):
+def served(tmp_path_factory):
     data = tmp_path_factory.mktemp("schema") / "data"
-    settings = Settings(
+    served = Settings(
         data=data,
         models={"tiny": Served(base="nothing")},
         devices=(),
         limits=Limits(waiting=0, rate=1e9, burst=10**9),
     )
-    with in_thread(settings) as (address, _):
-        yield schemathesis.openapi.from_url(f"{address}/openapi.json", timeout=START)
-    written = {path.relative_to(data) for path in data.rglob("*") if path.is_file()}
-    assert written <= {Path(f"queue.sqlite{end}") for end in ("", "-wal", "-shm")} | {
-        Path("server.lock")
-    }
+    with in_thread(served) as (address, app):
+        yield address, schemathesis.openapi.from_dict(app.openapi())
+    written = {path.relative_to(data).name for path in data.rglob("*") if path.is_file()}
+    assert written <= {"queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm", "server.lock"}
 
 
-schema = schemathesis.pytest.from_fixture("described")
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
+def test_every_request_is_answered(served, mode):
+    address, schema = served
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and not takes_anything(operation):
+            continue
+
+        @settings(
+            max_examples=EXAMPLES,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def answered(case):
+            case.call_and_validate(base_url=address, checks=CHECKS, timeout=START)
+
+        answered()
 
 
-@schema.parametrize()
-@hypothesis.settings(
-    max_examples=25,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
-def test_every_request_is_answered(case):
-    case.call_and_validate(
-        checks=[not_a_server_error, status_code_conformance, content_type_conformance],
-        timeout=START,
-    )
+def takes_anything(operation):
+    """Whether a request can be wrong at all: every text is a path's part."""
+    return bool(operation.body) or bool(operation.query)

@@ -20,16 +20,18 @@ from unicond.tasks.forms import ANY, FORMS, Edit, Generate, Picture
 SURFACE = json.loads((Path(__file__).parents[1] / "cli" / "surface.json").read_text())
 ELSEWHERE = {"adapter", "device", "dtype", "lora", "offload", "out"}
 """Options of what a model is and where files go, which are no client's."""
+PRINTED = {"preview", "schema"}
+"""Options by which a command draws or prints what it understood, and runs no model."""
 OWN = {"task", "previews"}
 
 
 @pytest.mark.parametrize("task", FORMS)
 def test_fields_are_the_options(task):
     options = {flag.removeprefix("--").replace("-", "_") for flag in SURFACE[f"unicond {task}"]}
-    options = {one for one in options if not one.startswith("no_")} - ELSEWHERE
+    options = {one for one in options if not one.startswith("no_")} - ELSEWHERE - PRINTED
     fields = {field.alias or name for name, field in FORMS[task].model_fields.items()} - OWN
     if task == "aggregate":  # a prompt of its own stands in the model's own entry
-        options -= {"prompt_of"}
+        options -= {"prompt_of", "boxes_of"}
     assert fields == options
 
 
@@ -134,6 +136,24 @@ def test_a_form_is_its_task(tiny, tmp_path):
     assert torch.equal(out.latents["image"], same.latents["image"])
 
 
+def test_forms_say_what_is_where(tiny, grounders):
+    import unicond
+    from unicond.tasks.together import Together
+
+    model = unicond.load(tiny.backbone.name, dict(grounders))
+    boxes = {"boxes": [{"phrase": "a dog", "box": [0.1, 0.2, 0.5, 0.9]}], "beta": 0.7}
+    said = unicond.Grounding((unicond.Box("a dog", (0.1, 0.2, 0.5, 0.9)),), beta=0.7)
+    form = Generate.model_validate({"prompt": "a dog", "boxes": boxes, "steps": 2})
+    out = Filled(form, lambda _: "", {}).run(model)
+    same = model("a dog", grounding=said, num_inference_steps=2)
+    assert torch.equal(out.latents["image"], same.latents["image"])
+    asked = {"task": "aggregate", "prompt": "a dog", "boxes": boxes, "steps": 4}
+    form = ANY.validate_python(asked | {"model": [{"name": "interact"}, {"name": "migc"}]})
+    out = Filled(form, lambda _: "", {}).run(model)
+    task = Together("a dog", ["interact", "migc"], grounding=said, num_inference_steps=4)
+    assert torch.equal(out.latents["image"], task.run(model).latents["image"])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -142,6 +162,8 @@ def test_a_form_is_its_task(tiny, tmp_path):
         {"task": "restore", "picture": "x", "operator": "sr4", "noise_std": -0.1},
         {"task": "restore", "picture": "x", "operator": "sr4", "noise_std": float("nan")},
         {"task": "layout", "prompt": "a", "box": []},
+        {"task": "layout", "prompt": "a", "boxes": {"boxes": []}},
+        {"task": "generate", "boxes": {"boxes": [{"phrase": "a", "box": [0, 0, 2, 1]}]}},
         {"task": "compose", "region": [{"text": "a"}]},
         {"task": "generate", "guide": ["no space"]},
         {"task": "generate", "mask_threshold": 0},

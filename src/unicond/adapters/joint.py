@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from unicond.adapters import hub, tensors
 from unicond.adapters.config import JointConfig
+from unicond.adapters.module import AdapterModule, holding
 from unicond.adapters.network import AttentionShape, attention_shapes, is_joint, plant
 from unicond.adapters.parts import LayerParts
 
 
-class JointAdapter(nn.Module):
+class JointAdapter(AdapterModule[JointConfig]):
     """All weights of one adapter, as a module: train it, move it, cast it, save it as any other.
 
     A parameter is named by the layer that it acts on, for example
@@ -42,8 +43,7 @@ class JointAdapter(nn.Module):
         shapes: Mapping[str, AttentionShape],
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.shapes = {
             name: shapes[name] for name in sorted(shapes) if is_joint(name) or config.y_rank
         }
@@ -99,9 +99,7 @@ class JointAdapter(nn.Module):
         """
         with torch.device("meta"):
             adapter = cls(config, tensors.implied_shapes(values, source))
-        tensors.check(adapter.state_dict(), values, source)
-        adapter.load_state_dict(dict(values), assign=True)
-        return adapter
+        return holding(adapter, values, source, "its rank and layer")
 
     def layers(self) -> Iterator[tuple[str, LayerParts]]:
         """Pairs of layer name and this adapter's part in it."""
@@ -109,31 +107,6 @@ class JointAdapter(nn.Module):
             parts = self.get_submodule(name)
             assert isinstance(parts, LayerParts)
             yield name, parts
-
-    def save_pretrained(
-        self, folder: str | Path, card: hub.Card | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        """Write `adapter_config.json`, `adapter_model.safetensors` and `README.md` into a folder.
-
-        Args:
-            folder: created where missing; each file replaces its older version at once.
-            card: what the README says about data, command, scores and licence.
-            dtype: of the file, for example `torch.float16`; as they are where None.
-
-        Raises:
-            ValueError: a weight is not finite (in `dtype`).
-        """
-        hub.write(Path(folder), self.config, self.state_dict(), card, dtype)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        card: hub.Card | None = None,
-        dtype: torch.dtype | None = None,
-        private: bool | None = None,
-    ) -> str:
-        """Upload what `save_pretrained` writes to the Hub, and return the commit's address."""
-        return hub.push(repo_id, self.config, self.state_dict(), card, dtype, private)
 
     @classmethod
     def from_pretrained(

@@ -183,7 +183,7 @@ class ReadoutHead(nn.Module):
         values = released.load_tensors(root / MODEL_FILE)
         with torch.device("meta"):
             head = cls(config)
-        tensors.check(head.state_dict(), values, str(root))
+        tensors.check(head.state_dict(), values, str(root), "its configuration")
         head.load_state_dict({name: v.to(dtype) for name, v in values.items()}, assign=True)
         return head.requires_grad_(False).eval()
 

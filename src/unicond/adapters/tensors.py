@@ -54,7 +54,7 @@ def check(
     expected: Mapping[str, Tensor],
     values: Mapping[str, Tensor],
     source: str,
-    given: str = "its rank and layer",
+    given: str,
 ) -> None:
     """Compare names and shapes.
 

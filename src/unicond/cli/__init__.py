@@ -26,6 +26,7 @@ from unicond.cli import (
     restore,
     serve,
     table,
+    table_amdm,
     train,
     world,
 )
@@ -52,6 +53,7 @@ app.command("rerun")(inspect.rerun)
 app.add_typer(train.app, name="train")
 evaluate.app.command("mig")(evaluate_mig.mig)
 app.add_typer(evaluate.app, name="evaluate")
+table.app.command("amdm")(table_amdm.amdm)
 app.add_typer(table.app, name="table")
 app.command("gallery")(gallery.gallery)
 app.add_typer(world.app, name="world")

@@ -12,7 +12,11 @@ from unicond.evaluation.mig import DETECTOR, SEGMENTER
 
 Adapters = Annotated[
     list[str] | None,
-    typer.Option("--adapter", help="Name, folder, hub id or repo:subfolder; repeat; default none."),
+    typer.Option(
+        "--adapter",
+        help="Name, folder, hub id or repo:subfolder; for a method NAME=WHERE, as interact=FOLDER; "
+        "repeat; default the embedded ones that the method takes.",
+    ),
 ]
 
 
@@ -22,6 +26,10 @@ def mig(
         str | None, typer.Option(help="'mini' (default), a folder, or a hub id.")
     ] = None,
     adapter: Adapters = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="text (default), gligen, interact, migc, or interact+migc (AMDM)."),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="Score this folder's *_KEY.png, KEY an entry's, and make no pictures."),
@@ -54,7 +62,7 @@ def mig(
     from unicond.evaluation.condition_table import Run, command_line
     from unicond.evaluation.mig.bench import read_bench
     from unicond.evaluation.mig.grounded import load_grounded
-    from unicond.evaluation.mig.layouters import FromText
+    from unicond.evaluation.mig.layouters import layouter
     from unicond.evaluation.mig.pictures import found_pictures
     from unicond.evaluation.mig.table import Trial, evaluate_images, evaluate_model
     from unicond.evaluation.subject import Sampling, fingerprints
@@ -62,7 +70,9 @@ def mig(
 
     sampling = Sampling(steps, solver, guidance)
     if images is not None:
-        _refuse(base=base, adapter=adapter, per_entry=per_entry, **vars(sampling))
+        _refuse(base=base, adapter=adapter, method=method, per_entry=per_entry, **vars(sampling))
+    way = method or "text"
+    adapters = _adapters(way, adapter)
     asked = read_bench(bench, entries)
     check_places(out, json)
     there = None if images is None else found_pictures(images, asked)
@@ -74,10 +84,24 @@ def mig(
     if there is not None:
         table, folder = evaluate_images(there, trial)
     else:
-        model = load_model(base or "mini", adapter or ["none"], device, "float32")
+        model = load_model(base or "mini", adapters, device, "float32")
         trial = replace(trial, run=replace(run, settings=settings | fingerprints(model)))
-        table, folder = evaluate_model(FromText(model, sampling), trial, per_entry or 1)
+        table, folder = evaluate_model(layouter(way, model, sampling), trial, per_entry or 1)
     finish(table, folder, json)
+
+
+def _adapters(method: str, asked: list[str] | None) -> list[str]:
+    """What a method's adapters are loaded by; what is missing is said before anything loads."""
+    from unicond.cli.running import embedded_or_asked
+    from unicond.evaluation.amdm.models import adapters_of
+    from unicond.evaluation.mig.layouters import check_method
+    from unicond.tasks.together import TEXT
+
+    if method == TEXT:
+        return asked or ["none"]
+    adapters = embedded_or_asked(asked, adapters_of(method.split("+")))
+    check_method(method, list(adapters))
+    return [f"{name}={where}" for name, where in adapters.items()]
 
 
 def _refuse(**options: object) -> None:

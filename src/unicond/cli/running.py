@@ -1,6 +1,6 @@
 """What the commands that run a model share: loading it, a progress bar, saying where to look."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,23 @@ def load_model(
     logging.disable_progress_bar()  # of each file's tensors
     with Console(stderr=True).status(f"loading {base}"):
         return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
+
+
+def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str, str]:
+    """Adapters by their names: those that are asked for, then embedded ones.
+
+    Args:
+        asked: names, or `NAME=where`.
+        names: of those that are wanted, and taken where they are embedded.
+
+    Returns:
+        {name: where it is loaded from}; what is neither asked for nor embedded is left out.
+    """
+    from unicond.backbones.files import EMBEDDED
+
+    told = {name: where or name for name, _, where in (t.partition("=") for t in asked or ())}
+    ships = [name for name in names if (EMBEDDED / "adapters" / name).is_dir()]
+    return {**dict(zip(ships, ships, strict=True)), **told}
 
 
 def same_device(device: str | None) -> str | None:

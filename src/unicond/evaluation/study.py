@@ -100,7 +100,11 @@ class Bench:
         return prepare
 
     def measure(
-        self, name: str, measures: Sequence[Measure[Made]], prepare: Callable[[range], Made]
+        self,
+        name: str,
+        measures: Sequence[Measure[Made]],
+        prepare: Callable[[range], Made],
+        scenes: int | None = None,
     ) -> dict[str, Samples]:
         """Measure a part, or go on with one that was interrupted.
 
@@ -108,12 +112,14 @@ class Bench:
             name: of the part.
             measures: with different names.
             prepare: makes the chunk of a range of scenes.
+            scenes: how many; None is as many as the run has.
 
         Returns:
             {measure: its samples}.
         """
         run, place = self.run, self.folder / "parts" / name
-        found = collect(measures, prepare, run.scenes, run.batch, place, run.quiet)
+        count = run.scenes if scenes is None else scenes
+        found = collect(measures, prepare, count, run.batch, place, run.quiet)
         self.seconds += sum(samples.seconds for samples in found.values())
         return found
 

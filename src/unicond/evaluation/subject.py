@@ -215,7 +215,11 @@ def fingerprints(model: Model) -> dict[str, str]:
         **({} if backbone.vae is None else {"autoencoder": backbone.vae}),
         **dict(zip(backbone.TEXT_PARTS, backbone.text_encoders, strict=True)),
         **{f"adapter {name}": loaded.adapter for name, loaded in model.adapters.items()},
+        **{f"adapter {name}": loaded.adapter for name, loaded in model.grounders.items()},
     }
+    for name, loaded in model.prompters.items():
+        parts[f"adapter {name}"] = loaded.adapter.adapter
+        parts[f"image encoder of {name}"] = loaded.adapter.encoder.model
     defaults = {"defaults": str(backbone.defaults), "base": backbone.name}
     return {name: fingerprint(module) for name, module in parts.items()} | defaults
 

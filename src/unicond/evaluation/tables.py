@@ -29,6 +29,7 @@ MORE_IS_BETTER = SHARES | {
     *("covered", "covered_alone", "kept"),
     *("done", "psnr_outside", "psnr_target", "psnr_same_words", "psnr_autoencoder"),
     *("ssim", "instances", "both_there", "right_sides", "right_place", "style_taken"),
+    *("success", "image_success", "placed", "colored", "relation"),
 }
 Interval = tuple[float, float]
 

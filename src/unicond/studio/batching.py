@@ -36,7 +36,7 @@ def kin(form: AnyForm, base: str, stored: Sequence[Stored]) -> str | None:
     Returns:
         A digest; None for a job that is made alone.
     """
-    if not isinstance(form, Generate):
+    if not isinstance(form, Generate) or form.image_prompt:
         return None
 
     def of(picture: Picture) -> Stored:

@@ -55,7 +55,19 @@ def _whole(app: FastAPI) -> Json:
     paths["/v1/jobs"]["post"]["requestBody"] = _body(both)
     paths["/v1/images/generations"]["post"]["requestBody"] = _body({"application/json": asked})
     paths["/v1/images/edits"]["post"]["requestBody"] = _body({"multipart/form-data": edit})
+    for operations in paths.values():
+        for operation in operations.values():
+            _refuse_in_json(cast("dict[str, Json]", operation["responses"]))
     return made
+
+
+def _refuse_in_json(responses: Mapping[str, Json]) -> None:
+    """A refusal is JSON, whatever the route answers else."""
+    for status, response in responses.items():
+        content = cast(Json, response.get("content", {}))
+        if int(status) >= 400 and content:
+            (told,) = content.values()
+            response["content"] = {"application/json": told}
 
 
 def _body(kinds: Mapping[str, object]) -> Json:

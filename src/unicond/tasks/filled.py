@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import TypedDict, cast, get_args
 
+from unicond.adapters.grounding.config import Method
+from unicond.grounding import Grounding, Placed
+from unicond.image_prompts import ImagePrompt
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model
 from unicond.output import Output
@@ -17,13 +20,14 @@ from unicond.sampling.window import Window
 from unicond.tasks import forms
 from unicond.tasks.base import Task
 from unicond.tasks.compose import WEIGHTS, Compose
-from unicond.tasks.conditioned import Placed
 from unicond.tasks.edit import Edit
 from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
 from unicond.tasks.together import TEXT, Together
 
+_NO_BASE = (TEXT, *get_args(Method))
+"""Names of models that need no picture and are no bases."""
 Read = Callable[[forms.Picture], Source]
 
 
@@ -49,6 +53,8 @@ class Settings(TypedDict):
     refresh: int | None
     sampling: Sampling
     plan: str | None
+    grounding: Grounding | None
+    image_prompt: ImagePrompt | None
     reconstruction_weight: float | Mapping[str, float] | None
     reconstruction_optimizer: AdamW | None
     reconstruction_window: Window
@@ -101,8 +107,12 @@ class Filled:
         if not isinstance(self.form, forms.Generate):
             return self.task().run(model, callback)
         form = self.form
+        settings = settings_of(form)
+        if form.image_prompt:
+            pictures = [self.read(picture) for picture in form.image_prompt]
+            settings["image_prompt"] = ImagePrompt(pictures, form.ip_scale)
         return generated(
-            model, form.prompt, form.seed, form.count, settings_of(form), self.given(), callback
+            model, form.prompt, form.seed, form.count, settings, self.given(), callback
         )
 
     def given(self) -> dict[str, Given]:
@@ -213,7 +223,7 @@ class Filled:
     def _layout(self, form: forms.Layout) -> Task:
         return Layout(
             form.prompt,
-            [_placed(one.phrase, one.box) for one in form.box],
+            form.boxes or [_placed(one.phrase, one.box) for one in form.box],
             scale=form.scale,
             coarse=form.coarse,
             method=form.method,
@@ -231,11 +241,16 @@ class Filled:
         return Together(
             form.prompt,
             [
-                one.name if one.picture is not None or one.name == TEXT else self._base(one.name)
+                one.name
+                if one.picture is not None or one.name in _NO_BASE
+                else self._base(one.name)
                 for one in form.model
             ],
             pictures={n: self.read(picture) for n, picture in pictured.items()},
             prompts={n: one.prompt for n, one in members.items() if one.prompt is not None},
+            grounding=form.boxes,
+            groundings={n: one.boxes for n, one in members.items() if one.boxes is not None},
+            ip_scale=form.ip_scale,
             weights=[0.5 if weight is None else weight for weight in weights],
             mix=form.mix,
             mean=None if form.mean == "none" else form.mean,
@@ -244,6 +259,10 @@ class Filled:
             shared_noise=form.shared_noise,
             **_common(form),
         )
+
+    def _model(self, one: forms.Member) -> str:
+        told = one.picture is not None or one.name in _NO_BASE
+        return one.name if told else self._base(one.name)
 
     def _maybe(self, picture: forms.Picture | None) -> Source | None:
         return None if picture is None else self.read(picture)
@@ -323,6 +342,8 @@ def settings_of(form: forms.Generate) -> Settings:
         "refresh": form.refresh,
         "sampling": form.sampling,
         "plan": form.plan,
+        "grounding": form.boxes,
+        "image_prompt": None,
         "reconstruction_weight": form.reconstruction_weight,
         "reconstruction_optimizer": optimizer,
         "reconstruction_window": _window(form.reconstruction_window, "reconstruction_window"),

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from unicond.grounding import Grounding
+
 MAX_SEED = 2**63 - 1
 MOST = 64
 """Of anything that is listed."""
@@ -106,6 +108,9 @@ class Generate(Form):
         image: a given image.
         depth: a given depth map.
         give: {branch: picture} of any other.
+        boxes: what is where, for grounding adapters.
+        image_prompt: pictures beside the prompt, for image prompt adapters.
+        ip_scale: of these; 0 is off.
         depth_kind: how depth maps are read.
         mask: {branch: white is known, black is made}.
         mask_invert: masks are white where to make.
@@ -142,6 +147,9 @@ class Generate(Form):
     image: Picture | None = None
     depth: Picture | None = None
     give: Pictures = {}
+    boxes: Grounding | None = None
+    image_prompt: Annotated[tuple[Picture, ...], Field(max_length=MOST)] = ()
+    ip_scale: float = 1.0
     depth_kind: Literal["near-white", "near-black", "metric"] = "near-white"
     mask: Pictures = {}
     mask_invert: bool = False
@@ -295,33 +303,47 @@ class Layout(_Conditioned):
     Args:
         prompt: what the whole picture shows.
         box: the things.
+        boxes: or the things, and what they do.
         method: how they are kept there.
-        scale: of layout and paint_with_words.
+        scale: of layout, paint_with_words, gligen and interact.
         coarse: of segmentation: how coarse its map is.
         depth: a given depth map.
         give: {branch: picture} of any other condition.
+
+    Raises:
+        ValueError: neither box nor boxes is given, or both are.
     """
 
     task: Literal["layout"] = "layout"
     prompt: Text
-    box: Annotated[tuple[Placed, ...], Field(min_length=1, max_length=MOST)]
+    box: Annotated[tuple[Placed, ...], Field(max_length=MOST)] = ()
+    boxes: Grounding | None = None
     method: Name = "regions"
     scale: float | None = None
     coarse: Share = 0.0
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.box) == (self.boxes is not None):
+            raise ValueError("a layout says what is where by box or by boxes: give one of both")
+        return self
+
 
 class Member(_Plain):
-    """One of several models: a condition with its picture, another base, or `text`.
+    """One of several models: a condition with its picture, a grounding adapter, `style`, ...
 
     Args:
-        name: the condition, `text`, or what a base is served under.
-        picture: of the condition.
+        name: the condition, the adapter, `style` with a picture, `text`, or what a base is served
+            under.
+        picture: of the condition or the style.
+        boxes: of a grounding adapter: its own.
         weight: of all before against this one; none of the first.
         prompt: of its own.
     """
 
     name: Name
     picture: Picture | None = None
+    boxes: Grounding | None = None
     weight: Share | None = None
     prompt: Text | None = None
 
@@ -332,6 +354,8 @@ class Aggregate(Counted):
     Args:
         prompt: what the picture shows.
         model: in the order in which they are mixed.
+        boxes: what is where, for all grounding adapters among them.
+        ip_scale: of `style`.
         mix: how states become one.
         mean: what each is pulled to.
         step_size: how far each is pulled back, for 64 x 64 latents.
@@ -342,6 +366,8 @@ class Aggregate(Counted):
     task: Literal["aggregate"] = "aggregate"
     prompt: Text
     model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=8)]
+    boxes: Grounding | None = None
+    ip_scale: float = 0.8
     mix: Literal["slerp", "released", "lerp"] = "slerp"
     mean: Literal["posterior", "released", "none"] = "posterior"
     step_size: Annotated[tuple[float, ...], Field(max_length=8)] | None = None

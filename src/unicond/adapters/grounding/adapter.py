@@ -17,13 +17,13 @@ import torch
 from diffusers.models.attention import GatedSelfAttentionDense
 from torch import Tensor, nn
 
-from unicond.adapters import hub, tensors
 from unicond.adapters.grounding import published
 from unicond.adapters.grounding.blocks import blocks_of
 from unicond.adapters.grounding.config import GroundingConfig, Method
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions
 from unicond.adapters.grounding.migc import MIGC
 from unicond.adapters.grounding.position import BoxNet, InteractionNet, tokens_of
+from unicond.adapters.module import AdapterModule, holding
 from unicond.adapters.network import plant
 
 Part = GatedSelfAttentionDense | MIGC
@@ -39,7 +39,7 @@ MIGC_BLOCKS = ("mid_block", "up_blocks.1")
 """Where MIGC acts in Stable Diffusion 1.x: at the two coarsest levels, from the middle upwards."""
 
 
-class GroundingAdapter(nn.Module):
+class GroundingAdapter(AdapterModule[GroundingConfig]):
     """All weights of one adapter, as a module: train it, move it, cast it, save it as any other.
 
     Args:
@@ -51,8 +51,7 @@ class GroundingAdapter(nn.Module):
     """
 
     def __init__(self, config: GroundingConfig, widths: Mapping[str, int]) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.widths = {name: widths[name] for name in sorted(widths)}
         if len(config.heads) not in (1, len(widths)):
             raise ValueError(f"heads are {config.heads}; give one number, or {len(widths)} of them")
@@ -139,9 +138,7 @@ class GroundingAdapter(nn.Module):
         """
         with torch.device("meta"):
             adapter = cls(config, published.widths(values, source))
-        tensors.check(adapter.state_dict(), values, source, "its configuration and layers")
-        adapter.load_state_dict(dict(values), assign=True)
-        return adapter
+        return holding(adapter, values, source, "its configuration and layers")
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Pairs of transformer block and this adapter's part in it."""
@@ -179,21 +176,6 @@ class GroundingAdapter(nn.Module):
         """
         filled = inputs.filled(self.config.slots).and_nothing()
         return tokens_of(self.position_net, filled)
-
-    def save_pretrained(
-        self, folder: str | Path, card: hub.Card | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        """Write `adapter_config.json`, `adapter_model.safetensors` and `README.md` into a folder.
-
-        Args:
-            folder: created where missing; each file replaces its older version at once.
-            card: what the README says about data, command, scores and licence.
-            dtype: of the file, for example `torch.float16`; as they are where None.
-
-        Raises:
-            ValueError: a weight is not finite (in `dtype`).
-        """
-        hub.write(Path(folder), self.config, self.state_dict(), card, dtype)
 
     @classmethod
     def from_pretrained(

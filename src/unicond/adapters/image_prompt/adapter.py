@@ -25,10 +25,11 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from typing_extensions import override
 
-from unicond.adapters import hub, tensors
+from unicond.adapters import hub
 from unicond.adapters.image_prompt import published
 from unicond.adapters.image_prompt.config import ImagePromptConfig
 from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder
+from unicond.adapters.module import AdapterModule, holding
 from unicond.adapters.network import attention_layers, attention_shapes, is_joint, layers_of
 
 
@@ -67,7 +68,7 @@ class LayerProjections(nn.Module):
         self.to_v_ip = nn.Linear(width, inner, bias=False)
 
 
-class ImagePromptAdapter(nn.Module):
+class ImagePromptAdapter(AdapterModule[ImagePromptConfig]):
     """All weights of one adapter, as a module: train it, move it, cast it, save it as any other.
 
     Args:
@@ -76,8 +77,7 @@ class ImagePromptAdapter(nn.Module):
     """
 
     def __init__(self, config: ImagePromptConfig, inner: Sequence[int]) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.inner = tuple(inner)
         self.image_proj = ImageProjection(config)
         self.ip_adapter = nn.ModuleDict(
@@ -156,9 +156,7 @@ class ImagePromptAdapter(nn.Module):
         """
         with torch.device("meta"):
             adapter = cls(config, published.inner_widths(values, source))
-        tensors.check(adapter.state_dict(), values, source, "its configuration and layers")
-        adapter.load_state_dict(dict(values), assign=True)
-        return adapter
+        return holding(adapter, values, source, "its configuration and layers")
 
     def layers(self) -> Iterator[LayerProjections]:
         """This adapter's part in each cross-attention layer, in the network's order."""
@@ -215,7 +213,7 @@ class ImagePromptAdapter(nn.Module):
                     f"takes {self.config.embedding}"
                 )
             encoder.save_pretrained(Path(folder) / FOLDER, dtype)
-        hub.write(Path(folder), self.config, self.state_dict(), card, dtype)
+        super().save_pretrained(folder, card, dtype)
 
     @classmethod
     def from_pretrained(

@@ -8,8 +8,9 @@ one picture at a time.
                 and colour whose own box has an IoU of at least 0.5 with the one asked for
     miou        mean over the boxes of that IoU, 0 where nothing of the class and colour is seen
 
-`segmentation` has a row where the model has that adapter. `text` is the caption alone, `truth` the
-scene itself through the model's autoencoder: what the judge sees of things that are in place.
+`segmentation`, `gligen`, `interact` and `migc` have rows where the model has them. `text` is the
+caption alone, `truth` the scene itself through the model's autoencoder: what the judge sees of
+things that are in place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,8 +41,8 @@ from unicond.evaluation.tasks.group import (
 )
 from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
 from unicond.pictures.sheet import Line
+from unicond.tasks.layout import GROUNDED, Layout
 from unicond.tasks.layout import METHODS as TASK_METHODS
-from unicond.tasks.layout import Layout
 from unicond.tasks.places import draw_outlines
 from unicond.world.render import render
 from unicond.world.scene import Scene
@@ -127,9 +128,11 @@ def _truth(layouts: Layouts) -> Samples:
 
 
 def methods(bench: Bench) -> tuple[str, ...]:
-    """The methods that a model has: `text` last, `segmentation` with an adapter for it."""
+    """The methods that a model has: `text` last, those that are adapters where it has them."""
     kinds = {loaded.adapter.config.kind for loaded in bench.model.adapters.values()}
-    return tuple(name for name in TASK_METHODS if name != SEGMENTATION or name in kinds)
+    there = kinds | {*bench.model.grounders}
+    own = {SEGMENTATION, *GROUNDED}
+    return tuple(name for name in TASK_METHODS if name not in own or name in there)
 
 
 def solids_of(number: int) -> int:

@@ -52,14 +52,33 @@ def write_page(
     ]
     for case, rows in _by_case(table).items():
         parts.append(f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}")
+    parts += [*saved_sheets(pictures, folder), listed_settings(table)]
+    return write_html(folder / "index.html", f"unicond: {group.name}", parts)
+
+
+def saved_sheets(pictures: Mapping[str, Sequence[Line]], folder: Path) -> list[str]:
+    """Save sheets of pictures beside a page.
+
+    Args:
+        pictures: {title: lines}.
+        folder: of the page.
+
+    Returns:
+        What shows them on it, as HTML.
+    """
+    parts: list[str] = []
     for number, (title, lines) in enumerate(pictures.items()):
         name = f"pictures-{number}.jpg"
         with whole_file(folder / name) as file:
             sheet(lines).save(file, "JPEG", quality=QUALITY)
         parts.append(f'<h2>{escape(title.replace("_", " "))}: pictures</h2><img src="{name}">')
+    return parts
+
+
+def listed_settings(table: Table) -> str:
+    """What a table was measured by, as HTML."""
     settings = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in table.settings.items())
-    parts.append(f"<h2>settings</h2><ul>{settings}</ul>")
-    return _write(folder / "index.html", f"unicond: {group.name}", parts)
+    return f"<h2>settings</h2><ul>{settings}</ul>"
 
 
 def write_contents(groups: Sequence[Group], folder: Path) -> Path:
@@ -78,10 +97,20 @@ def write_contents(groups: Sequence[Group], folder: Path) -> Path:
         for group in there
     )
     parts = ["<h1>Tasks on exact truth</h1>", f"<ul>{listed}</ul>"]
-    return _write(folder / "index.html", "unicond: tasks", parts)
+    return write_html(folder / "index.html", "unicond: tasks", parts)
 
 
-def _write(path: Path, title: str, parts: Sequence[str]) -> Path:
+def write_html(path: Path, title: str, parts: Sequence[str]) -> Path:
+    """Write a page in the style of all of them.
+
+    Args:
+        path: of the page.
+        title: of its window.
+        parts: HTML, in order.
+
+    Returns:
+        The path.
+    """
     head = f'<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
     text = ["<!doctype html>", head, f"<style>{_STYLE}</style>", *parts, "</html>", ""]
     write_atomically(path, "\n".join(text))

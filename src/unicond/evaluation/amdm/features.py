@@ -1,0 +1,105 @@
+"""Which moves make which features? The aggregation's window at other places, in three moves each.
+
+The paper infers that position, attributes and style are made in the early steps, quality later.
+Rows `features/migc/<first move>` aggregate MIGC into InteractDiffusion on the layouts of mini-MIG,
+rows `features/style/<first move>` a style that a picture shows:
+
+    placed        share of instances in their box
+    colored       share of boxes in which the thing that is there has its colour
+    style_taken   share of pictures in which the probe reads the style that was shown
+    fid           Frechet distance of the probe's features to the scenes'
+
+`features/migc/alone` and `features/style/alone` are InteractDiffusion without the other.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from unicond.evaluation.amdm.cases import Maker, layouts, measures
+from unicond.evaluation.amdm.layouts import layout
+from unicond.evaluation.amdm.models import INTERACT, MIGC, PAPER, PAPER_STYLE
+from unicond.evaluation.amdm.part import Part, Pictures, Sizes, grid, maker
+from unicond.evaluation.amdm.rows import short_row, with_style
+from unicond.evaluation.curves import Panel, save_curves
+from unicond.evaluation.study import Bench
+from unicond.evaluation.tables import Row, Table
+from unicond.tasks.together import STYLE
+
+LENGTH = PAPER.window[1] - PAPER.window[0]
+PLACES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+"""Where windows begin, as shares of the moves."""
+OTHERS = {MIGC: (PAPER, False), STYLE: (PAPER_STYLE, True)}
+"""{what is aggregated into InteractDiffusion: (how, whether a style is shown)}."""
+ALONE = "alone"
+SHOWN = 4
+
+
+def starts(steps: int) -> tuple[int, ...]:
+    """The first moves of the windows; move 0 has no earlier prediction to reuse."""
+    last = max(1, steps - LENGTH)
+    return tuple(dict.fromkeys(min(last, max(1, round(share * steps))) for share in PLACES))
+
+
+def makers(bench: Bench, other: str) -> dict[str, Maker]:
+    """{first move: its maker}, and InteractDiffusion alone."""
+    sampling, (manner, _) = bench.generation, OTHERS[other]
+    steps = sampling.steps or bench.model.backbone.defaults.num_inference_steps
+    made = {ALONE: maker((INTERACT,), sampling)}
+    for start in starts(steps):
+        window = (start, min(start + LENGTH, steps))
+        made[str(start)] = maker((INTERACT, other), sampling, replace(manner, window=window))
+    return made
+
+
+def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
+    """All rows."""
+    rows: list[Row] = []
+    for other, (_, styled) in OTHERS.items():
+        made = makers(bench, other)
+        part = f"features-{other}"
+        prepare = partial(layouts, bench, part, sizes.each, styled)
+        found = bench.measure(part, measures(made), prepare, sizes.layouts)
+        for name in made:
+            row = short_row(f"features/{other}/{name}", found, name)
+            row = with_style(row, found[name]) if styled else row
+            facts = {} if name == ALONE else {"first_move": float(name)}
+            rows.append(replace(row, metrics={**row.metrics, **facts}))
+    return rows
+
+
+def show(bench: Bench, sizes: Sizes) -> Pictures:
+    """The first layouts with every window, from the same seeds."""
+    numbers = range(min(SHOWN, sizes.layouts))
+    titles = [layout(bench.run.seed, number).entry.caption for number in numbers]
+    return {
+        other: grid(bench, f"features-{other}", titles, list(makers(bench, other)))
+        for other in OTHERS
+    }
+
+
+def draw(table: Table, path: Path) -> Path:
+    """Each metric over the first move of the window; without aggregation as a level."""
+    panels: list[Panel] = []
+    for other, metric in (
+        *((MIGC, metric) for metric in ("placed", "colored", "success", "fid")),
+        *((STYLE, metric) for metric in ("style_taken", "fid")),
+    ):
+        start = f"features/{other}/"
+        rows = [row for row in table.rows if row.name.startswith(start)]
+        swept = [row for row in rows if "first_move" in row.metrics]
+        if any(metric in row.metrics for row in swept):
+            level = {ALONE: table.row(start + ALONE)}
+            panels.append(Panel("first_move", metric, {other: swept}, level))
+    return save_curves(panels, path, f"the window's place, {table.scenes} layouts")
+
+
+PART = Part(
+    "features",
+    "The window of the aggregation at other places: which moves make position, colours, style.",
+    (INTERACT, MIGC, STYLE),
+    make_rows,
+    show,
+    draw,
+    Sizes(layouts=100, each=1, scenes=1),
+)

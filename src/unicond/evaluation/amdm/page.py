@@ -1,0 +1,58 @@
+"""A part's page: its numbers, the paper's beside them, plot and pictures."""
+
+import shutil
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from unicond.evaluation.amdm.part import Part, Pictures
+from unicond.evaluation.report import half_width
+from unicond.evaluation.tables import Row, Table, save_table
+from unicond.evaluation.tasks.page import listed_settings, saved_sheets, write_html
+
+
+def write_page(part: Part, table: Table, made: Path, pictures: Pictures, folder: Path) -> Path:
+    """Write a part's page.
+
+    Args:
+        part: which.
+        table: its rows.
+        made: where `tabulate` left the table's files; the plot is taken from there.
+        pictures: {title: lines}.
+        folder: for all files.
+
+    Returns:
+        The path of `index.html`.
+    """
+    save_table(table, folder)
+    shutil.copyfile(made / "plot.png", folder / "plot.png")
+    parts = [
+        f"<h1>Several models aggregated: {escape(part.name)}</h1><p>{escape(part.about)}</p>",
+        f"<p><code>{escape(table.command)}</code></p>",
+        f"<p>Seed {table.seed}, {table.seconds:.0f} s measured on {escape(table.machine)}. "
+        "Numbers with 95 % intervals.</p>",
+        '<img src="plot.png" alt="plot">',
+    ]
+    for title, html in part.beside.items():
+        parts.append(f"<h2>{escape(title)}</h2>{html}")
+    parts += ["<h2>measured</h2>", numbers(table.rows, table.metrics())]
+    parts += [*saved_sheets(pictures, folder), listed_settings(table)]
+    return write_html(folder / "index.html", f"unicond: AMDM, {part.name}", parts)
+
+
+def numbers(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """Rows as an HTML table; a cell is empty where a row has no such number."""
+    lines = [f"<tr><th>row</th>{''.join(f'<th>{escape(m)}</th>' for m in metrics)}</tr>"]
+    for row in rows:
+        cells = "".join(f"<td>{_cell(row, metric)}</td>" for metric in metrics)
+        lines.append(f"<tr><td>{escape(row.name)}</td>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _cell(row: Row, metric: str) -> str:
+    if metric not in row.metrics:
+        return ""
+    text = f"{row.metrics[metric]:.3f}"
+    if metric in row.intervals:
+        text += f" <small>±{half_width(row, metric):.3f}</small>"
+    return text

@@ -1,0 +1,125 @@
+"""What a part of `unicond table amdm` is: it measures, it shows, and it says what it needs."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unicond.evaluation.amdm.cases import Maker
+from unicond.evaluation.amdm.models import (
+    PAPER,
+    PAPER_STEPS,
+    Manner,
+    Wanted,
+    adapters_of,
+    make,
+)
+from unicond.evaluation.study import Bench, Study
+from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.group import kept_picture
+from unicond.model import Model
+from unicond.output import Output
+from unicond.pictures.sheet import Line
+
+Pictures = Mapping[str, Sequence[Line]]
+"""{title: lines}."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a part measures.
+
+    Attributes:
+        layouts: of mini-MIG.
+        each: pictures of each layout.
+        scenes: of people who act.
+    """
+
+    layouts: int
+    each: int
+    scenes: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the table.
+
+    Attributes:
+        name: of `--part`, and first in its rows' names, but for `mig`.
+        about: what is measured, in a sentence or two.
+        models: whose adapters it takes.
+        make: measures, and returns the rows.
+        show: after `make`: the pictures of its page.
+        draw: saves the plot of its table as a PNG.
+        sizes: what it measures where nothing is said.
+        steps: moves, where nothing is said; None has several.
+        beside: {title: HTML} that stands on its page above the numbers.
+        of_scenes: its cases are people who act alone, no layouts.
+        version: raised when the meaning of its numbers changes.
+    """
+
+    name: str
+    about: str
+    models: tuple[str, ...]
+    make: Callable[[Bench, Sizes], Sequence[Row]]
+    show: Callable[[Bench, Sizes], Pictures]
+    draw: Callable[[Table, Path], object]
+    sizes: Sizes
+    steps: int | None = PAPER_STEPS
+    beside: Mapping[str, str] = field(default_factory=dict[str, str])
+    of_scenes: bool = False
+    version: str = "1"
+
+    def study(self, sizes: Sizes) -> Study:
+        """The part as `tabulate` takes it."""
+
+        def rows(bench: Bench) -> Sequence[Row]:
+            return self.make(bench, sizes)
+
+        return Study(f"amdm-{self.name}", rows, self.draw, version=self.version, bare=True)
+
+    def check(self, adapters: Collection[str]) -> None:
+        """Refuse a model that lacks an adapter.
+
+        Args:
+            adapters: names of those that will be loaded.
+
+        Raises:
+            ValueError: one is missing; the message says how to get it.
+        """
+        needed = adapters_of(self.models)
+        missing = [name for name in needed if name not in adapters]
+        if missing:
+            commands = ", ".join(f"`unicond train {name}`" for name in missing)
+            raise ValueError(
+                f"table amdm --part {self.name} needs the adapters {', '.join(needed)}, but there "
+                f"is no {', no '.join(missing)}: train what is missing with {commands}, or give "
+                f"{' '.join(f'--adapter {name}=FOLDER' for name in missing)}"
+            )
+
+
+def maker(names: Sequence[str], sampling: Sampling, manner: Manner = PAPER) -> Maker:
+    """The maker of one model, or of several that are aggregated; see `models.make`."""
+
+    def made(model: Model, wanted: Wanted, seeds: Sequence[int]) -> Output:
+        return make(model, names, wanted, seeds, sampling, manner)
+
+    return made
+
+
+def grid(bench: Bench, part: str, titles: Sequence[str], kinds: Sequence[str]) -> list[Line]:
+    """Same-seed pictures of the first cases, a line a case, a column a maker.
+
+    Args:
+        bench: with the folder.
+        part: folder of the pictures.
+        titles: one a case.
+        kinds: makers, in the order shown.
+
+    Returns:
+        Lines of a sheet.
+    """
+    return [
+        Line(title, [kept_picture(bench, f"{part}/{kind}", number) for kind in kinds], kinds)
+        for number, title in enumerate(titles)
+    ]

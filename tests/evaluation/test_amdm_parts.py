@@ -1,0 +1,168 @@
+"""`unicond table amdm` on a tiny base: every part from end to end, and as it is typed."""
+
+import json
+import math
+
+import pytest
+import torch
+from truth import Brightness
+from typer.testing import CliRunner
+
+import unicond
+from unicond.cli import app
+from unicond.cli.table_amdm import PARTS as NAMES
+from unicond.evaluation.amdm import ablation, features, figures, mig
+from unicond.evaluation.amdm.cases import seeds_of
+from unicond.evaluation.amdm.page import write_page
+from unicond.evaluation.amdm.part import Sizes
+from unicond.evaluation.amdm.parts import PARTS
+from unicond.evaluation.condition_table import Run
+from unicond.evaluation.probes import Probe, ProbeConfig
+from unicond.evaluation.study import Bench, tabulate
+from unicond.evaluation.subject import Sampling
+
+STEPS = 5
+ONE = Sizes(layouts=1, each=1, scenes=1)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_base, grounders, prompter):
+    return unicond.load(tiny_base, {**grounders, "image-prompt": prompter}, device="cpu")
+
+
+@pytest.fixture
+def made(model, tmp_path):
+    """Make a part, and its page."""
+
+    def make(part, sizes=ONE, steps=STEPS):
+        run = Run(sizes.layouts, 3, 2, tmp_path, "unicond table amdm", {"base": "tiny"}, True)
+        bench = Bench(model, Brightness(), run, Sampling(steps=steps, solver="ddim", guidance=3.0))
+        table, folder = tabulate(part.study(sizes), bench)
+        page = write_page(part, table, folder, part.show(bench, sizes), tmp_path / "page")
+        return table, page.read_text()
+
+    return make
+
+
+def test_mig(made):
+    table, page = made(mig.PART, Sizes(layouts=1, each=2, scenes=1))
+    assert [row.name for row in table.rows] == [*mig.ROWS, "truth"]
+    for row in table.rows[:-1]:
+        wanted = {"success", "miou", "success_l2", "miou_l2", "seconds", "time_ratio"}
+        assert wanted <= row.metrics.keys()
+        assert ("relation" in row.metrics) == (row.name in mig.ACTING)
+    calls = {row.name: row.metrics["calls"] for row in table.rows[:-1]}
+    alone = dict.fromkeys(mig.ROWS, STEPS)
+    assert calls == {**alone, "interact+migc": STEPS + 4}  # MIGC until the window has passed
+    assert table.row("interact").metrics["time_ratio"] == 1
+    assert "18.76" in page
+    assert "<h2>layouts: pictures</h2>" in page
+
+
+def test_style(made):
+    part = next(part for part in PARTS if part.name == "style")
+    table, _ = made(part, ONE, steps=2)
+    names = ("interact", "style", "interact+style", "interact+migc", "interact+migc+style", "truth")
+    assert [row.name for row in table.rows] == [f"style/{name}" for name in names]
+    for row in table.rows:
+        assert {"style_taken", "success", "relation"} <= row.metrics.keys()
+
+
+def test_figures(made):
+    table, page = made(figures.PART, ONE, steps=2)
+    assert "pictures/figure_6/interact+migc+style" in [row.name for row in table.rows]
+    assert page.count("pictures</h2><img") == 3
+
+
+def test_ablation(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(ablation, "MIXES", ("slerp", "released"))
+    monkeypatch.setattr(ablation, "MEANS", ("released", None))
+    monkeypatch.setattr(ablation, "LENGTHS", (3,))
+    monkeypatch.setattr(ablation, "WEIGHTS", (0.5, 1.0))
+    monkeypatch.setattr(ablation, "FACTORS", (0.0, 1.0))
+    table, _ = made(ablation.PART, ONE)
+    rows = {row.name.removeprefix("ablation/"): row for row in table.rows}
+    published, alone = rows["published"].metrics, rows["interact"].metrics
+    for name in ("mix/released-released", "window/3", "weight/0.5", "step/1", "models/2"):
+        assert published.items() <= rows[name].metrics.items()
+    assert rows["window/0"].metrics["window"] == 0
+    assert rows["window/0"].metrics["seconds"] == alone["seconds"]  # made once
+    assert rows["weight/1"].metrics["weight"] == 1
+    calls = {name: row.metrics.get("calls") for name, row in rows.items()}
+    extra = ("published", "against/more_steps", "against/score_sum", "against/magic_fusion")
+    assert [calls[name] for name in extra] == [STEPS + 4] * 4
+    assert calls["against/score_sum_all"] == 2 * STEPS
+    assert calls["against/both_adapters"] == calls["against/averaged_gligen"] == STEPS
+    assert calls["models/5"] == STEPS + 4 * 4
+    found = tmp_path.glob("amdm-*/pictures/ablation/*/000.png")
+    pictures = {path.parent.name: path.read_bytes() for path in found}
+    assert pictures.pop("step-0") == pictures["mix-released-none"]
+    assert len({*pictures.values()}) == len(pictures)
+
+
+def test_features(made, monkeypatch):
+    monkeypatch.setattr(features, "PLACES", (0.0, 0.9))
+    table, _ = made(features.PART, Sizes(2, 1, 1), steps=3)
+    names = [f"features/{o}/{n}" for o in ("migc", "style") for n in ("alone", "1")]
+    assert [row.name for row in table.rows] == names
+    assert table.row("features/style/1").metrics["first_move"] == 1
+    assert all(math.isfinite(row.metrics["fid"]) for row in table.rows)
+    assert "style_taken" in table.row("features/style/alone").metrics
+
+
+def test_windows_begin_where_they_can():
+    assert features.starts(50) == (1, 2, 5, 10, 15, 25, 35, 45)
+    assert features.starts(3) == (1,)
+
+
+def test_seeds_are_apart():
+    every = [seed for table in (0, 1) for number in range(4) for seed in seeds_of(table, number, 3)]
+    assert len({*every}) == len(every)
+
+
+@pytest.fixture
+def line(tiny_base, tmp_path):
+    torch.manual_seed(0)
+    Probe(ProbeConfig(widths=(4, 4, 8))).save_pretrained(tmp_path / "probes")
+    return [
+        *("table", "amdm", "--base", str(tiny_base), "--device", "cpu", "--steps", str(STEPS)),
+        *("--probes", str(tmp_path / "probes"), "--out", str(tmp_path / "runs")),
+        *("--layouts", "1", "--per-layout", "1", "--scenes", "1", "--seed", "5"),
+        *("--report", str(tmp_path / "report"), "--json", str(tmp_path / "t.json")),
+    ]
+
+
+def test_the_command_makes_the_table_and_goes_on(line, grounders, tmp_path):
+    adapters = [f"--adapter={name}={folder}" for name, folder in grounders.items()]
+    done = CliRunner().invoke(app, [*line, *adapters])
+    assert done.exit_code == 0, done.output
+    data = json.loads((tmp_path / "t.json").read_text())
+    assert [row["row"] for row in data["rows"]][:3] == ["interact", "migc", "interact+migc"]
+    assert (data["seed"], data["scenes"]) == (5, 1)
+    assert {f"adapter {name}" for name in grounders} < data["settings"].keys()
+    assert (tmp_path / "report" / "mig" / "index.html").is_file()
+    parts = list((tmp_path / "runs").glob("amdm-mig-*/parts/*/*.json"))
+    before = {path: path.stat().st_mtime_ns for path in parts}
+    again = CliRunner().invoke(app, [*line, *adapters])
+    assert again.exit_code == 0, again.output
+    assert len(parts) == 10
+    assert before == {path: path.stat().st_mtime_ns for path in parts}
+
+
+def test_missing_adapters_and_unknown_parts_are_named_before_anything_loads(line, grounders):
+    nowhere = [*line, "--base", "nowhere", f"--adapter=interact={grounders['interact']}"]
+    for options, message in (
+        ((), "--part mig needs the adapters interact, migc, gligen, but there is no migc, no glig"),
+        (
+            ("--part=style",),
+            "no migc, no image-prompt: train what is missing with `unicond train migc`, `un",
+        ),
+        (("--part=cooking",), "--part 'cooking' is not one of mig, style, pictures, ablation"),
+    ):
+        refused = CliRunner().invoke(app, [*nowhere, *options])
+        assert isinstance(refused.exception, ValueError)
+        assert message in str(refused.exception)
+
+
+def test_every_part_is_named():
+    assert tuple(part.name for part in PARTS) == NAMES
