@@ -14,6 +14,7 @@ from unicond.adapters.grounding.config import Method
 from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
 from unicond.adapters.image_prompt.encoder import ImageEncoder
 from unicond.adapters.image_prompt.preprocess import Preprocess
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.training.loop import seeded
 
 GOLDEN = Path(__file__).parent / "golden" / "unicon"
@@ -68,5 +69,5 @@ def prompter(tiny_base, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("prompters") / "image-prompt"
     adapter = ImagePromptAdapter.for_network(network, encoder.width)
-    adapter.save_pretrained(folder, encoder=encoder)
+    Prompter(adapter, encoder).save_pretrained(folder)
     return folder

@@ -168,6 +168,41 @@ def locate(
     return folder
 
 
+def find(
+    source: str | Path,
+    subfolder: str | None,
+    revision: str | None,
+    names: Sequence[str],
+    endings: tuple[str, ...],
+) -> Path:
+    """A published file, or the folder of an adapter (see `locate`).
+
+    Args:
+        source: a file, a folder, or the id of a repository.
+        subfolder: inside of it, or a file.
+        revision: of the repository.
+        names: the files to be had from a repository for a folder, with wildcards.
+        endings: of published files.
+
+    Returns:
+        A file or a folder that is there.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if subfolder is not None and subfolder.endswith(endings):
+        root = path if path.is_dir() else download(str(source), revision, [subfolder])
+        if not (root / subfolder).is_file():
+            raise FileNotFoundError(f"{source} has no file {subfolder!r}")
+        return root / subfolder
+    if path.suffix in endings:
+        raise FileNotFoundError(f"{path} is missing")
+    return locate(source, subfolder, revision, names)
+
+
 def download(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """Some files of a repository on the Hub, as a folder; FileNotFoundError says why not."""
     try:

@@ -14,13 +14,15 @@ and is put into a network by `unicond.adapters.attach.attached`.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from unicond.adapters import hub, tensors
 from unicond.adapters.config import JointConfig
-from unicond.adapters.module import AdapterModule, holding
+from unicond.adapters.module import AdapterModule
 from unicond.adapters.network import AttentionShape, attention_shapes, is_joint, plant
 from unicond.adapters.parts import LayerParts
 
@@ -36,6 +38,8 @@ class JointAdapter(AdapterModule[JointConfig]):
         shapes: {layer name: widths}; those of the network, or some of them.
         generator: for the start values; None is torch's default generator.
     """
+
+    GIVEN: ClassVar[str] = "its rank and layer"
 
     def __init__(
         self,
@@ -81,25 +85,9 @@ class JointAdapter(AdapterModule[JointConfig]):
         return adapter.to(device)
 
     @classmethod
-    def from_tensors(
-        cls, config: JointConfig, values: Mapping[str, Tensor], source: str
-    ) -> "JointAdapter":
-        """An adapter of given weights, every one of them checked.
-
-        Args:
-            config: what the weights do not say.
-            values: {parameter name: weight}.
-            source: where they came from, for messages.
-
-        Returns:
-            The adapter, which holds these very tensors.
-
-        Raises:
-            ValueError: a tensor is missing, not expected, or of the wrong shape.
-        """
-        with torch.device("meta"):
-            adapter = cls(config, tensors.implied_shapes(values, source))
-        return holding(adapter, values, source, "its rank and layer")
+    @override
+    def fitting(cls, config: JointConfig, values: Mapping[str, Tensor], source: str) -> Self:
+        return cls(config, tensors.implied_shapes(values, source))
 
     def layers(self) -> Iterator[tuple[str, LayerParts]]:
         """Pairs of layer name and this adapter's part in it."""

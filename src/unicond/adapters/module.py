@@ -1,8 +1,9 @@
 """What all adapters are: weights beside a network, in folders and on the Hub."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,54 @@ class AdapterModule(nn.Module, Generic[Config]):
 
     Args:
         config: what the weights do not say.
+
+    Attributes:
+        GIVEN: what the shapes of its weights follow from, in messages.
     """
+
+    GIVEN: ClassVar[str] = "its configuration and layers"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+
+    @classmethod
+    @abstractmethod
+    def fitting(cls, config: Config, values: Mapping[str, Tensor], source: str) -> Self:
+        """An adapter of the layers and widths that tensors are for, whatever its weights.
+
+        Args:
+            config: what the weights do not say.
+            values: {parameter name: weight}.
+            source: where they came from, for messages.
+
+        Returns:
+            The adapter, as it begins.
+
+        Raises:
+            ValueError: they tell no layers.
+        """
+
+    @classmethod
+    def from_tensors(cls, config: Config, values: Mapping[str, Tensor], source: str) -> Self:
+        """An adapter of given weights, every one of them checked.
+
+        Args:
+            config: what the weights do not say.
+            values: {parameter name: weight}.
+            source: where they came from, for messages.
+
+        Returns:
+            The adapter, which holds these very tensors.
+
+        Raises:
+            ValueError: a tensor is missing, not expected, or of the wrong shape.
+        """
+        with torch.device("meta"):
+            adapter = cls.fitting(config, values, source)
+        tensors.check(adapter.state_dict(), values, source, cls.GIVEN)
+        adapter.load_state_dict(dict(values), assign=True)
+        return adapter
 
     def save_pretrained(
         self, folder: str | Path, card: hub.Card | None = None, dtype: torch.dtype | None = None
@@ -47,26 +91,3 @@ class AdapterModule(nn.Module, Generic[Config]):
     ) -> str:
         """Upload what `save_pretrained` writes to the Hub, and return the commit's address."""
         return hub.push(repo_id, self.config, self.state_dict(), card, dtype, private)
-
-
-Made = TypeVar("Made", bound=AdapterModule[Any])
-
-
-def holding(adapter: Made, values: Mapping[str, Tensor], source: str, given: str) -> Made:
-    """An adapter that holds given weights, every one of them checked.
-
-    Args:
-        adapter: on the meta device, of the shapes that are expected.
-        values: {parameter name: weight}.
-        source: where they came from, for messages.
-        given: what the shapes follow from, likewise.
-
-    Returns:
-        The adapter, which holds these very tensors.
-
-    Raises:
-        ValueError: a tensor is missing, not expected, or of the wrong shape.
-    """
-    tensors.check(adapter.state_dict(), values, source, given)
-    adapter.load_state_dict(dict(values), assign=True)
-    return adapter

@@ -11,6 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from unicond.adapters.hub import Card
 from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
 from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder, side_of
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.data import latents, renders, texts
 from unicond.data.folders import fingerprint
 from unicond.data.renders import RenderRecipe, as_picture
@@ -104,7 +105,7 @@ def train_image_prompt(shop: Workshop) -> Path:
         def save(folder: Path, card: TrainingCard) -> None:
             data = f"The embedded world. {NOTE}"
             told = Card(data, card.command, card.scores, "apache-2.0", made=card.made)
-            task.adapter.save_pretrained(folder, told, torch.float16, encoder)
+            Prompter(task.adapter, encoder).save_pretrained(folder, told, torch.float16)
             for name in (cards.FILE, "README.md"):  # the encoder ships in here
                 if (eyes / name).exists():
                     shutil.copy(eyes / name, folder / FOLDER / name)

@@ -15,6 +15,7 @@ from unicond.adapters.image_prompt.attach import Attachment
 from unicond.adapters.image_prompt.config import ImagePromptConfig
 from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder
 from unicond.adapters.image_prompt.preprocess import FILE
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
 
 LOAD = ImagePromptAdapter.from_pretrained
@@ -44,7 +45,7 @@ def nested(adapter):
 
 def test_round_trip(adapter, tmp_path):
     card = hub.Card("the world", "unicond train image-prompt", {"error": 0.5}, "apache-2.0")
-    adapter.save_pretrained(tmp_path, card, encoder=encoder())
+    Prompter(adapter, encoder()).save_pretrained(tmp_path, card)
     found = LOAD(tmp_path)
     same(found, adapter)
     assert found.config == adapter.config
@@ -63,7 +64,7 @@ def test_round_trip(adapter, tmp_path):
 
 
 def test_half_precision_files(adapter, tmp_path):
-    adapter.save_pretrained(tmp_path, dtype=torch.float16, encoder=encoder())
+    Prompter(adapter, encoder()).save_pretrained(tmp_path, dtype=torch.float16)
     for path in (tmp_path / hub.MODEL_FILE, tmp_path / FOLDER / "model.safetensors"):
         assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     same(LOAD(tmp_path), adapter.half().float())
@@ -316,5 +317,4 @@ def test_wrong_encoders_are_named(adapter, tmp_path):
         ImageEncoder.from_pretrained(tmp_path / "b")
     other = ImagePromptAdapter(ImagePromptConfig(embedding=13, width=WORDS), adapter.inner)
     with pytest.raises(ValueError, match="embeddings have width 12, but this adapter takes 13"):
-        other.save_pretrained(tmp_path / "c", encoder=encoder())
-    assert not (tmp_path / "c").exists()
+        Prompter(other, encoder())

@@ -12,10 +12,12 @@ It holds none of the network's weights, and is put into one by `grounding.attach
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from diffusers.models.attention import GatedSelfAttentionDense
 from torch import Tensor, nn
+from typing_extensions import override
 
 from unicond.adapters.grounding import published
 from unicond.adapters.grounding.blocks import blocks_of
@@ -23,7 +25,7 @@ from unicond.adapters.grounding.config import GroundingConfig, Method
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions
 from unicond.adapters.grounding.migc import MIGC
 from unicond.adapters.grounding.position import BoxNet, InteractionNet, tokens_of
-from unicond.adapters.module import AdapterModule, holding
+from unicond.adapters.module import AdapterModule
 from unicond.adapters.network import plant
 
 Part = GatedSelfAttentionDense | MIGC
@@ -120,25 +122,9 @@ class GroundingAdapter(AdapterModule[GroundingConfig]):
         return adapter.to(next(network.parameters()).device)
 
     @classmethod
-    def from_tensors(
-        cls, config: GroundingConfig, values: Mapping[str, Tensor], source: str
-    ) -> "GroundingAdapter":
-        """An adapter of given weights, every one of them checked.
-
-        Args:
-            config: what the weights do not say.
-            values: {parameter name: weight}.
-            source: where they came from, for messages.
-
-        Returns:
-            The adapter, which holds these very tensors.
-
-        Raises:
-            ValueError: a tensor is missing, not expected, or of the wrong shape.
-        """
-        with torch.device("meta"):
-            adapter = cls(config, published.widths(values, source))
-        return holding(adapter, values, source, "its configuration and layers")
+    @override
+    def fitting(cls, config: GroundingConfig, values: Mapping[str, Tensor], source: str) -> Self:
+        return cls(config, published.widths(values, source))
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Pairs of transformer block and this adapter's part in it."""

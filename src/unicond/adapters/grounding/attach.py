@@ -13,8 +13,8 @@ from unicond.adapters.grounding.fuser import FuserProcessor
 from unicond.adapters.grounding.inputs import Instances
 from unicond.adapters.grounding.instances import InstanceProcessor, Table
 from unicond.adapters.grounding.migc import MIGC
-from unicond.adapters.grounding.places import Places
 from unicond.adapters.network import attention_layers
+from unicond.adapters.places import Places
 from unicond.sampling.window import ALWAYS, Window
 
 NEGATIVE = ("negative",)

@@ -15,11 +15,12 @@ import torch
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+from typing_extensions import override
 
-from unicond.adapters.grounding.places import Places
+from unicond.adapters.around import Around
+from unicond.adapters.places import Places
 from unicond.adapters.processor import Processor
 from unicond.adapters.recompute import Hooked
-from unicond.sampling.controls import Controllable
 
 
 def fuse(fuser: GatedSelfAttentionDense, x: Tensor, tokens: Tensor, scale: float = 1.0) -> Tensor:
@@ -44,7 +45,7 @@ def fuse(fuser: GatedSelfAttentionDense, x: Tensor, tokens: Tensor, scale: float
     return x + dense * fuser.ff(fuser.norm2(x))
 
 
-class FuserProcessor(Controllable, Hooked):
+class FuserProcessor(Around, Hooked):
     """Attention that is followed by a fuser; rows that are not grounded stay as they are.
 
     Args:
@@ -65,7 +66,7 @@ class FuserProcessor(Controllable, Hooked):
         places: Places,
         scale: float,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._norm = norm
         self._fuser = fuser
         self._tokens = tokens
@@ -95,16 +96,8 @@ class FuserProcessor(Controllable, Hooked):
     def _remember(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._input = inputs[0]
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """The layer's output before the residual, (rows, tokens, d); arguments as in diffusers."""
-        out = self._inner(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+    @override
+    def changed(self, attn: Attention, picture: Tensor, out: Tensor) -> Tensor:
         before, self._input = self._input, None
         place = self._places.of(len(out), out.device)
         if place is None:

@@ -11,14 +11,15 @@ Rows that are not grounded keep their bits.
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
+from typing_extensions import override
 
+from unicond.adapters.around import Around
 from unicond.adapters.grounding.boxes import Regions
 from unicond.adapters.grounding.inputs import Instances
 from unicond.adapters.grounding.migc import MIGC, Wanted
-from unicond.adapters.grounding.places import Place, Places
+from unicond.adapters.places import Place, Places
 from unicond.adapters.processor import Processor
 from unicond.adapters.views import grid_of
-from unicond.sampling.controls import Controllable
 from unicond.sampling.state import current_move
 
 _NAIVE = 10.0
@@ -97,7 +98,7 @@ class Table:
         )
 
 
-class InstanceProcessor(Controllable):
+class InstanceProcessor(Around):
     """Cross-attention with MIGC or its naive stand-in.
 
     Args:
@@ -116,23 +117,15 @@ class InstanceProcessor(Controllable):
         places: Places,
         naive: Places | None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._table = table
         self._migc = migc
         self._places = places
         self._naive = naive
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """The layer's output before the residual, (rows, tokens, d); arguments as in diffusers."""
-        out = self._inner(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        found = self._act(attn, hidden_states, out)
+    @override
+    def changed(self, attn: Attention, picture: Tensor, out: Tensor) -> Tensor:
+        found = self._act(attn, picture, out)
         if found is None:
             return out
         place, changed = found

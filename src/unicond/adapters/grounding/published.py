@@ -52,7 +52,9 @@ def read(
         FileNotFoundError: there is nothing of that name, or a file is missing.
         ValueError: a file cannot be read, or holds no grounding adapter.
     """
-    path = _locate(source, subfolder, revision)
+    network = ("config.json", _NETWORK)
+    names = (hub.CONFIG_FILE, hub.MODEL_FILE, *network, *(f"unet/{name}" for name in network))
+    path = hub.find(source, subfolder, revision, names, _FILES)
     if path.is_file():
         return _of_names(_named(path), str(path), (8,))
     if (path / hub.CONFIG_FILE).is_file():
@@ -93,22 +95,6 @@ def widths(values: Mapping[str, Tensor], source: str) -> Mapping[str, int]:
     if not found:
         raise ValueError(f"{source} holds no weights of a grounding adapter")
     return found
-
-
-def _locate(source: str | Path, subfolder: str | None, revision: str | None) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if subfolder is not None and subfolder.endswith(_FILES):
-        root = path if path.is_dir() else hub.download(str(source), revision, [subfolder])
-        if not (root / subfolder).is_file():
-            raise FileNotFoundError(f"{source} has no file {subfolder!r}")
-        return root / subfolder
-    if path.suffix in _FILES:
-        raise FileNotFoundError(f"{path} is missing")
-    network = ("config.json", _NETWORK)
-    names = (hub.CONFIG_FILE, hub.MODEL_FILE, *network, *(f"unet/{name}" for name in network))
-    return hub.locate(source, subfolder, revision, names)
 
 
 def _heads(folder: Path) -> tuple[int, ...]:

@@ -19,17 +19,16 @@ Source: Ye et al. 2023, arXiv:2308.06721.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from typing_extensions import override
 
-from unicond.adapters import hub
 from unicond.adapters.image_prompt import published
 from unicond.adapters.image_prompt.config import ImagePromptConfig
-from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder
-from unicond.adapters.module import AdapterModule, holding
+from unicond.adapters.module import AdapterModule
 from unicond.adapters.network import attention_layers, attention_shapes, is_joint, layers_of
 
 
@@ -138,25 +137,9 @@ class ImagePromptAdapter(AdapterModule[ImagePromptConfig]):
         return adapter.to(next(network.parameters()).device)
 
     @classmethod
-    def from_tensors(
-        cls, config: ImagePromptConfig, values: Mapping[str, Tensor], source: str
-    ) -> "ImagePromptAdapter":
-        """An adapter of given weights, every one of them checked.
-
-        Args:
-            config: what the weights do not say.
-            values: {parameter name: weight}.
-            source: where they came from, for messages.
-
-        Returns:
-            The adapter, which holds these very tensors.
-
-        Raises:
-            ValueError: a tensor is missing, not expected, or of the wrong shape.
-        """
-        with torch.device("meta"):
-            adapter = cls(config, published.inner_widths(values, source))
-        return holding(adapter, values, source, "its configuration and layers")
+    @override
+    def fitting(cls, config: ImagePromptConfig, values: Mapping[str, Tensor], source: str) -> Self:
+        return cls(config, published.inner_widths(values, source))
 
     def layers(self) -> Iterator[LayerProjections]:
         """This adapter's part in each cross-attention layer, in the network's order."""
@@ -184,36 +167,6 @@ class ImagePromptAdapter(AdapterModule[ImagePromptConfig]):
             )
         embeds = embeds.to(self.image_proj.proj.weight)
         return self.image_proj(torch.cat([embeds, torch.zeros_like(embeds[:1])])).flatten(1, 2)
-
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        card: hub.Card | None = None,
-        dtype: torch.dtype | None = None,
-        encoder: ImageEncoder | None = None,
-    ) -> None:
-        """Write `adapter_config.json`, `adapter_model.safetensors` and `README.md` into a folder.
-
-        The weights' file is one that diffusers' `load_ip_adapter` reads, too.
-
-        Args:
-            folder: created where missing; each file replaces its older version at once.
-            card: what the README says about data, command, scores and licence.
-            dtype: of the file, for example `torch.float16`; as they are where None.
-            encoder: goes into `image_encoder/`; what is there stays where None.
-
-        Raises:
-            ValueError: a weight is not finite (in `dtype`), or the encoder's embeddings are of
-                another width.
-        """
-        if encoder is not None:
-            if encoder.width != self.config.embedding:
-                raise ValueError(
-                    f"the image encoder's embeddings have width {encoder.width}, but this adapter "
-                    f"takes {self.config.embedding}"
-                )
-            encoder.save_pretrained(Path(folder) / FOLDER, dtype)
-        super().save_pretrained(folder, card, dtype)
 
     @classmethod
     def from_pretrained(

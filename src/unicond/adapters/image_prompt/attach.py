@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor, nn
 
 from unicond.adapters.around import exchange, listening
-from unicond.adapters.grounding.places import Places
 from unicond.adapters.image_prompt.adapter import ImagePromptAdapter, cross_layers
 from unicond.adapters.image_prompt.processor import ImagePromptProcessor
 from unicond.adapters.network import attention_shapes
+from unicond.adapters.places import Places
 from unicond.sampling.window import ALWAYS, Window
 
 NEGATIVE = ("negative",)

@@ -9,15 +9,16 @@ both attentions. Rows that have no part in it keep their bits.
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
+from typing_extensions import override
 
-from unicond.adapters.grounding.places import Places
+from unicond.adapters.around import Around
 from unicond.adapters.network import layers_of
+from unicond.adapters.places import Places
 from unicond.adapters.processor import Processor
 from unicond.adapters.views import Everything
-from unicond.sampling.controls import Controllable
 
 
-class ImagePromptProcessor(Controllable):
+class ImagePromptProcessor(Around):
     """Attention to words and, apart from it, to pictures.
 
     Queries are the layer's own, of a user's LoRA too; a y-LoRA acts on the words alone. Controls
@@ -34,27 +35,19 @@ class ImagePromptProcessor(Controllable):
     def __init__(
         self, inner: Processor, k: Tensor, v: Tensor, places: Places, scale: float
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._k = k
         self._v = v
         self._places = places
         self._scale = scale
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """The layer's output before the residual, (rows, tokens, d); arguments as in diffusers."""
-        out = self._inner(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+    @override
+    def changed(self, attn: Attention, picture: Tensor, out: Tensor) -> Tensor:
         place = self._places.of(len(out), out.device)
         if place is None:
             return out
         layer, seen = layers_of(attn), Everything()
-        q = layer.q(hidden_states[place.rows])
+        q = layer.q(picture[place.rows])
         k, v = (values[place.samples].to(q.dtype) for values in (self._k, self._v))
         heard = seen.attend(attn, q, seen.keys(attn, k, v, None))
         shift = layer.out(torch.zeros_like(heard[:1, :1]))  # the bias is in `out` already

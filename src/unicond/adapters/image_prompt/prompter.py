@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unicond.adapters import hub
 from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
-from unicond.adapters.image_prompt.encoder import ImageEncoder
+from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,22 @@ class Prompter:
         """
         adapter = ImagePromptAdapter.from_pretrained(source, subfolder)
         return cls(adapter, ImageEncoder.beside(source, subfolder))
+
+    def save_pretrained(
+        self, folder: str | Path, card: hub.Card | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        """Write the adapter's files into a folder, and the encoder's into `image_encoder/` there.
+
+        Args:
+            folder: created where missing; each file replaces its older version at once.
+            card: what the README says about data, command, scores and licence.
+            dtype: of the files, for example `torch.float16`; as they are where None.
+
+        Raises:
+            ValueError: a weight is not finite (in `dtype`).
+        """
+        self.encoder.save_pretrained(Path(folder) / FOLDER, dtype)
+        self.adapter.save_pretrained(folder, card, dtype)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Prompter":
         """The same on a device; the encoder keeps its dtype."""

@@ -48,7 +48,8 @@ def read(
         FileNotFoundError: there is nothing of that name, or a file is missing.
         ValueError: a file cannot be read, or holds no plain image prompt adapter.
     """
-    path = _locate(source, subfolder, revision)
+    names = (hub.CONFIG_FILE, hub.MODEL_FILE)
+    path = hub.find(source, subfolder, revision, names, _FILES)
     if path.is_file():
         return _of_shapes(_tensors(path), str(path))
     config = path / hub.CONFIG_FILE
@@ -86,21 +87,6 @@ def inner_widths(values: Mapping[str, Tensor], source: str) -> list[int]:
             "1, 3, 5, ..., one for each cross-attention layer of a U-Net"
         )
     return [found[number] for number in sorted(found)]
-
-
-def _locate(source: str | Path, subfolder: str | None, revision: str | None) -> Path:
-    """A file, or the folder of an adapter in our layout."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if subfolder is not None and subfolder.endswith(_FILES):
-        root = path if path.is_dir() else hub.download(str(source), revision, [subfolder])
-        if not (root / subfolder).is_file():
-            raise FileNotFoundError(f"{source} has no file {subfolder!r}")
-        return root / subfolder
-    if path.suffix in _FILES:
-        raise FileNotFoundError(f"{path} is missing")
-    return hub.locate(source, subfolder, revision, (hub.CONFIG_FILE, hub.MODEL_FILE))
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:

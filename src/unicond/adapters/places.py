@@ -1,4 +1,4 @@
-"""Which rows of a network call are grounded, and by which sample's inputs."""
+"""Which rows of a network call an adapter acts on, and by which sample's inputs."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
