@@ -20,6 +20,7 @@ from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.mechanisms.blending.magic_fusion import MagicFusion
 from unicond.mechanisms.blending.multidiffusion import Panorama, Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
+from unicond.mechanisms.blending.perturbed import PerturbedAttention
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.blending.semantic import Edit, SemanticGuidance
 from unicond.mechanisms.correction.ccdf import CCDF
@@ -214,6 +215,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "NoiseCollage": Kind(lambda _b, s: NoiseCollage(objects=_left(s)), 3),
         "Regions": Kind(lambda _b, s: Regions(regions=_left(s)), 3),
         "ConditionGuidance": Kind(lambda _b, s: ConditionGuidance(1.5 * s), 5),
+        "PerturbedAttention": Kind(lambda _b, s: PerturbedAttention(2.0 * s), 5),
         "ClassifierFree": Kind(lambda _b, s: ClassifierFree(1.0 + 2.0 * s), 6),
         "DDNM": Kind(lambda b, s: DDNM(measurement=b.measurement, window=opened(s)), 7),
         "DDRM": Kind(lambda b, _s: DDRM(measurement=b.measurement), 7, neutral=False),

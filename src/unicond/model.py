@@ -136,6 +136,7 @@ class Model:
         guidance_scale: float | None = None,
         condition_guidance: float | None = None,
         condition_guidance_against: float = 0.0,
+        perturbed_guidance: float | None = None,
         guidance_window: Window = ALWAYS,
         joint_scale: float = 1.0,
         conditioning_scale: Mapping[str, Scale] | None = None,
@@ -178,7 +179,9 @@ class Model:
             condition_guidance: of what is given; 0.0 is off.
             condition_guidance_against: share of the weights of joint attention in what condition
                 guidance moves away from; 0.0 is the model that does not see the condition.
-            guidance_window: when text and condition guidance act.
+            perturbed_guidance: away from the model whose places do not see each other, which mends
+                shapes; 0.0 is off.
+            guidance_window: when guidance of text, of conditions and of shapes acts.
             joint_scale: weight of joint attention; 0.0 is off.
             conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y) for what the
                 image and what the condition receives}; at 0.0 they do not hear each other, default
@@ -220,9 +223,8 @@ class Model:
             ValueError: what was asked does not fit together; raised before the network runs.
         """
         references = references or {}
-        conditions = conditions_of(pictures, references)
         names = self._branches(branches, pictures, references)
-        conditions, moved = walks.on_plan(plan, conditions, names)
+        conditions, moved = walks.on_plan(plan, conditions_of(pictures, references), names)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
         task = self._task(conditions, names, moved)
         conditions = task.noised(conditions)
@@ -252,6 +254,7 @@ class Model:
             guidance_scale=finite("guidance_scale", guidance_scale, task.guidance_scale),
             condition_guidance=finite("condition_guidance", condition_guidance, task.follow),
             condition_guidance_against=condition_guidance_against,
+            perturbed_guidance=finite("perturbed_guidance", perturbed_guidance, task.shapes),
             guidance_window=guidance_window,
             joint_scale=finite("joint_scale", joint_scale, 1.0),
             conditioning_scale=scales_of(conditioning_scale or {}, list(kinds)),
@@ -282,10 +285,11 @@ class Model:
         maps = all(b in self.adapters and self._shows_the_same_view(b) for b in made)
         if "image" not in made and "image" in conditions and maps:
             return Task(
-                True, base.estimation_steps, base.estimation_guidance, 0.0, base.estimation_noise
+                True, base.estimation_steps, base.estimation_guidance, base.estimation_noise
             )
         follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
-        return Task(False, base.num_inference_steps, base.guidance_scale, follow, 0.0)
+        steps, shapes = base.num_inference_steps, base.perturbed_guidance
+        return Task(False, steps, base.guidance_scale, follow=follow, shapes=shapes)
 
     def _sources(
         self, names: Collection[str], said: Sequence[Grounding], pictured: ImagePrompt | None
@@ -350,15 +354,17 @@ class Task:
         estimates: whether conditions are read off a fixed image.
         num_inference_steps: moves that call the network.
         guidance_scale: of text.
-        follow: condition guidance.
         noise: of the image that is estimated from.
+        follow: condition guidance.
+        shapes: perturbed-attention guidance.
     """
 
     estimates: bool
     num_inference_steps: int
     guidance_scale: float
-    follow: float
-    noise: float
+    noise: float = 0.0
+    follow: float = 0.0
+    shapes: float = 0.0
 
     def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
         """The conditions, with the task's noise on an image to estimate from that has none said."""

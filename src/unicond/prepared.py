@@ -23,6 +23,7 @@ from unicond.image_prompts import ImagePrompt
 from unicond.inputs import Inputs
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
+from unicond.mechanisms.blending.perturbed import PerturbedAttention
 from unicond.mechanisms.prompted import Prompted
 from unicond.output import Output
 from unicond.own import Own
@@ -170,6 +171,7 @@ def prepared(
     window = record.guidance_window
     guidance = (
         ConditionGuidance(record.condition_guidance, window, record.condition_guidance_against),
+        PerturbedAttention(record.perturbed_guidance, window, backbone.defaults.perturbed_layers),
         ClassifierFree(record.guidance_scale, window),
     )
     known = walks.replacements(walk, inputs, latents, noise)

@@ -67,7 +67,8 @@ class Record:
         refresh: network calls after which a cached branch that hears runs again.
         condition_guidance_against: share of the weights of joint attention that condition guidance
             moves away from.
-        guidance_window: when text and condition guidance act.
+        perturbed_guidance: perturbed-attention guidance.
+        guidance_window: when guidance of text, of conditions and of shapes acts.
         spacing: of the times of the moves; None is the base's own.
         plan: name of the way through the plane of times; None follows from what is given, and
             `MOVES` stands for the caller's own moves.
@@ -106,6 +107,7 @@ class Record:
     cache: bool | None = None
     refresh: int | None = None
     condition_guidance_against: float = 0.0
+    perturbed_guidance: float = 0.0
     guidance_window: Window = ALWAYS
     spacing: Spacing | None = None
     plan: str | None = None

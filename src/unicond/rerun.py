@@ -55,6 +55,7 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         guidance_scale=record.guidance_scale,
         condition_guidance=record.condition_guidance,
         condition_guidance_against=record.condition_guidance_against,
+        perturbed_guidance=record.perturbed_guidance,
         guidance_window=record.guidance_window,
         joint_scale=record.joint_scale,
         conditioning_scale=record.conditioning_scale,

@@ -7,6 +7,7 @@ from unicond.adapters.attach import attached
 from unicond.denoisers.network import NetworkDenoiser, Pairing
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
+from unicond.mechanisms.blending.perturbed import PerturbedAttention
 from unicond.sampling.noise import Generators
 from unicond.sampling.rows import Rows, Variant, current
 from unicond.sampling.state import Move, State
@@ -45,15 +46,15 @@ def adapters_of(tiny, *names):
 
 @torch.no_grad()
 def test_one_call_and_no_variant_twice(tiny, calls):
-    """Text and condition guidance together ask for three distinct variants of two branches."""
+    """Guidance of text, conditions and shapes asks for four distinct variants of two branches."""
     denoiser = denoiser_of(tiny)
     move = Move({"image": 0.5, "depth": 0.5}, {"image": 0.4, "depth": 0.5})
     guided = denoiser
-    for mechanism in (ClassifierFree(3.0), ConditionGuidance(1.0)):
+    for mechanism in (ClassifierFree(3.0), PerturbedAttention(1.0), ConditionGuidance(1.0)):
         guided = mechanism.wrap(guided, move)
     with attached(tiny.backbone.network, adapters_of(tiny, "depth")):
         guided(state_of(tiny))
-    assert calls == [3 * 2 * 2]
+    assert calls == [4 * 2 * 2]
 
 
 @torch.no_grad()

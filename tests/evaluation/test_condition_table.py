@@ -174,7 +174,7 @@ def test_settings_are_part_of_the_run(subject_of, run):
     assert "fid" not in one.metrics()  # one picture has no covariance
     paper = SETTINGS["paper"]
     assert paper.generation.label() == (
-        "steps=50 solver=ddim guidance=7.5 condition_guidance=0.0 eta=1.0"
+        "steps=50 solver=ddim guidance=7.5 condition_guidance=0.0 perturbed_guidance=0.0 eta=1.0"
     )
     assert (paper.estimation.solver, paper.estimation.noise) == ("euler_ancestral", 0.1)
 
@@ -210,13 +210,14 @@ def test_settings_are_swept_in_stages(tiny, run):
     grid = Grid(
         guidance=(1.0, 2.0),
         condition_guidance=(0.0, 1.0),
+        perturbed_guidance=(0.0, 2.0),
         steps=(1, 2),
         solvers=("ddim",),
         estimation_steps=(1,),
         noise=(0.0, 0.5),
     )
     table, _ = sweep_settings(Subject(tiny), Brightness(), replace(run, scenes=2), grid)
-    assert len(table.rows) == 2 + 4 + 2 + 2
+    assert len(table.rows) == 2 + 4 + 2 + 2 + 2
     names = [row.name for row in table.rows]
     assert f"image {table.settings['best generation']}" in names
     assert f"estimate {table.settings['best estimation']}" in names

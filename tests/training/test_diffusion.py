@@ -74,5 +74,13 @@ def test_times_cover_the_schedule_evenly(noising):
     assert not torch.equal(index, index.sort().values)
 
 
+def test_times_gather_where_signal_and_noise_weigh_alike(noising):
+    index = noising.spread(50_000, torch.Generator().manual_seed(0), uniform_share=0.2)
+    found = torch.bincount(index // 100, minlength=10) / len(index)
+    middle = (noising.alpha * noising.sigma).square().view(10, 100).sum(1)
+    wanted = 0.2 / 10 + 0.8 * middle / middle.sum()
+    assert torch.allclose(found, wanted, atol=1e-3)  # the jitter of 50,000 equal parts
+
+
 def test_scored_times_come_in_turn(noising):
     assert noising.scored(torch.arange(4)).tolist() == [999, 700, 400, 999]

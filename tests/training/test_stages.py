@@ -316,6 +316,19 @@ def test_the_base_on_pixels_goes_on(shop, made, tmp_path):
     assert 0 < max(gaps) < 0.05  # one step of lr 1e-3
 
 
+def test_a_card_tells_the_runs_before_it(shop, made, tmp_path):
+    folder = made[-2]
+    for number in (1, 2):
+        place = replace(shop, weights=tmp_path / f"w{number}", runs=tmp_path / "r", steps=number)
+        folder = stages.train_pixels(replace(place, init=folder))
+    card = json.loads((folder / "card.json").read_text())
+    first, second = card["earlier"]
+    assert card["command"] == "unicond train pixels --preset tiny --steps 2 --init mini-pixel"
+    assert first.startswith("`unicond train pixels --preset tiny`: 2 steps, ")
+    assert second.startswith("`unicond train pixels --preset tiny --steps 1 --init mini-pixel`: 1 ")
+    assert f"- {second}" in (folder / "README.md").read_text()
+
+
 def test_missing_parents_name_the_command(tmp_path):
     empty = Workshop("tiny", tmp_path / "w", tmp_path / "r", tmp_path / "c")
     with pytest.raises(ValueError, match="make it first: unicond train vae --preset tiny"):

@@ -33,6 +33,8 @@ class Settings:
         solver: name in `solvers.SOLVERS`.
         guidance_scale: of text.
         condition_guidance: of a given condition; off where nothing is given.
+        perturbed_guidance: perturbed-attention guidance of what is drawn.
+        perturbed_layers: the blocks that it perturbs.
     """
 
     num_inference_steps: int = 50
@@ -42,6 +44,8 @@ class Settings:
     solver: str = "ddim"
     guidance_scale: float = 7.5
     condition_guidance: float = 0.0
+    perturbed_guidance: float = 0.0
+    perturbed_layers: tuple[str, ...] = ("mid_block",)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,7 @@ Guidance = Annotated[float | None, typer.Option(help="Of text; default the setti
 ConditionGuidance = Annotated[
     float | None, typer.Option(help="Of the condition; default the setting's.")
 ]
+PerturbedGuidance = Annotated[float | None, typer.Option(help="Of shapes; default the setting's.")]
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ def _add_condition(condition: Condition) -> None:
         solver: Solver = None,
         guidance: Guidance = None,
         condition_guidance: ConditionGuidance = None,
+        perturbed_guidance: PerturbedGuidance = None,
     ) -> None:
         from unicond.evaluation.condition_table import evaluate
         from unicond.evaluation.subject import Sampling
 
-        wanted = Sampling(steps, solver, guidance, condition_guidance)
+        wanted = Sampling(steps, solver, guidance, condition_guidance, perturbed_guidance)
         tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, condition)
         subject = _under(tested.subject, setting, wanted)
         table, folder = evaluate(subject, tested.judge, tested.run, condition)

@@ -82,8 +82,12 @@ def generate(
     condition_guidance_against: Annotated[
         float, typer.Option(help="Share of joint attention that it moves away from; 0 is none.")
     ] = 0.0,
+    perturbed_guidance: Annotated[
+        float | None,
+        typer.Option(help="Away from attention that is switched off, for shapes; 0 is off."),
+    ] = None,
     guidance_window: Annotated[
-        str, typer.Option(help="FROM:TO, times between which text and condition guidance act.")
+        str, typer.Option(help="FROM:TO, times between which guidance acts.")
     ] = "1:0",
     joint_scale: Annotated[float, typer.Option(help="Of all joint attention; 0 is off.")] = 1.0,
     conditioning_scale: Annotated[
@@ -166,6 +170,7 @@ def generate(
             guidance_scale=guidance,
             condition_guidance=condition_guidance,
             condition_guidance_against=condition_guidance_against,
+            perturbed_guidance=perturbed_guidance,
             guidance_window=parse_window(guidance_window, "--guidance-window"),
             joint_scale=joint_scale,
             conditioning_scale=parse_scales(conditioning_scale or []),

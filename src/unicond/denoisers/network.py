@@ -150,7 +150,7 @@ class NetworkDenoiser:
 
     def _bare(self, variant: Variant) -> Variant:
         """The variant as the network knows it: guidance is the mechanisms' matter."""
-        return Variant(variant.prompt, variant.joint if self.pairings else 0.0)
+        return replace(variant, joint=variant.joint if self.pairings else 0.0, guided=True)
 
     def _rows(
         self, state: State, variants: tuple[Variant, ...], kept: Kept | None, recalls: bool

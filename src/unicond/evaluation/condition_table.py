@@ -63,7 +63,14 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     "default": Setting(Sampling(), Sampling()),
     "paper": Setting(
-        Sampling(steps=50, solver="ddim", eta=1.0, guidance=7.5, condition_guidance=0.0),
+        Sampling(
+            steps=50,
+            solver="ddim",
+            eta=1.0,
+            guidance=7.5,
+            condition_guidance=0.0,
+            perturbed_guidance=0.0,
+        ),
         Sampling(steps=20, solver="euler_ancestral", guidance=1.0, noise=0.1),
     ),
 }

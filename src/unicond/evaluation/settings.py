@@ -1,9 +1,10 @@
 """`unicond evaluate settings`: the default settings, chosen by measurement on scenes of their own.
 
-Depth -> image first sweeps text guidance x condition guidance, then steps x solver at the best of
-them; image -> depth sweeps steps x noise on the image. The best generation is the one of least
-AbsRel among those that find the named objects within `FOUND_SLACK` of plain text-to-image's best:
-depth must not be bought with the caption. The best estimation is the one of least AbsRel.
+Depth -> image first sweeps text guidance x condition guidance, then perturbed-attention guidance
+and steps x solver at the best of them; image -> depth sweeps steps x noise on the image. The best
+generation is the one of least AbsRel among those that find the named objects within `FOUND_SLACK`
+of plain text-to-image's best: depth must not be bought with the caption. The best estimation is
+the one of least AbsRel.
 """
 
 import math
@@ -32,6 +33,7 @@ class Grid:
     Attributes:
         guidance: of text, for text -> image and depth -> image.
         condition_guidance: of depth.
+        perturbed_guidance: of shapes.
         steps: of generation; the first is that of the guidance sweep.
         solvers: of generation; the first is that of the other sweeps.
         estimation_steps: of image -> depth.
@@ -40,6 +42,7 @@ class Grid:
 
     guidance: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
     condition_guidance: tuple[float, ...] = (0.0, 1.0, 2.0)
+    perturbed_guidance: tuple[float, ...] = (0.0, 1.0)
     steps: tuple[int, ...] = (20, 10, 30)
     solvers: tuple[str, ...] = ("ddim", "dpmpp_2m", "euler_ancestral")
     estimation_steps: tuple[int, ...] = (1, 2, 4)
@@ -77,6 +80,12 @@ class Sweep:
                 for g, c in product(self.grid.guidance, self.grid.condition_guidance)
             ],
             least_found,
+        )
+
+    def shapes(self, base: Sampling, least_found: float) -> tuple[list[Row], Sampling]:
+        """Depth -> image over perturbed-attention guidance, and the best."""
+        return self._best_images(
+            [replace(base, perturbed_guidance=s) for s in self.grid.perturbed_guidance], least_found
         )
 
     def samplers(self, base: Sampling, least_found: float) -> tuple[list[Row], Sampling]:
@@ -158,9 +167,10 @@ def sweep_settings(
     texts = sweep.texts()
     least_found = max(row.metrics.get("found", 0.0) for row in texts) - FOUND_SLACK
     guided, best = sweep.guidances(least_found)
+    shaped, best = sweep.shapes(best, least_found)
     sampled, best = sweep.samplers(best, least_found)
     estimated, estimation = sweep.estimations()
-    rows = (*texts, *guided, *sampled, *estimated)
+    rows = (*texts, *guided, *shaped, *sampled, *estimated)
     chosen = {"best generation": best.label(), "best estimation": estimation.label()}
     seconds = math.fsum(row.metrics["seconds"] for row in rows) * run.scenes
     machine = describe_machine(subject.model.backbone.device)

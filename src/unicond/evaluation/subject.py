@@ -42,6 +42,7 @@ class Sampling:
         solver: a name in `unicond.SOLVERS`.
         guidance: of text, 1.0 is the conditional model alone.
         condition_guidance: of what is given, 0.0 is off.
+        perturbed_guidance: perturbed-attention guidance, 0.0 is off.
         noise: share of noise on a picture that is given and held, 0 to 1.
         eta: noise of the `"ddim"` solver, 0 to 1.
         plan: the way through the times of image and condition, by name.
@@ -56,6 +57,7 @@ class Sampling:
     solver: str | None = None
     guidance: float | None = None
     condition_guidance: float | None = None
+    perturbed_guidance: float | None = None
     noise: float | None = None
     eta: float | None = None
     plan: str | None = None
@@ -185,6 +187,7 @@ class Subject:
             eta=chosen.eta,
             guidance_scale=chosen.guidance,
             condition_guidance=chosen.condition_guidance,
+            perturbed_guidance=chosen.perturbed_guidance,
             joint_scale=1.0 if chosen.joint_scale is None else chosen.joint_scale,
             conditioning_scale={self.branch: chosen.weights} if chosen.weights else None,
             held=held.held,

@@ -201,6 +201,15 @@ CATALOGUE: tuple[Entry, ...] = (
         page_name="condition_guidance",
     ),
     Entry(
+        name="perturbed-attention guidance",
+        home="blending.perturbed:PerturbedAttention",
+        seams=("wrap",),
+        calls="1 + 1 row",
+        source="2403.17377",
+        memory="a bias a layer",
+        page_name="perturbed_attention",
+    ),
+    Entry(
         name="composable diffusion",
         home="blending.composable:Composable",
         seams=("wrap",),

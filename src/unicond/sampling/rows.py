@@ -25,11 +25,14 @@ class Variant:
         joint: share of all weights of joint attention; 1.0 is all of them, 0.0 switches it off.
         guided: whether guidance mechanisms act on this variant; a mechanism that needs the bare
             prediction of one prompt asks for it with `guided=False`.
+        perturbed: whether tokens of moving branches see themselves alone in some self-attention
+            layers (`mechanisms.blending.perturbed`).
     """
 
     prompt: str = "positive"
     joint: float = 1.0
     guided: bool = True
+    perturbed: bool = False
 
 
 @dataclass(frozen=True)

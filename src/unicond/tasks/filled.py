@@ -44,6 +44,7 @@ class Settings(TypedDict):
     guidance_scale: float | None
     condition_guidance: float | None
     condition_guidance_against: float
+    perturbed_guidance: float | None
     guidance_window: Window
     joint_scale: float
     conditioning_scale: Mapping[str, Scale]
@@ -333,6 +334,7 @@ def settings_of(form: forms.Generate) -> Settings:
         "guidance_scale": form.guidance,
         "condition_guidance": form.condition_guidance,
         "condition_guidance_against": form.condition_guidance_against,
+        "perturbed_guidance": form.perturbed_guidance,
         "guidance_window": _window(form.guidance_window, "guidance_window"),
         "joint_scale": form.joint_scale,
         "conditioning_scale": form.conditioning_scale,

@@ -125,7 +125,8 @@ class Generate(Form):
         eta: noise of the ddim solver.
         condition_guidance: 0 is off.
         condition_guidance_against: share of joint attention that it moves away from.
-        guidance_window: times between which text and condition guidance act.
+        perturbed_guidance: away from the model whose places do not see each other; 0 is off.
+        guidance_window: times between which guidance acts.
         joint_scale: of all joint attention; 0 is off.
         conditioning_scale: {branch: weight of its joint attention, or (w_x, w_y)}.
         held: whether a held branch looks at the others.
@@ -164,6 +165,7 @@ class Generate(Form):
     eta: Share | None = None
     condition_guidance: float | None = None
     condition_guidance_against: float = 0.0
+    perturbed_guidance: float | None = None
     guidance_window: Window = (1.0, 0.0)
     joint_scale: float = 1.0
     conditioning_scale: Annotated[

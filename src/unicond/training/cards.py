@@ -7,7 +7,7 @@ that would be made now are up to date and are not trained again.
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class TrainingCard:
         steps: of the optimiser.
         hardware: where it ran.
         scores: on held-out scenes.
+        earlier: the runs before this one, whose weights it started from, the first one first.
         parents: {name: fingerprint} of what they were trained on.
         recipe: the whole configuration.
     """
@@ -43,14 +44,26 @@ class TrainingCard:
     steps: int
     hardware: str
     scores: Mapping[str, float]
+    earlier: Sequence[str] = ()
     parents: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def made(self) -> str:
+    def took(self) -> str:
         """Steps, time, machine and seed in one line."""
         minutes = self.seconds / 60
         return f"{self.steps} steps, {minutes:.0f} minutes, {self.hardware}, seed {self.seed}."
+
+    @property
+    def made(self) -> str:
+        """What it took, and the runs before it."""
+        before = [f"- {run}" for run in self.earlier]
+        return "\n".join([self.took, *(["", "Before it:", "", *before] if before else [])])
+
+    @property
+    def run(self) -> str:
+        """The command, and what it took."""
+        return f"`{self.command}`: {self.took}"
 
     def write(self, folder: Path) -> None:
         """Write `card.json` and `README.md`."""
@@ -78,6 +91,14 @@ def plain(recipe: object) -> dict[str, object]:
     assert is_dataclass(recipe)
     assert not isinstance(recipe, type)
     return json.loads(json.dumps(asdict(recipe)))
+
+
+def runs_of(folder: Path) -> tuple[str, ...]:
+    """The runs that made a folder of weights, the first one first; none where nothing is told."""
+    if not (folder / FILE).exists():
+        return ()
+    card = TrainingCard(**json.loads((folder / FILE).read_text()))
+    return (*card.earlier, card.run)
 
 
 def up_to_date(folder: Path, wanted: str) -> bool:

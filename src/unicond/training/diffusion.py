@@ -92,13 +92,26 @@ class Noising:
         kind = self.schedule.prediction_type
         return alpha * x0 + sigma * noise, predictions.target(x0, noise, alpha, sigma, kind)
 
-    def spread(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) model indices in random order, one from each of `count` equal parts of time."""
+    def spread(self, count: int, generator: torch.Generator, uniform_share: float = 1.0) -> Tensor:
+        """Model indices in random order, one from each of `count` equally probable parts of time.
+
+        Args:
+            count: how many.
+            generator: on the schedule's device.
+            uniform_share: u, of the times that are uniform; the others gather where signal and
+                noise weigh alike: `p(t) = u / T + (1 - u) (alpha sigma)^2 / sum (alpha sigma)^2`.
+
+        Returns:
+            (count,) int64.
+        """
         device = generator.device
         jitter = torch.rand(count, generator=generator, device=device)
         part = torch.arange(count, device=device) + jitter
         order = torch.randperm(count, generator=generator, device=device)
-        return (part / count * len(self)).long().clamp_max(len(self) - 1)[order]
+        middle = (self.alpha.double() * self.sigma.double()).square()
+        density = uniform_share / len(self) + (1 - uniform_share) * middle / middle.sum()
+        index = torch.searchsorted(density.cumsum(0), part.double() / count)
+        return index.clamp_max(len(self) - 1)[order]
 
     def scored(self, rows: Tensor) -> Tensor:
         """(B,) model indices at which held-out rows (B,) are scored: the `SCORED` in turn."""

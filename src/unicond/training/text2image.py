@@ -1,7 +1,8 @@
 """Training of the base: text to pictures, in the world's styles, and normals under a prefix.
 
-Loss: the plain v-loss over uniform times; prompts are dropped to the empty prompt's embedding.
-The text encoder is trained along. The result is a diffusers pipeline folder.
+Loss: the plain v-loss, at times that gather where shapes are decided; prompts are dropped to the
+empty prompt's embedding. The text encoder is trained along. The result is a diffusers pipeline
+folder.
 """
 
 import json
@@ -74,6 +75,8 @@ class TextToImageConfig:
         normal_share: share of pictures of normals among the samples.
         variants: wordings of each caption.
         drop: share of prompts replaced by the empty one.
+        uniform_share: share of times that are uniform (see `Noising.spread`). Near pure noise, half
+            of the loss at uniform times, there is little to learn; shapes are decided before.
         style: the only style that is learned, "" is all of them.
         loop: how it is optimised.
     """
@@ -88,13 +91,14 @@ class TextToImageConfig:
     normal_share: float = 0.1
     variants: int = 4
     drop: float = 0.1
+    uniform_share: float = 0.2
     style: str = ""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             batch_size=64,
             lr=8e-4,
             matrix_lr=1.5e-3,
-            budget=Budget(minutes=160, flat=0.4),
+            budget=Budget(minutes=280, flat=0.4),
             average=0.999,
         )
     )
@@ -109,6 +113,8 @@ class TextToImageConfig:
             raise ValueError(
                 f"drop and normal_share must be in [0, 1), got {self.drop}, {self.normal_share}"
             )
+        if not 0 < self.uniform_share <= 1:
+            raise ValueError(f"uniform_share must be in (0, 1], got {self.uniform_share}")
         if not 0 < self.normal_scenes <= self.scenes or self.variants < 1:
             raise ValueError("normal_scenes must be 1 to scenes, and variants at least 1")
         if self.style and self.style not in STYLES:
@@ -238,7 +244,7 @@ class TextToImageTask:
             rows, tokens = source.drawn(number, self.config.drop, generator)
             drawn.append((source.at(rows), tokens))
         x0, prompts = (torch.cat(column) for column in zip(*drawn, strict=True))
-        index = self.noising.spread(count, generator)
+        index = self.noising.spread(count, generator, self.config.uniform_share)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         return self._error(part.of(x0), part.of(prompts), part.of(index), part.of(noise))
 

@@ -74,7 +74,7 @@ class Workshop:
             "minutes": self.minutes,
             "steps": self.steps,
             "scenes": self.scenes,
-            "init": self.init,
+            "init": self.init and (self.init.name if self.init.is_absolute() else self.init),
         }
         said = [f"--{name} {value}" for name, value in flags.items() if value is not None]
         return " ".join(["unicond train", stage, *said])
@@ -235,6 +235,7 @@ def _card(shop: Workshop, job: Job, scores: Mapping[str, float]) -> TrainingCard
         steps=position.step,
         hardware=cards.hardware(shop.device),
         scores=scores,
+        earlier=cards.runs_of(shop.init) if shop.init else (),
         parents=job.parents,
         recipe=cards.plain(job.config),
     )

@@ -65,6 +65,7 @@ def _generated(record: Record, find: Find) -> dict[str, object]:
         "guidance": record.guidance_scale,
         "solver": record.solver,
         "condition_guidance": record.condition_guidance or None,
+        "perturbed_guidance": record.perturbed_guidance or None,
         "plan": record.plan,
         "only": list(record.generated),
         "hold": [branch for branch, source in record.given.items() if source.hold],

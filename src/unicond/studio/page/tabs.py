@@ -79,6 +79,7 @@ def generate(names: gr.State) -> Tab:
                 lambda value: value or None,
             ),
             number("condition_guidance", "Condition guidance", info="0 is off"),
+            number("perturbed_guidance", "Perturbed-attention guidance", info="0 is off"),
             one(
                 "depth_kind",
                 gr.Dropdown(["near-white", "near-black"], value="near-white", label="Depth is"),
