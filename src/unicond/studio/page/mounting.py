@@ -18,7 +18,8 @@ FETCHED = ("/gradio_api/file=http:", "/gradio_api/file=https:", "/gradio_api/pro
 """By which Gradio would fetch from other hosts for a client."""
 STYLE = """
 .live img { max-width: 100%; margin-top: 0.5rem }
-.live progress { width: 100% }
+.live progress { width: 100%; appearance: auto; accent-color: var(--color-accent) }
+#past .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important }
 """
 
 

@@ -1,0 +1,244 @@
+"""The page in a browser, against `unicond serve` with the embedded model."""
+
+import json
+import re
+
+import pytest
+from browsing import Studio, chromium
+from PIL import Image
+from playwright.sync_api import expect
+from serving import Process
+
+from unicond.output import read_record
+from unicond.pictures.examples import example_depths
+from unicond.studio import queue
+from unicond.studio.database import Database
+
+pytestmark = pytest.mark.browser
+STEPS = "3"
+PROMPT = "a red ball left of a blue box on grass"
+DEPTH = next(one for one in example_depths() if one.path.stem == "ball_and_box").path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("browsed")
+
+
+@pytest.fixture(scope="module")
+def server(data):
+    found = Process("mini", data)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def studio(browser, server):
+    found = Studio(browser, server.address)
+    yield found
+    found.leave()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.radial_gradient("L").resize((128, 128)).convert("RGB").save(path)
+    return path
+
+
+def asked(data):
+    """The form that the server was sent last."""
+    return json.loads(queue.search(Database(data / "queue.sqlite"), "127.0.0.1", "", 1)[0].form)
+
+
+def test_an_untouched_page_asks_for_what_is_usual(studio, data):
+    """Enter in the prompt is all; a number that was written and deleted is not said again."""
+    studio.fill(Prompt=PROMPT, Steps="5")
+    studio.field("Steps").fill("")
+    studio.field("Prompt").press("Enter")
+    expect(studio.live).to_contain_text("made in")
+    expect(studio.made).to_have_count(2)
+    form = asked(data)
+    assert form["prompt"] == PROMPT
+    assert not {"steps", "guidance", "condition_guidance", "size"} & form.keys()
+
+
+def test_a_given_depth_is_followed_and_compared(studio, data):
+    studio.fill(Prompt=PROMPT, Steps=STEPS)
+    slot = studio.page.locator("#slot-1")
+    studio.give("depth", DEPTH, slot)
+    expect(slot.get_by_label("give")).to_be_checked()
+    expect(studio.page.locator("#plan title").first).to_contain_text("depth from 0.00")
+    studio.run("Generate")
+    expect(studio.page.locator("#made")).to_contain_text("given")
+    expect(studio.made).to_have_count(2)
+    assert list(asked(data)["give"]) == ["depth"]
+    studio.page.get_by_role("button", name="Files and settings").click()
+    expect(studio.page.locator(".cm-content")).to_contain_text('"task": "generate"')
+    expect(studio.page.get_by_role("link", name=re.compile("KB$")).first).to_be_visible()
+    studio.page.get_by_role("button", name="Before and after").click()
+    expect(studio.page.get_by_test_id("slider")).to_be_visible()
+
+
+def test_a_mask_is_painted_with_the_mouse(studio, data):
+    """What is left of the line stays known; the mask that is sent has it where it was drawn."""
+    studio.fill(Prompt=PROMPT, Steps=STEPS)
+    slot = studio.page.locator("#slot-1")
+    studio.give("depth", DEPTH, slot)
+    expect(slot.get_by_label("give")).to_be_checked()
+    studio.paint(slot, (0.5, 0.3), (0.5, 0.7))
+    studio.run("Generate")
+    form = asked(data)
+    assert list(form["mask"]) == ["depth"]
+    given = max(data.glob("jobs/*/given"), key=lambda path: path.stat().st_mtime)
+    with Image.open(given / form["mask"]["depth"]["upload"]) as mask:
+        free = mask.convert("L").point(lambda value: 255 - value).getbbox()
+        width, height = mask.size
+    middle = (free[0] + free[2]) / 2 / width
+    assert free[3] - free[1] > height / 4
+    assert middle == pytest.approx(0.5, abs=0.1)  # the canvas is in the middle of its frame
+
+
+def test_a_picture_is_edited(studio, photo):
+    studio.tab("edit")
+    studio.fill(Prompt="a red ball on grass", Steps=STEPS, What_it_shows_now="a blue ball on grass")
+    studio.give("Picture", photo)
+    studio.run("Edit")
+    expect(studio.page.locator("#made")).to_contain_text("before, seed 0")
+
+
+def test_a_picture_is_restored(studio, data, photo):
+    studio.tab("restore")
+    studio.fill(Steps=STEPS)
+    studio.give("Measurement", photo)
+    studio.panel.get_by_label("The picture is clean").check()
+    studio.run("Restore")
+    assert asked(data)["operator"] == "sr4"
+
+
+def test_boxes_are_painted_with_the_mouse(studio, data):
+    studio.tab("layout")
+    studio.fill(Prompt="a red ball on grass", Steps=STEPS)
+    studio.paint(studio.panel, (0.3, 0.4), (0.5, 0.6))
+    expect(studio.panel.locator("svg title", has_text="1 boxes")).to_be_attached()
+    studio.run("Lay out")
+    (box,) = asked(data)["box"]
+    left, top, right, bottom = box["box"]
+    assert box["phrase"] == "red ball"
+    assert 0 < left < right < 0.6
+    assert 0 < top < bottom < 0.8
+
+
+def test_texts_are_composed(studio, data):
+    studio.tab("compose")
+    studio.fill(Prompt="grass", Steps=STEPS)
+    studio.write(0, "a red ball", "3")
+    studio.write(1, "a blue box", "-2")
+    studio.run("Compose")
+    form = asked(data)
+    assert (form["with"], form["without"]) == ({"a red ball": 3.0}, {"a blue box": 2.0})
+
+
+def test_models_are_aggregated(studio, data):
+    studio.tab("aggregate")
+    studio.fill(Prompt=PROMPT, Steps="8")
+    studio.choose("Model 1", "depth")
+    studio.give("Its condition", DEPTH)
+    studio.run("Aggregate")
+    assert [one["name"] for one in asked(data)["model"]] == ["depth", "text"]
+
+
+def test_a_run_is_cancelled_and_the_next_one_made(studio):
+    studio.fill(Prompt=PROMPT, Steps="190", Count="8")
+    studio.panel.get_by_role("button", name="Generate").click()
+    expect(studio.live).to_contain_text(re.compile("move [1-9]"))
+    expect(studio.live.locator("progress")).to_have_attribute("max", "1")
+    studio.page.get_by_role("button", name="Cancel").click()
+    expect(studio.live).to_contain_text("cancelled")
+    studio.fill(Steps=STEPS, Count="1")
+    studio.run("Generate")
+
+
+def test_a_run_goes_on_when_the_page_is_loaded_anew(studio, data):
+    studio.fill(Prompt="a green cone beside a wall", Steps="40")
+    studio.panel.get_by_role("button", name="Generate").click()
+    expect(studio.live).to_contain_text("move")
+    studio.open()
+    expect(studio.live).to_contain_text("nothing is made yet")
+    studio.tab("history")
+    past = studio.page.locator("#past .grid-container img")
+    words = studio.field("Search by prompt")
+
+    def searched():
+        words.fill("green wall")
+        words.press("Enter")
+        studio.page.wait_for_timeout(500)
+        return past.count()
+
+    while not searched():
+        pass
+    past.click()
+    expect(studio.live).to_contain_text("made in")
+    assert asked(data)["steps"] == 40
+    expect(studio.field("Prompt")).to_have_value("a green cone beside a wall")
+
+
+def test_a_png_brings_its_settings_back(studio, data):
+    studio.fill(Prompt="a yellow box on sand", Steps="4", Size="64")
+    studio.page.get_by_role("spinbutton", name="Seed").fill("7")
+    studio.run("Generate")
+    made = max(data.glob("jobs/**/7_image.png"), key=lambda path: path.stat().st_mtime)
+    assert read_record(made).num_inference_steps == 4
+    studio.open()
+    studio.tab("edit")
+    studio.drop(made)
+    expect(studio.field("Prompt")).to_have_value("a yellow box on sand")
+    expect(studio.field("Steps")).to_have_value("4")
+    expect(studio.field("Size")).to_have_value("64x64")
+    expect(studio.page.get_by_role("spinbutton", name="Seed")).to_have_value("7")
+    studio.tab("layout")
+    expect(studio.field("Scale")).to_have_value("")
+
+
+def test_what_is_wrong_is_told_and_the_page_goes_on(studio, photo):
+    studio.fill(Prompt=PROMPT, Size="wide")
+    go = studio.panel.get_by_role("button", name="Generate")
+    go.click()
+    expect(studio.told()).to_contain_text("size 'wide' is none")
+    studio.fill(Size="", Steps="many")
+    go.click()
+    expect(studio.told().last).to_contain_text("Steps 'many' is no whole number")
+    expect(studio.page.locator("#plan")).to_contain_text("Steps 'many' is no whole number")
+    studio.drop(photo)
+    expect(studio.told().last).to_contain_text("no settings")
+    studio.tab("edit")
+    studio.panel.get_by_role("button", name="Edit").click()
+    expect(studio.told().last).to_contain_text("picture")
+    studio.tab("generate")
+    studio.fill(Steps=STEPS)
+    studio.run("Generate")
+
+
+def test_the_history_outlives_the_server(studio, browser, server, data):
+    studio.fill(Prompt="a purple pill in the snow", Steps=STEPS)
+    studio.run("Generate")
+    server.end()
+    studio.page.close()
+    after = Process("mini", data)
+    try:
+        later = Studio(browser, after.address)
+        later.tab("history")
+        later.field("Search by prompt").fill("SNOW pill")
+        later.field("Search by prompt").press("Enter")
+        past = later.page.locator("#past")
+        expect(past.locator(".grid-container img")).to_have_count(1)
+        expect(past).to_contain_text("generate: a purple pill")
+        later.leave()
+    finally:
+        after.end()
