@@ -2,12 +2,13 @@
 
 import base64
 import os
+import re
 import shutil
 from contextlib import contextmanager
 
 from playwright.sync_api import expect, sync_playwright
 
-WAIT = 20_000
+WAIT = 25_000  # ms: what takes a second takes long on a busy machine
 NAMED = "UNICOND_CHROMIUM"
 MISSING = (
     "tests of the page need Chromium: `apt-get install chromium`, or name the program of one that "
@@ -18,6 +19,18 @@ DROP = """([name, content]) => {
     const found = new DataTransfer();
     found.items.add(new File([bytes], name, {type: "image/png"}));
     return found;
+}"""
+FOCUSED = """() => {
+    const one = document.activeElement;
+    return one.getAttribute("aria-label") || one.labels?.[0]?.innerText || one.innerText;
+}"""
+COLOURS = """(text) => {
+    const style = getComputedStyle(text);
+    const grounds = [];
+    for (let one = text; one; one = one.parentElement) {
+        grounds.push(getComputedStyle(one).backgroundColor);
+    }
+    return [text.tagName == "text" ? style.fill : style.color, ...grounds];
 }"""
 
 
@@ -79,7 +92,12 @@ class Studio:
         return self.page.locator("#made .grid-container img")
 
     def tab(self, name):
-        self.page.get_by_role("tab", name=name, exact=True).click()
+        """Open a tab; on a narrow screen some are in a menu."""
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        if not tab.is_visible():
+            self.page.get_by_role("button", name="More tabs").click()
+            tab = self.page.locator(".overflow-dropdown").get_by_role("button", name=name)
+        tab.click()
         expect(self.panel.locator("input").first).to_be_visible()
 
     def field(self, label):
@@ -132,6 +150,10 @@ class Studio:
         self.panel.get_by_role("button", name=button, exact=True).click()
         expect(self.live).to_contain_text("made in")
 
+    def focused(self):
+        """The name of what the keyboard is at."""
+        return self.page.evaluate(FOCUSED).strip()
+
     def drop(self, path):
         """Drop a file of this machine where PNGs are dropped."""
         content = base64.b64encode(path.read_bytes()).decode()
@@ -146,3 +168,21 @@ class Studio:
     def leave(self):
         self.context.close()
         assert self.faults == []
+
+
+def contrast_of(text):
+    """The WCAG's contrast of an element's text and what is behind it."""
+    ink, *grounds = (
+        [float(part) for part in re.findall(r"[\d.]+", colour)] for colour in text.evaluate(COLOURS)
+    )
+    ground = next(one for one in grounds if len(one) == 3 or one[3] == 1)
+    dark, light = sorted(luminance(colour) + 0.05 for colour in (ink, ground))
+    return light / dark
+
+
+def luminance(colour):
+    linear = [
+        one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4
+        for one in (part / 255 for part in colour[:3])
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -4,18 +4,22 @@ import json
 import re
 
 import pytest
-from browsing import Studio, chromium
+from browsing import Studio, chromium, contrast_of
 from PIL import Image
 from playwright.sync_api import expect
-from serving import Process
+from serving import Process, until
 
 from unicond.output import read_record
 from unicond.pictures.examples import example_depths
 from unicond.studio import queue
 from unicond.studio.database import Database
+from unicond.studio.page.placed import PALETTE
 
 pytestmark = pytest.mark.browser
 STEPS = "3"
+BLUE = list(PALETTE).index("blue")
+READ = 3.0
+"""Least contrast of text, which the WCAG asks of large text and of controls."""
 PROMPT = "a red ball left of a blue box on grass"
 DEPTH = next(one for one in example_depths() if one.path.stem == "ball_and_box").path
 
@@ -126,13 +130,15 @@ def test_boxes_are_painted_with_the_mouse(studio, data):
     studio.tab("layout")
     studio.fill(Prompt="a red ball on grass", Steps=STEPS)
     studio.paint(studio.panel, (0.3, 0.4), (0.5, 0.6))
-    expect(studio.panel.locator("svg title", has_text="1 boxes")).to_be_attached()
+    studio.panel.get_by_role("button", name="Color").click()
+    studio.panel.locator("menu.swatch button").nth(BLUE).click()
+    studio.paint(studio.panel, (0.6, 0.4), (0.8, 0.6))
+    expect(studio.panel.locator("svg title", has_text="2 boxes")).to_be_attached()
     studio.run("Lay out")
-    (box,) = asked(data)["box"]
-    left, top, right, bottom = box["box"]
-    assert box["phrase"] == "red ball"
-    assert 0 < left < right < 0.6
-    assert 0 < top < bottom < 0.8
+    red, blue = asked(data)["box"]
+    assert [red["phrase"], blue["phrase"]] == ["red ball", "blue ball"]
+    assert 0 < red["box"][0] < red["box"][2] < blue["box"][0] < blue["box"][2] < 1
+    assert 0 < red["box"][1] < red["box"][3] < 1
 
 
 def test_texts_are_composed(studio, data):
@@ -181,8 +187,7 @@ def test_a_run_goes_on_when_the_page_is_loaded_anew(studio, data):
         studio.page.wait_for_timeout(500)
         return past.count()
 
-    while not searched():
-        pass
+    until(searched)
     past.click()
     expect(studio.live).to_contain_text("made in")
     assert asked(data)["steps"] == 40
@@ -206,6 +211,18 @@ def test_a_png_brings_its_settings_back(studio, data):
     expect(studio.field("Scale")).to_have_value("")
 
 
+def test_an_example_fills_a_tab_that_was_not_open(studio, data):
+    studio.page.get_by_role("tab", name="examples").click()
+    studio.page.get_by_text("things in boxes").click()
+    expect(studio.panel.locator("svg title", has_text="2 boxes")).to_be_attached()
+    studio.fill(Steps=STEPS)
+    studio.run("Lay out")
+    assert "scale" not in asked(data)
+    studio.fill(Prompt="something else")
+    studio.page.get_by_role("button", name="Again with these").click()
+    expect(studio.field("Prompt")).to_have_value("a red ball and a blue box on grass")
+
+
 def test_what_is_wrong_is_told_and_the_page_goes_on(studio, photo):
     studio.fill(Prompt=PROMPT, Size="wide")
     go = studio.panel.get_by_role("button", name="Generate")
@@ -216,29 +233,77 @@ def test_what_is_wrong_is_told_and_the_page_goes_on(studio, photo):
     expect(studio.told().last).to_contain_text("Steps 'many' is no whole number")
     expect(studio.page.locator("#plan")).to_contain_text("Steps 'many' is no whole number")
     studio.drop(photo)
-    expect(studio.told().last).to_contain_text("no settings")
+    expect(studio.told().last).to_contain_text(re.compile(r"(?<!/)photo\.png holds no settings"))
     studio.tab("edit")
     studio.panel.get_by_role("button", name="Edit").click()
-    expect(studio.told().last).to_contain_text("picture")
+    expect(studio.told().last).to_contain_text("edit.picture: Field required")
+    studio.tab("layout")
+    studio.panel.get_by_role("button", name="Lay out").click()
+    expect(studio.told().last).to_contain_text("a layout says what is where")
+    studio.tab("compose")
+    studio.panel.get_by_role("button", name="Compose").click()
+    expect(studio.told().last).to_contain_text("needs texts")
     studio.tab("generate")
     studio.fill(Steps=STEPS)
     studio.run("Generate")
 
 
-def test_the_history_outlives_the_server(studio, browser, server, data):
+def test_the_keyboard_reaches_what_is_needed(studio):
+    reached = list[str]()
+    for _ in range(90):
+        studio.page.keyboard.press("Tab")
+        reached.append(studio.focused().partition("\n")[0])
+    wanted = ["generate", "history", "Prompt", "Generate", "Brush", "give", "Seed", "Steps"]
+    wanted += ["Size", "Count", "Sampling", "Cancel", "Again with these"]
+    assert [one for one in wanted if one not in reached] == []
+    assert sorted(wanted, key=reached.index) == wanted
+
+
+def test_a_narrow_screen_needs_no_scrolling_to_the_side(browser, server):
+    """What is made comes into view, below all fields as it is."""
+    studio = Studio(browser, server.address, viewport={"width": 390, "height": 844})
+    for name in ("edit", "restore", "layout", "compose", "aggregate", "history", "generate"):
+        studio.tab(name)
+        width = studio.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, f"{name} is {width} px wide"
+    studio.fill(Prompt=PROMPT, Steps=STEPS)
+    studio.page.evaluate("window.scrollTo(0, 0)")
+    expect(studio.live).not_to_be_in_viewport()
+    studio.run("Generate")
+    expect(studio.live).to_be_in_viewport()
+    studio.leave()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_read_in_light_and_dark(browser, server, scheme):
+    studio = Studio(browser, server.address, color_scheme=scheme)
+    ground = studio.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 384) == (scheme == "light")
+    for where in ("#live p", "#plan text", "button", "label span", "[data-testid=block-info]"):
+        for text in (
+            studio.page.locator(where).filter(visible=True, has_text=re.compile(r"\w")).all()
+        ):
+            contrast = contrast_of(text)
+            assert contrast >= READ, f"{text.text_content()!r} has a contrast of {contrast:.2f}"
+    studio.leave()
+
+
+def test_the_history_outlives_the_server(studio, browser, server, data, capfd):
+    """The last test here: it ends the server. A page that is still open then is no fault."""
     studio.fill(Prompt="a purple pill in the snow", Steps=STEPS)
     studio.run("Generate")
-    server.end()
     studio.page.close()
+    server.end()
     after = Process("mini", data)
-    try:
-        later = Studio(browser, after.address)
-        later.tab("history")
-        later.field("Search by prompt").fill("SNOW pill")
-        later.field("Search by prompt").press("Enter")
-        past = later.page.locator("#past")
-        expect(past.locator(".grid-container img")).to_have_count(1)
-        expect(past).to_contain_text("generate: a purple pill")
-        later.leave()
-    finally:
-        after.end()
+    later = Studio(browser, after.address)
+    later.tab("history")
+    later.field("Search by prompt").fill("SNOW pill")
+    later.field("Search by prompt").press("Enter")
+    past = later.page.locator("#past")
+    expect(past.locator(".grid-container img")).to_have_count(1)
+    expect(past).to_contain_text("generate: a purple pill")
+    shown = past.locator(".grid-container img").bounding_box()
+    assert shown["width"] < 300
+    after.end()
+    later.leave()
+    assert "Traceback" not in capfd.readouterr().err

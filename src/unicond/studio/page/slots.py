@@ -202,7 +202,7 @@ def _slot() -> list[Component]:
         format="png",
         height=320,
         canvas_size=(512, 512),
-        brush=gr.Brush(colors=["#ffffff", "#888888", "#000000"]),
+        brush=gr.Brush(colors=["#888888", "#ffffff", "#000000"]),
         sources=["upload", "clipboard"],
     )
     role = gr.Radio(list(ROLES), value="make", show_label=False, container=False)
