@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from serving import Process
 
 from unicond.pictures.examples import example_depths
+from unicond.studio.page.placed import PALETTE
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 PROMPT = "a red ball left of a blue box on grass"
@@ -34,9 +35,12 @@ def layout(browser, address):
     studio = Studio(browser, address)
     studio.tab("layout")
     studio.fill(Prompt="a red ball and a blue box on grass")
-    studio.paint(studio.panel, (0.25, 0.45), (0.4, 0.65))
+    studio.paint(studio.panel, (0.25, 0.5), (0.4, 0.65))
     studio.panel.get_by_role("button", name="Color").click()
-    saved(studio, "colours")
+    studio.panel.locator("menu.swatch button").nth(list(PALETTE).index("blue")).click()
+    studio.paint(studio.panel, (0.6, 0.5), (0.75, 0.65))
+    expect(studio.panel.locator("svg title", has_text="2 boxes")).to_be_attached()
+    studio.write(1, "blue", "box")
     studio.run("Lay out")
     saved(studio, "layout")
     studio.leave()
@@ -48,7 +52,8 @@ def narrow(browser, address):
     studio.fill(Prompt=PROMPT)
     studio.run("Generate")
     saved(studio, "narrow")
-    print(studio.page.locator(".tab-wrapper, .tab-container").first.evaluate("e => e.outerHTML"))
+    studio.page.get_by_role("tab", name="generate").scroll_into_view_if_needed()
+    saved(studio, "narrow-fields")
     studio.leave()
 
 
