@@ -11,12 +11,14 @@ from unicond.pictures.examples import example_depths
 from unicond.studio.page.placed import PALETTE
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
+LOADED = "[...document.images].every((one) => one.complete && one.naturalWidth)"
 PROMPT = "a red ball left of a blue box on grass"
 DEPTH = next(one for one in example_depths() if one.path.stem == "ball_and_box")
 
 
 def saved(studio, name):
     studio.page.mouse.move(0, 0)
+    studio.page.wait_for_function(LOADED)
     studio.page.wait_for_timeout(500)  # pictures fade in
     studio.page.screenshot(path=FOLDER / f"{name}.png")
 
@@ -52,8 +54,6 @@ def narrow(browser, address):
     studio.fill(Prompt=PROMPT)
     studio.run("Generate")
     saved(studio, "narrow")
-    studio.page.get_by_role("tab", name="generate").scroll_into_view_if_needed()
-    saved(studio, "narrow-fields")
     studio.leave()
 
 

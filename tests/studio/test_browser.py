@@ -270,7 +270,8 @@ def test_a_narrow_screen_needs_no_scrolling_to_the_side(browser, server):
     studio.page.evaluate("window.scrollTo(0, 0)")
     expect(studio.live).not_to_be_in_viewport()
     studio.run("Generate")
-    expect(studio.live).to_be_in_viewport()
+    expect(studio.live).to_be_in_viewport(ratio=1)
+    expect(studio.made.first).to_be_in_viewport(ratio=1)
     studio.leave()
 
 

@@ -17,7 +17,10 @@ LOOK = 1.0
 """Seconds between two looks whether the models are loaded."""
 KEPT = (3600, 24 * 3600)
 """Every how many seconds copies of pictures are removed, and after how many."""
-SHOW = "() => document.getElementById('live').scrollIntoView({block: 'nearest'})"
+SHOW = """() => {
+    const live = document.getElementById("live");
+    if (live.getBoundingClientRect().bottom > innerHeight) live.scrollIntoView();
+}"""
 """On narrow screens the panel is far below the button."""
 USUAL_STEPS = 20
 """Of the drawing, where none are asked for."""
