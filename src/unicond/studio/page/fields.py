@@ -89,7 +89,9 @@ def number_of(text: str, label: str, whole: bool = False) -> int | float | None:
         return int(text) if whole else float(text)
     except ValueError:
         kind = "whole number" if whole else "number"
-        raise ValueError(f"{label} {text!r} is no {kind}; empty is what is usual") from None
+        raise ValueError(
+            f"{label} {text!r} is no {kind}; leave it empty for the usual one"
+        ) from None
 
 
 def share(name: str, label: str, zero_is_usual: bool = False) -> Part:
