@@ -126,7 +126,7 @@ def _happens(room: Room, handlers: Handlers) -> None:
     page = [room.tabs, room.base, *every]
     for task, tab in handlers.tabs.items():
         begins = [tab.go.click, tab.components[0].submit]  # pyright: ignore
-        gr.on(begins, js=SHOW, **_QUIET)
+        gr.on(begins, None, js=SHOW, **_QUIET)
         gr.on(
             begins,
             handlers.run(task),
