@@ -1,8 +1,10 @@
 """The page in a browser, against `unicond serve` with the embedded model."""
 
+import io
 import json
 import re
 
+import numpy as np
 import pytest
 from browsing import Studio, chromium, contrast_of
 from PIL import Image
@@ -91,7 +93,7 @@ def test_a_given_depth_is_followed_and_compared(studio, data):
 
 
 def test_a_mask_is_painted_with_the_mouse(studio, data):
-    """What is left of the line stays known; the mask that is sent has it where it was drawn."""
+    """What is painted is to be made anew: the mask that is sent is black where it was drawn."""
     studio.fill(Prompt=PROMPT, Steps=STEPS)
     slot = studio.page.locator("#slot-1")
     studio.give("depth", DEPTH, slot)
@@ -106,7 +108,19 @@ def test_a_mask_is_painted_with_the_mouse(studio, data):
         width, height = mask.size
     middle = (free[0] + free[2]) / 2 / width
     assert free[3] - free[1] > height / 4
-    assert middle == pytest.approx(0.5, abs=0.1)  # the canvas is in the middle of its frame
+    assert middle == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_empty_canvas_is_in_the_middle_of_its_frame(browser, server):
+    """Of a row above the tools, which is white where the canvas is and dark beside it."""
+    studio = Studio(browser, server.address, color_scheme="dark")
+    for number in range(2):
+        canvas = studio.page.locator(f"#slot-{number} canvas").first
+        with Image.open(io.BytesIO(canvas.screenshot())) as shot:
+            row = np.asarray(shot.convert("L"))[shot.height // 5]
+        white = np.flatnonzero(row > 200)
+        assert (white[0] + white[-1]) / 2 == pytest.approx(len(row) / 2, abs=0.03 * len(row))
+    studio.leave()
 
 
 def test_a_picture_is_edited(studio, photo):
