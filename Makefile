@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PROCESSES ?= $(if $(shell command -v nvidia-smi),1,2)
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo examples test test-all lint types weights benchmarks clean
+.PHONY: demo examples test test-all test-browser lint types weights benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/unicond demo
@@ -22,6 +22,9 @@ test: lint types
 
 test-all: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m ""
+
+test-browser: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/studio
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks examples

@@ -12,7 +12,7 @@ import unicond
 from unicond.studio import queue
 from unicond.studio.database import Database
 from unicond.studio.page import drawing, painted, placed, slots
-from unicond.studio.page.fields import size_of
+from unicond.studio.page.fields import number_of, size_of
 from unicond.studio.page.members import members_told
 from unicond.studio.page.recorded import told_of_png
 from unicond.studio.page.told import form_of, told_of
@@ -123,6 +123,15 @@ def test_sizes_are_read():
     assert size_of("64x128") == [64, 128]
     with pytest.raises(ValueError, match="HEIGHTxWIDTH"):
         size_of("64 by 128")
+
+
+def test_numbers_are_read():
+    assert number_of(" ", "Steps", whole=True) is None
+    assert number_of("20", "Steps", whole=True) == 20
+    assert number_of("1.5", "Guidance") == 1.5
+    assert number_of("0", "Guidance") == 0
+    with pytest.raises(ValueError, match=r"'2[.]5' is no whole number; leave it empty"):
+        number_of("2.5", "Steps", whole=True)
 
 
 def slot(role="give", noise=0.0, paint=slots.PAINTS[0], layers=(), hold=False, picture=PICTURE):

@@ -121,7 +121,7 @@ def test_a_given_depth_is_followed_and_comes_back_with_the_png(page, grey):
     assert tab == "generate"
     labels = [label for label, _ in shown]
     told = dict(shown)
-    assert (told["Prompt"], told["Seed"], told["Steps"]) == ("a dog", 3, 2)
+    assert (told["Prompt"], told["Seed"], told["Steps"]) == ("a dog", 3, "2")
     assert told["Solver"] == "euler"
     first = labels.index("Prompt") + 1
     depth = [value for _, value in shown[first + EACH : first + 2 * EACH]]

@@ -1,5 +1,6 @@
 """Running the server's app."""
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -62,8 +63,14 @@ def run(settings: Settings, host: str, port: int) -> None:
             timeout_graceful_shutdown=LEAVING,
         )
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
     server.run()
     if reasons:
         raise ValueError(f"the models cannot be loaded: {reasons[0]}")
     if not server.started:
         raise ValueError("the server could not be started: see above")
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether a record is more than an open page that is left when the server ends."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)

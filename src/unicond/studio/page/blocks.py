@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 import gradio as gr
 
 from unicond.studio.desk import Desk
-from unicond.studio.page import results, slots, tabs
+from unicond.studio.page import fields, results, slots, tabs
 from unicond.studio.page.examples import examples
 from unicond.studio.page.handlers import Handlers, branches_of
 from unicond.studio.settings import Settings
@@ -17,6 +17,11 @@ LOOK = 1.0
 """Seconds between two looks whether the models are loaded."""
 KEPT = (3600, 24 * 3600)
 """Every how many seconds copies of pictures are removed, and after how many."""
+SHOW = """() => {
+    const live = document.getElementById("live");
+    if (live.getBoundingClientRect().bottom > innerHeight) live.scrollIntoView();
+}"""
+"""On narrow screens the panel is far below the button."""
 USUAL_STEPS = 20
 """Of the drawing, where none are asked for."""
 
@@ -98,7 +103,7 @@ def _room(settings: Settings, made: dict[str, tabs.Tab]) -> Room:
                     made[task] = build_tab()
             with gr.Tab("history", id="history") as past:
                 words = gr.Textbox(label="Search by prompt", max_lines=1)
-                gallery = gr.Gallery(label="Made before", columns=4, allow_preview=False)
+                gallery = gr.Gallery(label="Made before", allow_preview=False, elem_id="past")
                 found = gr.State([])
             with gr.Tab("examples", id="examples"):
                 shelf = gr.Dataset(
@@ -110,7 +115,7 @@ def _room(settings: Settings, made: dict[str, tabs.Tab]) -> Room:
         with gr.Column(scale=2, min_width=320):
             panel = results.panel()
             label = "Drop a PNG of unicond: its settings come back"
-            png = gr.File(label=label, file_types=[".png"], height=110)
+            png = gr.File(label=label, file_types=[".png"], height=140)
     return Room(all_tabs, names, base, drawing, panel, png, past, words, gallery, found, shelf)
 
 
@@ -120,8 +125,10 @@ def _happens(room: Room, handlers: Handlers) -> None:
     every = [one for tab in handlers.tabs.values() for one in tab.components]
     page = [room.tabs, room.base, *every]
     for task, tab in handlers.tabs.items():
+        begins = [tab.go.click, tab.components[0].submit]  # pyright: ignore
+        gr.on(begins, None, js=SHOW, **_QUIET)
         gr.on(
-            [tab.go.click, tab.components[0].submit],  # pyright: ignore[reportAttributeAccessIssue]
+            begins,
             handlers.run(task),
             [room.base, *tab.components],
             panel.shown,
@@ -170,8 +177,13 @@ def _follows(
     def drawn(names: list[str], *values: object) -> str:
         *said, steps, plan = values
         slotted = slots.slots_of(names, slots.unpainted(said))
-        moves = USUAL_STEPS if steps is None else int(str(steps))
-        return slots.plan_of(slotted, str(plan or "") or None, moves)
+        try:
+            moves = fields.number_of(str(steps or ""), "Steps", whole=True)
+        except ValueError as error:
+            return str(error)
+        return slots.plan_of(
+            slotted, str(plan or "") or None, USUAL_STEPS if moves is None else int(moves)
+        )
 
     follows = [room.names, *made["generate"].slots, *(one for _, one in chosen), clock]
     gr.on(

@@ -64,9 +64,34 @@ def text(name: str, label: str, place: str = "") -> Part:
 
 
 def number(name: str, label: str, whole: bool = False, info: str | None = None) -> Part:
-    """A number; empty is what is usual."""
-    precision = 0 if whole else None
-    return one(name, gr.Number(label=label, info=info, precision=precision, value=None))  # pyright: ignore
+    """A number; empty is what is usual, which browsers make 0 of in a `gr.Number`."""
+    box = gr.Textbox(label=label, info=info, placeholder="usual", max_lines=1)
+    return one(name, box, "", lambda value: number_of(str(value or ""), label, whole), str)
+
+
+def number_of(text: str, label: str, whole: bool = False) -> int | float | None:
+    """The number that a text says.
+
+    Args:
+        text: a number, or nothing.
+        label: of its field.
+        whole: it has no fraction.
+
+    Returns:
+        The number; None for nothing.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.strip():
+        return None
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        kind = "whole number" if whole else "number"
+        raise ValueError(
+            f"{label} {text!r} is no {kind}; leave it empty for the usual one"
+        ) from None
 
 
 def share(name: str, label: str, zero_is_usual: bool = False) -> Part:
@@ -125,8 +150,8 @@ def seed_part() -> Part:
     """A seed with its dice, and a lock that keeps it from one run to the next."""
     with gr.Row(equal_height=True):
         box = gr.Number(0, label="Seed", precision=0, minimum=0, scale=3, min_width=110)
-        dice = gr.Button("🎲", size="sm", scale=1, min_width=44, elem_classes="dice")
-        lock = gr.Checkbox(True, label="🔒 keep", scale=2, min_width=90)
+        dice = gr.Button("Dice", size="sm", scale=1, min_width=60)
+        lock = gr.Checkbox(True, label="keep", scale=1, min_width=90)
     dice.click(dice_thrown, outputs=box, show_progress="hidden", api_visibility="private")
 
     def shown(told: Told, _branches: Sequence[str]) -> list[object]:

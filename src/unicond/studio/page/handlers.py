@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
 from anyio import to_thread
@@ -77,7 +78,8 @@ class Handlers:
         try:
             return self._filled(await to_thread.run_sync(told_of_png, path, find))
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            told = str(error).replace(path, Path(path).name)
+            raise gr.Error(told, print_exception=False) from None
 
     async def example(self, number: int) -> list[object]:
         """Put an example on the page."""

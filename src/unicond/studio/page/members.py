@@ -43,9 +43,9 @@ def members_part() -> tuple[Part, list[Component]]:
     components, names = list[Component](), list[Component]()
     with gr.Row():
         for number in range(MOST):
-            with gr.Column(min_width=200):
+            with gr.Column(min_width=140):
                 usual = ("", "text")[number == 1]
-                label = f"Model {number + 1}" + (", whose picture is kept" if not number else "")
+                label = f"Model {number + 1}" + (" (kept)" if not number else "")
                 name = gr.Dropdown([usual], value=usual, label=label, allow_custom_value=True)
                 names.append(name)
                 components += [

@@ -18,7 +18,11 @@ FETCHED = ("/gradio_api/file=http:", "/gradio_api/file=https:", "/gradio_api/pro
 """By which Gradio would fetch from other hosts for a client."""
 STYLE = """
 .live img { max-width: 100%; margin-top: 0.5rem }
-.live progress { width: 100% }
+.live progress { width: 100%; height: 0.5rem }
+.live progress::-webkit-progress-bar { background: var(--border-color-primary) }
+.live progress::-webkit-progress-value { background: var(--color-accent) }
+.live progress::-moz-progress-bar { background: var(--color-accent) }
+#past .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important }
 """
 
 

@@ -78,8 +78,9 @@ def drawn(rows: Sequence[Row]) -> str:
 def boxes_part() -> Part:
     """Boxes: a brush whose colours are the things', and the table that comes of it."""
     things = ", ".join(THINGS)
+    gr.Markdown("Paint a thing in its colour: its box is around the paint.")
     with gr.Row():
-        editor = _editor("Paint a thing in its colour: the box is around its paint")
+        editor = _editor("Boxes")
         picture = gr.HTML(drawn([]))
     table = _table(["colour", "thing", *_SIDES], f"Things: {things}; sides in [0, 1]")
     editor.change(

@@ -49,7 +49,11 @@ def panel() -> Panel:
         cancel = gr.Button("Cancel", variant="stop", size="sm")
         again = gr.Button("Again with these", size="sm")
     pictures = gr.Gallery(
-        label="Made", format="png", object_fit="contain", buttons=["download", "fullscreen"]
+        label="Made",
+        format="png",
+        object_fit="contain",
+        buttons=["download", "fullscreen"],
+        elem_id="made",
     )
     with gr.Accordion("Before and after", open=False):
         pair = gr.ImageSlider(label="Before and after", format="png", type="filepath")

@@ -18,6 +18,8 @@ from unicond.studio.page.painted import mask_of, viewable
 from unicond.studio.page.told import Told
 
 MOST = 6
+USUAL = 2
+"""Shown from the start: an editor whose width changes later shows its canvas beside its middle."""
 ROLES = ("give", "make", "leave out")
 PAINTS = ("is made anew", "is kept", "is part of it")
 EACH = 5
@@ -172,7 +174,9 @@ def slots_part(names: gr.State) -> tuple[Part, list[Block]]:
     components, columns = list[Component]([names]), list[Block]()
     with gr.Row():
         for number in range(MOST):
-            with gr.Column(visible=False, min_width=280, elem_id=f"slot-{number}") as column:
+            with gr.Column(
+                visible=number < USUAL, min_width=280, elem_id=f"slot-{number}"
+            ) as column:
                 components += _slot()
             columns.append(column)
 
@@ -198,7 +202,7 @@ def _slot() -> list[Component]:
         format="png",
         height=320,
         canvas_size=(512, 512),
-        brush=gr.Brush(colors=["#ffffff", "#888888", "#000000"]),
+        brush=gr.Brush(colors=["#888888", "#ffffff", "#000000"]),
         sources=["upload", "clipboard"],
     )
     role = gr.Radio(list(ROLES), value="make", show_label=False, container=False)
