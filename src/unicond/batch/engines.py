@@ -18,7 +18,7 @@ class Engine(Protocol):
             asked: by what, and where they go.
             groups: of rows of one kin.
 
-        Yields:
+        Returns:
             Each row, when it has ended.
 
         Raises:

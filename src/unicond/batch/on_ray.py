@@ -6,6 +6,7 @@ ended its worker twice. Actors write to the folder themselves, so that it and th
 be on a disk that all machines see.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,8 +73,8 @@ class OnRay:
     def run(self, asked: Asked, groups: Sequence[Sequence[Row]]) -> Iterator[Ended]:
         """As `batch.engines.Engine` says."""
         with cluster.joined(self.workers, asked.device) as accelerators:
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
             numbers = ray.data.from_items(
                 list(range(len(groups))), override_num_blocks=min(len(groups), BLOCKS)
             )
@@ -81,7 +82,7 @@ class OnRay:
                 _Worker,
                 fn_constructor_args=(asked, groups, os.getcwd()),
                 batch_size=1,
-                concurrency=self.workers,
+                compute=ray.data.ActorPoolStrategy(size=self.workers),
                 num_cpus=1,
                 num_gpus=accelerators,
                 max_restarts=-1,
