@@ -151,6 +151,13 @@ def test_what_does_not_go_with_a_manifest(run, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_without_ray_it_says_what_brings_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("unicond.cluster.find_spec", lambda _: None)
+    for refused in (run("--engine", "ray"), RUNNER.invoke(app, ["serve", "--engine", "ray"])):
+        assert "pip install 'unicond[ray]'" in str(refused.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_manifest_s_options_need_one(tmp_path):
     for option in (["--redo"], ["--engine", "ray"], ["--rows", "4"]):
         refused = RUNNER.invoke(app, ["generate", *option, "--out", str(tmp_path / "out")])

@@ -163,16 +163,17 @@ class _Channel:
         self._put, self._life = put, life
         self._woken = threading.Event()
         self._stopped = set[str]()
+        self._closed = False
 
     def tell(self, event: Event) -> None:
         """As `channel.Channel` says."""
         self._put(event)
 
     def wait(self, seconds: float) -> None:
-        """As `channel.Channel` says; `Gone` if the actor has ended."""
+        """As `channel.Channel` says; `Gone` if the actor has ended, or is to."""
         self._woken.wait(seconds)
         self._woken.clear()
-        if ray.wait([self._life], timeout=0)[0]:
+        if self._closed or ray.wait([self._life], timeout=0)[0]:
             raise Gone("its actor has ended")
 
     def is_stopped(self, job: str) -> bool:
@@ -190,6 +191,11 @@ class _Channel:
     def stop(self, job: str) -> None:
         """A job was cancelled."""
         self._stopped.add(job)
+
+    def close(self) -> None:
+        """Have whoever waits end."""
+        self._closed = True
+        self._woken.set()
 
 
 @dataclass(frozen=True)
@@ -251,8 +257,8 @@ class RayLink:
 
     def close(self) -> None:
         """As `engine.Link` says."""
+        self._channel.close()
         ray.kill(self._actor)
-        self._channel.wake()
 
     def kill(self) -> None:
         """As `engine.Link` says."""
