@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """How a manifest is made.
 
     Args:
-        manifest: the file.
+        manifest: the file; None is a single job instead.
         out: folder of what is made.
         engine: that makes it.
         workers: of Ray.
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
         redo: rows that have changed are made anew.
     """
 
-    manifest: Path
+    manifest: Path | None
     out: Path
     engine: ENGINE
     workers: int
@@ -47,20 +47,35 @@ class Loading(NamedTuple):
     adapter: list[str] | None
     device: str | None
     dtype: str
-    loras: Mapping[str, float]
+    loras: dict[str, float]
     offload: bool
 
 
-def check_options(context: typer.Context, batch: bool) -> None:
-    """Refuse options of a single job beside a manifest, and the other way round.
+def run_manifest(context: typer.Context, batch: Batch, loading: Loading) -> bool:
+    """Make what is missing of a manifest, if there is one.
 
     Args:
         context: of the command.
-        batch: whether there is a manifest.
+        batch: the manifest, and how it is made.
+        loading: of the model.
+
+    Returns:
+        Whether there is one.
 
     Raises:
-        ValueError: there are any.
+        ValueError: the manifest, the folder or the model cannot be used, or options that do not go
+            with a manifest, or with none.
+        Exit: some rows could not be made, or Ctrl-C.
     """
+    _check_options(context, batch.manifest is not None)
+    if batch.manifest is None:
+        return False
+    _run(batch.manifest, batch, loading)
+    return True
+
+
+def _check_options(context: typer.Context, batch: bool) -> None:
+    """Refuse options of a single job beside a manifest, and the other way round."""
     allowed = {*OWN, *MODEL} if batch else context.params.keys() - {*OWN}
     for name in context.params:
         source = context.get_parameter_source(name)
@@ -71,17 +86,7 @@ def check_options(context: typer.Context, batch: bool) -> None:
             raise ValueError(f"{flag} is of --batch MANIFEST, which is not given")
 
 
-def run(batch: Batch, loading: Loading) -> None:
-    """Make what is missing of a manifest.
-
-    Args:
-        batch: the manifest, and how it is made.
-        loading: of the model.
-
-    Raises:
-        ValueError: the manifest, the folder or the model cannot be used.
-        Exit: some rows could not be made, or Ctrl-C.
-    """
+def _run(file: Path, batch: Batch, loading: Loading) -> None:
     from unicond.batch import engines, folder, maker, manifest
     from unicond.cli.running import INTERRUPTED, adapters_of, check_dtype
     from unicond.progress import progress
@@ -90,9 +95,9 @@ def run(batch: Batch, loading: Loading) -> None:
     check_dtype(loading.dtype)
     dtype = None if loading.dtype == "auto" else loading.dtype
     model = {"adapters": adapters, "dtype": dtype, "loras": loading.loras}
-    rows = manifest.read_manifest(batch.manifest, loading.base, model)
+    rows = manifest.read_manifest(file, loading.base, model)
     asked = maker.Asked(
-        root=batch.manifest.absolute().parent,
+        root=file.absolute().parent,
         out=batch.out.expanduser().absolute(),
         base=loading.base,
         adapters=adapters,

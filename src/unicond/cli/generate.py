@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast, get_args
 
 import typer
 
+from unicond.cli.batch import ENGINE, Batch, Loading, run_manifest
+
 if TYPE_CHECKING:
     from unicond.grounding import Grounding
     from unicond.image_prompts import ImagePrompt
@@ -140,7 +142,7 @@ def generate(
         Path | None, typer.Option(help="A file of forms, one a line: make all that is missing.")
     ] = None,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Of --batch: this process, or actors of Ray.")
+        ENGINE, typer.Option(help="Of --batch: this process, or actors of Ray.")
     ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Of --engine ray; each has a model.")] = 1,
     rows: Annotated[int, typer.Option(min=1, help="Of --batch: samples at once.")] = 8,
@@ -149,16 +151,13 @@ def generate(
     ] = False,
 ) -> None:
     """Generate what is not given: depth to image, image to depth, both from text, or parts."""
-    from unicond.cli.batch import Batch, Loading, check_options, run
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.checks import parse_seeds
     from unicond.pictures.files import check_output_folder
 
-    check_options(context, batch is not None)
-    loras = dict(numbers(lora, "--lora", ":"))
-    if batch is not None:
-        loading = Loading(base, adapter, device, dtype, loras, offload)
-        run(Batch(batch, out, engine, workers, rows, redo), loading)
+    seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
+    loading = Loading(base, adapter, device, dtype, loras, offload)
+    if run_manifest(context, Batch(batch, out, engine, workers, rows, redo), loading):
         return
     check_output_folder(out)
     files = given_files(give, image=image, depth=depth)
@@ -168,8 +167,7 @@ def generate(
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
     grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
-    seeds = parse_seeds(seed)
-    model = load_model(base, adapter, device, dtype, loras, offload)
+    model = load_model(*loading)
     with progress_bar("sampling") as callback:
         result = model(
             prompt,

@@ -210,7 +210,8 @@ class _Remote:
         """As `making.Maker` says."""
         given = [self._given(job) for job in jobs]
         try:
-            for part in self.actor.make.options(num_returns="streaming").remote(jobs, given):
+            make = self.actor.make.options(num_returns="streaming")
+            for part in make.remote(jobs, given):  # pyright: ignore[reportGeneralTypeIssues]
                 told = ray.get(part)
                 if isinstance(told, Event):
                     self.channel.tell(told)
@@ -277,7 +278,8 @@ class RayLink:
         data = order.settings.data
         database = Database(data / folder.QUEUE)
         try:
-            state = EVENT.validate_json(ray.get(self._actor.ready.remote()))
+            told: bytes = ray.get(self._actor.ready.remote())  # pyright: ignore[reportAssignmentType]
+            state = EVENT.validate_json(told)
             self._put(state)
             if state.kind == "ready":
                 remote = _Remote(data, self._actor, self._channel)
@@ -311,10 +313,11 @@ class OnRay:
 
     async def start(self, order: Order) -> Link:
         """As `engine.Engine` says."""
-        actor = ray.remote(Actor).options(
+        kind = ray.remote(Actor).options(
             num_cpus=1, num_gpus=self._accelerators, max_restarts=0, max_concurrency=CALLS
         )
-        return RayLink(order, actor.remote(ORDER.dump_json(order).decode(), os.getcwd()))
+        actor = kind.remote(ORDER.dump_json(order).decode(), os.getcwd())
+        return RayLink(order, actor)  # pyright: ignore[reportArgumentType] (a proxy is its handle)
 
     def close(self) -> None:
         """As `engine.Engine` says."""
