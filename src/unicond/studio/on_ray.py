@@ -35,6 +35,8 @@ from unicond.studio.worker import Worker
 
 CALLS = 4
 """Of an actor at the same time: its life, what it makes, and what is cancelled meanwhile."""
+AGAIN = 0.5
+"""Seconds between two looks whether an actor that starts is still wanted."""
 Files = dict[str, bytes]
 logger = logging.getLogger("unicond.studio")
 
@@ -173,7 +175,8 @@ class _Channel:
         """As `channel.Channel` says; `Gone` if the actor has ended, or is to."""
         self._woken.wait(seconds)
         self._woken.clear()
-        if self._closed or ray.wait([self._life], timeout=0)[0]:
+        self.check_open()
+        if ray.wait([self._life], timeout=0)[0]:
             raise Gone("its actor has ended")
 
     def is_stopped(self, job: str) -> bool:
@@ -184,18 +187,21 @@ class _Channel:
         """As `channel.Channel` says."""
         self._stopped.discard(job)
 
-    def wake(self) -> None:
-        """There may be a job."""
+    def wake(self, stopped: str = "") -> None:
+        """There may be a job, or one was cancelled."""
+        if stopped:
+            self._stopped.add(stopped)
         self._woken.set()
-
-    def stop(self, job: str) -> None:
-        """A job was cancelled."""
-        self._stopped.add(job)
 
     def close(self) -> None:
         """Have whoever waits end."""
         self._closed = True
         self._woken.set()
+
+    def check_open(self) -> None:
+        """Raise `Gone` after `close`."""
+        if self._closed:
+            raise Gone("it was told to end")
 
 
 @dataclass(frozen=True)
@@ -252,9 +258,8 @@ class RayLink:
         """As `engine.Link` says."""
         what, _, job = line.partition(" ")
         if what == "stop":
-            self._channel.stop(job)
             self._actor.stop.remote(job)
-        self._channel.wake()
+        self._channel.wake(job)
 
     def close(self) -> None:
         """As `engine.Link` says."""
@@ -273,13 +278,20 @@ class RayLink:
     def _put(self, event: Event | None) -> None:
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
+    def _loaded(self) -> Event:
+        """Wait for the models; an actor that is killed while it starts may not say so for long."""
+        state = self._actor.ready.remote()
+        while not ray.wait([state], timeout=AGAIN)[0]:
+            self._channel.check_open()
+        told: bytes = ray.get(state)  # pyright: ignore[reportAssignmentType]
+        return EVENT.validate_json(told)
+
     def _run(self, order: Order) -> None:
         """What the thread does, until the actor ends."""
         data = order.settings.data
         database = Database(data / folder.QUEUE)
         try:
-            told: bytes = ray.get(self._actor.ready.remote())  # pyright: ignore[reportAssignmentType]
-            state = EVENT.validate_json(told)
+            state = self._loaded()
             self._put(state)
             if state.kind == "ready":
                 remote = _Remote(data, self._actor, self._channel)
