@@ -22,6 +22,7 @@ RUNNER = CliRunner()
         (["--dtype", "int3"], "--dtype 'int3' is not one of"),
         (["--more", "pixel"], "is not of the form NAME=VALUE"),
         (["--more", "mini=mini-pixel"], "there is a model of that name already"),
+        (["--workers", "2"], "--workers is of --engine ray"),
         (["--adapter", "depth", "--adapter", "b=depth"], "give all as BRANCH=ADAPTER, or none"),
     ],
 )

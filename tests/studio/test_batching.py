@@ -9,7 +9,7 @@ from PIL import Image
 
 from unicond.studio.batching import kin, run
 from unicond.studio.settings import Limits
-from unicond.studio.uploads import received
+from unicond.studio.uploads import named, received
 from unicond.tasks.filled import Filled
 from unicond.tasks.forms import Edit, Generate
 from unicond.tasks.forms import Picture as Named
@@ -89,7 +89,7 @@ def test_who_may_be_made_together():
 
 def _of(form, **sent):
     plain, pictures = stored(form, **sent)
-    return plain, "tiny", pictures
+    return plain, "tiny", named(pictures)
 
 
 def test_masks_that_are_equal_go_together(tiny, tmp_path):

@@ -45,7 +45,7 @@ def studio(served):
 
 def pid_of(app):
     (hand,) = app.state.desk.supervisor.hands
-    return hand.process.pid
+    return hand.pid
 
 
 def is_running(studio, job):

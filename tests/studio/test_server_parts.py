@@ -7,7 +7,7 @@ import pytest
 
 from unicond.studio.board import Board
 from unicond.studio.limits import Rates
-from unicond.studio.worker import TooLong, previewed, reason
+from unicond.studio.making import TooLong, previewed, reason
 from unicond.tasks.forms import Generate
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast, get_args
 
 import typer
 
+from unicond.cli.batch import ENGINE, Batch, Loading, run_manifest
+
 if TYPE_CHECKING:
     from unicond.grounding import Grounding
     from unicond.image_prompts import ImagePrompt
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[str, typer.Option(help="What to make; may be left out.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
@@ -139,12 +142,27 @@ def generate(
         bool, typer.Option("--offload", help="Keep parts on the CPU while they are not called.")
     ] = False,
     lora: Annotated[list[str] | None, typer.Option(help="FILE:SCALE; repeat.")] = None,
+    batch: Annotated[
+        Path | None, typer.Option(help="A file of forms, one a line: make all that is missing.")
+    ] = None,
+    engine: Annotated[
+        ENGINE, typer.Option(help="Of --batch: this process, or actors of Ray.")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Of --engine ray; each has a model.")] = 1,
+    rows: Annotated[int, typer.Option(min=1, help="Of --batch: samples at once.")] = 8,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Of --batch: rows that have changed are made anew.")
+    ] = False,
 ) -> None:
     """Generate what is not given: depth to image, image to depth, both from text, or parts."""
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.checks import parse_seeds
     from unicond.pictures.files import check_output_folder
 
+    seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
+    loading = Loading(base, adapter, device, dtype, loras, offload)
+    if run_manifest(context, Batch(batch, out, engine, workers, rows, redo), loading):
+        return
     check_output_folder(out)
     files = given_files(give, image=image, depth=depth)
     masks, levels = dict(pairs(mask or [], "--mask")), dict(numbers(noise, "--noise"))
@@ -153,8 +171,7 @@ def generate(
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
     grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
-    seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
-    model = load_model(base, adapter, device, dtype, loras, offload)
+    model = load_model(*loading)
     with progress_bar("sampling") as callback:
         result = model(
             prompt,

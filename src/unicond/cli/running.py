@@ -51,18 +51,44 @@ def load_model(
 
     from unicond.loading import load
 
+    check_dtype(dtype)
+    check_device(device)
+    found = adapters_of(base, adapters)
+    logging.disable_progress_bar()  # of each file's tensors
+    with Console(stderr=True).status(f"loading {base}"):
+        return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse what is none of `DTYPES`."""
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that nothing can be put on."""
     if device is not None and (reason := _unusable(device)):
         raise ValueError(f"--device {device!r} cannot be used: {reason}; give cpu, or none")
+
+
+def adapters_of(base: str, adapters: list[str] | None) -> list[str] | dict[str, str]:
+    """The adapters of the options, as `unicond.load` takes them.
+
+    Args:
+        base: what `unicond.load` takes.
+        adapters: names, or `BRANCH=name`; None is the base's own.
+
+    Returns:
+        Names, or {branch: name}.
+
+    Raises:
+        ValueError: only some of them name a branch.
+    """
     chosen = adapters if adapters is not None else (["depth"] if base == "mini" else [])
     renamed = dict(name.split("=", 1) for name in chosen if "=" in name)
     if renamed and len(renamed) < len(chosen):
         raise ValueError(f"--adapter: give all as BRANCH=ADAPTER, or none; got {', '.join(chosen)}")
-    found = renamed or [name for name in chosen if name != "none"]
-    logging.disable_progress_bar()  # of each file's tensors
-    with Console(stderr=True).status(f"loading {base}"):
-        return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
+    return renamed or [name for name in chosen if name != "none"]
 
 
 def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str, str]:

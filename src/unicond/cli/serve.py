@@ -1,7 +1,7 @@
 """`unicond serve`: the page and the HTTP API."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def serve(
     device: Annotated[
         list[str] | None, typer.Option(help="One worker for each: cpu, cuda:0, ...; repeat.")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Workers are processes, or actors of Ray.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Of --engine ray; default 1.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
     rows: Annotated[int, typer.Option(min=1, help="Samples that a worker makes at once.")] = 8,
     api_key_file: Annotated[
@@ -71,7 +75,8 @@ def serve(
     settings = Settings(
         data=data_folder(data),
         models=_models(base, adapter, more or [], dtype),
-        devices=tuple(device) if device else (None,),
+        devices=_devices(device or [], engine, workers),
+        engine=engine,
         rows=rows,
         keys={} if api_key_file is None else read_keys(api_key_file),
         hosts=LOOPBACK if host in LOOPBACK else (),
@@ -90,6 +95,20 @@ def _check_installed() -> None:
         raise ValueError(
             f"serving needs {', '.join(missing)}: pip install 'unicond[studio]' brings all of it"
         )
+
+
+def _devices(devices: list[str], engine: str, workers: int | None) -> tuple[str | None, ...]:
+    """The device of each worker."""
+    from unicond.cluster import check_installed
+
+    if engine == "ray":
+        check_installed()
+        if len(devices) > 1:
+            raise ValueError("--device: Ray has its own; give one kind of device, or none")
+        return (devices[0] if devices else None,) * (workers or 1)
+    if workers is not None:
+        raise ValueError("--workers is of --engine ray; here there is one for each --device")
+    return tuple(devices) or (None,)
 
 
 def _models(

@@ -1,7 +1,9 @@
-"""The HTTP API: jobs are kept in a queue, and made by workers that are processes of their own.
+"""The HTTP API: jobs are kept in a queue, and made by workers beside it.
 
 app         what clients talk to (`create_app`); it never touches a model
 queue       the jobs, in SQLite, so that they outlive whatever crashes
 supervisor  starts workers, tells them of new jobs, and starts them anew when they end
-worker      a process for each device that owns the models
+engine      what workers are: processes of this machine, or threads with actors of Ray
+worker      takes jobs from the queue and keeps what is made of them
+making      the models of a device
 """

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from unicond.model import Model
 from unicond.output import Output
@@ -16,7 +17,6 @@ from unicond.prepared import Callback
 from unicond.record import Record
 from unicond.request import Given, seeds_of
 from unicond.sampling.state import Report
-from unicond.studio.uploads import Stored
 from unicond.tasks.filled import Filled, generated, settings_of
 from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.forms import AnyForm, Generate, Picture
@@ -25,13 +25,27 @@ OWN = {"prompt", "seed", "count", "image", "depth", "give", "mask"}
 """What jobs of one kin may have of their own."""
 
 
-def kin(form: AnyForm, base: str, stored: Sequence[Stored]) -> str | None:
+class Seen(Protocol):
+    """What is known of a picture before it is made anything of."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its file."""
+        ...
+
+
+def kin(form: AnyForm, base: str, seen: Mapping[str, Seen]) -> str | None:
     """What is equal for all jobs that may be made together.
 
     Args:
-        form: as `uploads.received` returned it.
+        form: whose pictures are all uploads.
         base: the model's name.
-        stored: its pictures.
+        seen: {upload: what is known of the picture}.
 
     Returns:
         A digest; None for a job that is made alone.
@@ -39,8 +53,8 @@ def kin(form: AnyForm, base: str, stored: Sequence[Stored]) -> str | None:
     if not isinstance(form, Generate) or form.image_prompt:
         return None
 
-    def of(picture: Picture) -> Stored:
-        return stored[int(str(picture.upload).removesuffix(".png"))]
+    def of(picture: Picture) -> Seen:
+        return seen[str(picture.upload)]
 
     pictures = named_pictures(form.give, image=form.image, depth=form.depth)
     told = {

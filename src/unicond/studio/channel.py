@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import TypeAdapter
 
@@ -28,6 +28,7 @@ class Event:
         picture: JPEG in base64.
         message: why it is broken.
         branches: {model: its branches}.
+        pid: of the process that has them.
     """
 
     kind: Literal["ready", "broken", "began", "move", "preview", "ended", "parted"]
@@ -38,13 +39,34 @@ class Event:
     picture: str = ""
     message: str = ""
     branches: dict[str, list[str]] | None = None
+    pid: int = 0
 
 
 EVENT = TypeAdapter(Event)
 
 
-class Channel:
-    """The worker's end. What else is printed goes to stderr from now on."""
+class Channel(Protocol):
+    """The worker's end."""
+
+    def tell(self, event: Event) -> None:
+        """Send an event."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there may be a job, or for some seconds."""
+        ...
+
+    def is_stopped(self, job: str) -> bool:
+        """Whether a job was cancelled."""
+        ...
+
+    def forget(self, job: str) -> None:
+        """A job has ended: whether it was stopped is not asked again."""
+        ...
+
+
+class Pipe:
+    """The end of a worker that is a process; what else it prints goes to stderr from now on."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "wb", buffering=0)

@@ -206,7 +206,7 @@ class Desk:
             task=form.task,
             base=base,
             form=plain.model_dump_json(by_alias=True, exclude_none=True),
-            kin=batching.kin(plain, base, stored),
+            kin=batching.kin(plain, base, uploads.named(stored)),
             rows=limits.rows_of(plain),
             created=time.time(),
         )

@@ -17,9 +17,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-SHOWN = 5
-"""Faults of a form that are told at once."""
-LONGEST = 300
+from unicond.tasks.form_faults import clean, told
+
 logger = logging.getLogger("unicond.studio")
 
 
@@ -63,7 +62,7 @@ class RequestRefused(Exception):
 def answer(refused: RequestRefused) -> JSONResponse:
     """The answer to a request that is refused."""
     kind = "server_error" if refused.status >= 500 else "invalid_request_error"
-    fault = Fault(message=_clean(str(refused), 2000), type=kind, code=refused.code)
+    fault = Fault(message=clean(str(refused), 2000), type=kind, code=refused.code)
     headers = {} if refused.retry is None else {"Retry-After": str(max(1, round(refused.retry)))}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -80,20 +79,7 @@ def faults(error: ValidationError | RequestValidationError) -> str:
         A sentence for each of the first faults.
     """
     found: Sequence[Mapping[str, object]] = error.errors()  # pyright: ignore[reportAssignmentType]
-    told = [f"{_place(one['loc'])}{one['msg']}" for one in found[:SHOWN]]
-    more = len(found) - SHOWN
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
-
-
-def _place(parts: object) -> str:
-    named = ".".join(_clean(str(part), 40) for part in parts) if isinstance(parts, tuple) else ""
-    return f"{named}: " if named else ""
-
-
-def _clean(text: str, longest: int = LONGEST) -> str:
-    """Text that any answer can hold."""
-    whole = text.encode("utf-8", "replace").decode()
-    return whole if len(whole) <= longest else f"{whole[:longest]}..."
+    return told(found)
 
 
 def of_storage(error: OSError | sqlite3.Error) -> RequestRefused:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from unicond.pictures.checks import MAX_PROMPT
 
@@ -89,6 +90,7 @@ class Settings:
         data: folder of the queue and of all pictures; made if missing, one server at a time.
         models: {name in requests: what it is}; the first is the default.
         devices: one worker for each; None is CUDA where there is one, else the CPU.
+        engine: what workers are: processes of this machine, or actors of Ray.
         rows: samples that a worker makes at once, of several jobs where they go together.
         keys: {name of a client: SHA-256 of its key in hexadecimal}; without any, all are let in.
         hosts: names by which the server may be called; none is any.
@@ -101,6 +103,7 @@ class Settings:
     data: Path
     models: Mapping[str, Served]
     devices: tuple[str | None, ...] = (None,)
+    engine: Literal["local", "ray"] = "local"
     rows: int = 8
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
     hosts: tuple[str, ...] = ()

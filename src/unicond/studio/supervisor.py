@@ -8,25 +8,25 @@ import asyncio
 import logging
 import secrets
 import sqlite3
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from anyio import to_thread
 
+from unicond import cluster
 from unicond.studio import queue
 from unicond.studio.board import Board
-from unicond.studio.channel import EVENT, Event
+from unicond.studio.channel import Event
 from unicond.studio.database import Database
+from unicond.studio.engine import Engine, Link
 from unicond.studio.metrics import Metrics
-from unicond.studio.order import ORDER, Order
+from unicond.studio.order import Order
+from unicond.studio.processes import Processes
 from unicond.studio.settings import Settings
 
 LONGEST = 30.0
 """Seconds, at most, until a worker is started again."""
-LINE = 2**23
-"""Bytes of an event, at most."""
 GRACE = 60.0
 """Seconds beyond a job's own time in which its worker must say something."""
 T = TypeVar("T")
@@ -39,20 +39,17 @@ class Hand:
 
     Args:
         name: which no other one had or will have.
-        process: that it is.
+        link: to it.
         jobs: that it has.
         branches: {model: its branches}; None until it is ready.
+        pid: of the process that has its models, on its machine; 0 until it is ready.
     """
 
     name: str
-    process: asyncio.subprocess.Process
+    link: Link
     jobs: set[str] = field(default_factory=set[str])
     branches: Mapping[str, list[str]] | None = None
-
-    def send(self, line: str) -> None:
-        """Send a line, unless it has ended."""
-        if self.process.stdin is not None and not self.process.stdin.is_closing():
-            self.process.stdin.write(line.encode() + b"\n")
+    pid: int = 0
 
 
 class Supervisor:
@@ -74,7 +71,7 @@ class Supervisor:
         metrics: Metrics,
         broken: Callable[[str], None],
     ) -> None:
-        self._settings, self._database = settings, database
+        self._settings, self._database, self._engine = settings, database, _engine(settings)
         self._board, self._metrics, self._broken = board, metrics, broken
         self._hands: dict[int, Hand] = {}
         self._stopping = False
@@ -88,28 +85,30 @@ class Supervisor:
         """Keep a worker for each device, until `stop`."""
         devices = enumerate(self._settings.devices)
         try:
+            await to_thread.run_sync(self._engine.open)  # Ray takes signals from the main thread
             await asyncio.gather(*(self._keep(number, device) for number, device in devices))
         except Exception as error:
             logger.exception("workers cannot be kept")
             self._broken(f"workers cannot be kept: {error}")
+        finally:
+            self._engine.close()
 
     async def stop(self) -> None:
         """End all workers; what they were at is queued again."""
         self._stopping = True
         for hand in self.hands:
-            if hand.process.stdin is not None:
-                hand.process.stdin.close()
+            hand.link.close()
 
     def wake(self) -> None:
         """There is a new job."""
         for hand in self.hands:
-            hand.send("wake")
+            hand.link.send("wake")
 
     def cancel(self, job: str) -> None:
         """A job was cancelled."""
         for hand in self.hands:
             if job in hand.jobs:
-                hand.send(f"stop {job}")
+                hand.link.send(f"stop {job}")
         self._board.changed(job)
 
     async def _keep(self, number: int, device: str | None) -> None:
@@ -118,9 +117,9 @@ class Supervisor:
             hand = await self._start(device)
             self._hands[number] = hand
             broken = await self._listen(hand)
-            code = await hand.process.wait()
+            how = await hand.link.ended()
             del self._hands[number]
-            await self._recover(hand, code)
+            await self._recover(hand, how)
             if broken:
                 self._broken(broken)
                 return
@@ -131,13 +130,7 @@ class Supervisor:
     async def _start(self, device: str | None) -> Hand:
         name = secrets.token_hex(6)
         order = Order(name=name, device=device, settings=replace(self._settings, keys={}))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "unicond.studio.worker", ORDER.dump_json(order).decode()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LINE,
-        )
-        return Hand(name, process)
+        return Hand(name, await self._engine.start(order))
 
     async def _listen(self, hand: Hand) -> str:
         """Hear a worker until it ends.
@@ -149,28 +142,26 @@ class Supervisor:
             Why its models cannot be loaded; empty if they can.
         """
         broken = ""
-        while line := await self._line(hand):
-            event = EVENT.validate_json(line)
+        while event := await self._told(hand):
             if event.kind == "ready":
-                hand.branches = event.branches
+                hand.branches, hand.pid = event.branches, event.pid
                 logger.info("worker %s is ready", hand.name)
-                hand.send("wake")
+                hand.link.send("wake")
             elif event.kind == "broken":
                 broken = event.message
             else:
                 await self._heard(hand, event)
         return broken
 
-    async def _line(self, hand: Hand) -> bytes:
+    async def _told(self, hand: Hand) -> Event | None:
         """The next event of a worker; one that says nothing for too long is ended."""
-        assert hand.process.stdout is not None
         limit = self._settings.limits.seconds + GRACE if hand.jobs else None
         try:
-            return await asyncio.wait_for(hand.process.stdout.readline(), limit)
+            return await asyncio.wait_for(hand.link.told(), limit)
         except TimeoutError:
             logger.warning("worker %s hangs: it is ended", hand.name)
-            hand.process.kill()
-            return b""
+            hand.link.kill()
+            return None
 
     async def _heard(self, hand: Hand, event: Event) -> None:
         if event.kind == "began":
@@ -187,11 +178,11 @@ class Supervisor:
             if event.kind == "ended":
                 await self._tell(event.job)
 
-    async def _recover(self, hand: Hand, code: int) -> None:
+    async def _recover(self, hand: Hand, how: str) -> None:
         crashed = not self._stopping
         if crashed:
             self._metrics.crashes.inc()
-            logger.warning("worker %s ended with %s, with %s", hand.name, code, hand.jobs or "none")
+            logger.warning("worker %s ended with %s, with %s", hand.name, how, hand.jobs or "none")
         lost = await patient(lambda: queue.recover(self._database, hand.name, crashed))
         for job in hand.jobs | set(lost):
             self._board.changed(job)
@@ -208,6 +199,16 @@ class Supervisor:
             self._metrics.waited.observe(job.started - job.created)
             self._metrics.took.labels(job.task).observe(job.ended - job.started)
         logger.info("job %s (%s of %s): %s", job.id, job.task, job.user, job.status)
+
+
+def _engine(settings: Settings) -> Engine:
+    """What workers are."""
+    if settings.engine == "local":
+        return Processes()
+    cluster.check_installed()
+    from unicond.studio.on_ray import OnRay
+
+    return OnRay(settings.devices)
 
 
 async def patient(do: Callable[[], T]) -> T:

@@ -68,6 +68,11 @@ def received(
     return with_pictures(form, lambda _: Picture(upload=f"{next(names)}.png")), stored
 
 
+def named(stored: list[Stored]) -> dict[str, Stored]:
+    """{what the form calls it: picture} of pictures that `received` returned."""
+    return {f"{number}.png": picture for number, picture in enumerate(stored)}
+
+
 def keep(stored: list[Stored], target: Path) -> None:
     """Write pictures as `received` calls them, into a folder that no one knows of yet.
 
@@ -79,8 +84,8 @@ def keep(stored: list[Stored], target: Path) -> None:
         OSError: they cannot be written.
     """
     target.mkdir(parents=True)
-    for number, picture in enumerate(stored):
-        (target / f"{number}.png").write_bytes(picture.png)
+    for name, picture in named(stored).items():
+        (target / name).write_bytes(picture.png)
 
 
 def _stored(picture: Picture, uploads: Mapping[str, bytes], limits: Limits) -> Stored:

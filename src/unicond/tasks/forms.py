@@ -8,13 +8,22 @@ it what a model runs.
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    model_validator,
+)
 
 from unicond.grounding import Grounding
 
 MAX_SEED = 2**63 - 1
 MOST = 64
 """Of anything that is listed."""
+TEXTS = "texts"
+"""In the context of a validation: which field of a picture a text alone is."""
 
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(max_length=128)]
@@ -42,19 +51,20 @@ class Picture(_Plain):
 
     Args:
         base64: the file, in base64; a data URL, or this text alone, will do as well.
-        upload: the name of the part of a multipart body that is the file.
+        upload: the name of the part of a multipart body that is the file; in a manifest the file.
 
     Raises:
         ValueError: neither is given, or both are.
     """
 
     base64: str | None = None
-    upload: Name | None = None
+    upload: Annotated[str, Field(max_length=1000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _of_text(cls, value: object) -> object:
-        return {"base64": value} if isinstance(value, str) else value
+    def _of_text(cls, value: object, info: ValidationInfo) -> object:
+        kind = "base64" if info.context is None else info.context[TEXTS]
+        return {kind: value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
