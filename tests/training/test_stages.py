@@ -409,9 +409,9 @@ def test_recipes_differ_by_condition():
     depth, metric, identity = (
         recipes.joint_of(conditions.named(name)) for name in ("depth", "depth-metric", "identity")
     )
-    assert depth == recipes.joint
-    share = presets.MINUTE_SHARES["depth-metric"]
-    assert metric.loop.budget.minutes == share * depth.loop.budget.minutes
+    minutes = recipes.joint.loop.budget.minutes
+    for name, recipe in (("depth", depth), ("depth-metric", metric)):
+        assert recipe.loop.budget.minutes == presets.MINUTE_SHARES[name] * minutes
     assert metric.loop.lr == 0.5 * depth.loop.lr
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
     assert set(presets.MINUTE_SHARES) == {*conditions.NAMES, *METHODS}

@@ -22,7 +22,7 @@ CUDA_SPEED, GPU_BATCH = 30, 4
 """A GPU spends a CPU's minutes divided by the one, on batches larger by the other."""
 
 MINUTE_SHARES = {
-    "depth": 1.0,
+    "depth": 2.5,
     "depth-metric": 0.2,
     "softedge": 0.3,
     "pose": 0.35,
@@ -34,8 +34,8 @@ MINUTE_SHARES = {
     "interact": 0.5,
     "migc": 0.5,
 }
-"""How long each condition and grounding adapter is trained, depth = 1; what starts from depth needs
-little."""
+"""How long each adapter is trained, of the minutes of `Preset.joint` or `Preset.grounding`; what
+starts from depth needs little."""
 STYLE_SHARE = 0.1
 """How long the base is fine-tuned to one style, its own training = 1."""
 LOOSE_RANKS = 3
@@ -131,9 +131,9 @@ def mini() -> Preset:
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
     `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`,
     `image-encoder`, `image-prompt`, `pixels`, `probes`.
-    Hardware and time: 2 CPU cores: 0.5 + 4.7 hours for autoencoder and base, 1 for depth and 3 for
-    all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1 hour
-    for image prompts, 1 + 0.75 for the rest; a GPU: budgets 30 times shorter.
+    Hardware and time: 2 CPU cores: 0.5 + 4.7 hours for autoencoder and base, 2.5 for depth and 3
+    for all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1
+    hour for image prompts, 1 + 0.75 for the rest; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
