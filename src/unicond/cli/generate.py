@@ -165,9 +165,8 @@ def generate(
         return
     check_output_folder(out)
     files = given_files(give, image=image, depth=depth)
-    masks, levels = dict(pairs(mask or [], "--mask")), dict(numbers(noise, "--noise"))
     reading = Reading(depth_kind, fit, mask_invert, mask_threshold)
-    conditions = given_pictures(files, masks, levels, guide or [], hold or [], reading)
+    conditions = given_pictures(files, mask, noise, guide or [], hold or [], reading)
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
     grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
@@ -239,8 +238,8 @@ class Reading(NamedTuple):
 
 def given_pictures(
     files: Mapping[str, str],
-    masks: Mapping[str, str],
-    levels: Mapping[str, float],
+    mask: list[str] | None,
+    noise: list[str] | None,
     guides: Sequence[str],
     holds: Sequence[str],
     reading: Reading,
@@ -249,8 +248,8 @@ def given_pictures(
 
     Args:
         files: {branch: file}.
-        masks: {branch: file}.
-        levels: {branch: noise}.
+        mask: BRANCH=FILE of each.
+        noise: BRANCH=R of each.
         guides: branches that are only guided.
         holds: branches that stay at their noise.
         reading: how the files are read.
@@ -266,6 +265,7 @@ def given_pictures(
     from unicond.pictures.fitting import Policy
     from unicond.request import Given
 
+    masks, levels = dict(pairs(mask or [], "--mask")), dict(numbers(noise, "--noise"))
     check_one_of(reading.depth_kind, get_args(DepthKind), "--depth-kind")
     check_one_of(reading.fit, get_args(Policy), "--fit")
     if reading.mask_threshold is not None and not masks:
