@@ -199,7 +199,7 @@ def test_a_run_goes_on_when_the_page_is_loaded_anew(studio, data):
         words.fill("green wall")
         words.press("Enter")
         studio.page.wait_for_timeout(500)
-        return past.count()
+        return past.count() == 1
 
     until(searched)
     past.click()

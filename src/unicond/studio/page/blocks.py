@@ -147,6 +147,7 @@ def _happens(room: Room, handlers: Handlers) -> None:
         room.words,
         found,
         api_name="history",
+        trigger_mode="always_last",  # words that come while the whole history loads
         **_QUIET,
     )
     shown = [*page, *panel.shown]
