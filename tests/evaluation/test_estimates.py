@@ -78,6 +78,8 @@ def test_derived_numbers_by_hand():
     assert numbers.value("agreement", "joint", both) == pytest.approx(2.0)
     assert numbers.value("found", "joint", both) == 0.5
     assert math.isnan(numbers.value("found", "joint", [1]))
+    assert numbers.value("found_2", "joint", both) == 0.5
+    assert math.isnan(numbers.value("found_3", "joint", both))
     with pytest.raises(ValueError, match="no metric 'emse'"):
         numbers.value("emse", "joint", both)
 

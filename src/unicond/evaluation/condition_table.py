@@ -33,7 +33,7 @@ from unicond.evaluation import sheet
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.depth_measures import COARSE, mean_depth
-from unicond.evaluation.estimates import SHUFFLED, Estimates
+from unicond.evaluation.estimates import FOUND, SHUFFLED, Estimates
 from unicond.evaluation.judge import Judge
 from unicond.evaluation.measures import FIDELITIES, measures, own_way, ways
 from unicond.evaluation.report import save_plot
@@ -179,13 +179,14 @@ def row_plans(condition: Condition, config: JointConfig) -> list[RowPlan]:
         if depth
         else ("condition_to_image", "image_to_condition")
     )
+    counts = tuple(FOUND)[1:] if depth else ()
     sight, ratio = ("found", "keypoints"), ("error_ratio",) if condition.aligned else ()
     psnrs = ("psnr", f"psnr_{condition.branch}")
     plans = [
         RowPlan(
             to_image,
             f"to_image_{own_way(config, 'condition_held')}",
-            (*main, "range_covered", "fid", *sight, "seconds"),
+            (*main, "range_covered", "fid", *sight, *counts, "seconds"),
         ),
         *_way_plans(to_image, "to_image", condition, config, (*main, "range_covered", "fid")),
         RowPlan("probe_reconstruction", "probe_reconstruction", (*main, "fid", *sight, *psnrs)),
@@ -207,7 +208,7 @@ def row_plans(condition: Condition, config: JointConfig) -> list[RowPlan]:
         plans.append(RowPlan("drawing_reconstruction", "drawing_reconstruction", main))
     if depth:
         plans += [
-            RowPlan("text", "text_only", (*sight, "seconds")),
+            RowPlan("text", "text_only", (*sight, *counts, "seconds")),
             RowPlan("mean_depth", "mean_depth", main),
             *(RowPlan(f"coarse_{r:g}", f"coarse_{r:g}", (*main, "fid", "found")) for r in COARSE),
         ]

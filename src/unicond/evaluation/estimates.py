@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from unicond.evaluation.chunk import MOST_NAMED
 from unicond.evaluation.intervals import Estimate, Interval, jackknife
 from unicond.evaluation.metrics_pictures import fid
 from unicond.evaluation.runner import Samples
@@ -17,14 +18,20 @@ FID_GROUPS = 20
 COSTS = ("seconds", "calls", "network_rows")
 """Numbers that are the same for every scene of a chunk: no interval over scenes."""
 SHUFFLED = "_shuffled"
+FOUND: Mapping[str, int | None] = {
+    "found": None,
+    **{f"found_{number}": number for number in range(1, MOST_NAMED + 1)},
+}
+"""{metric: how many objects are named where it counts; None is any number}."""
 
 
 @dataclass(frozen=True)
 class Estimates:
     """All numbers of a table.
 
-    `found` is objects found over objects named, over all scenes together; `fid` the Frechet
-    distance to the real images. The other derived numbers are explained in `condition_table`.
+    `found` is objects found over objects named, over all scenes together, `found_3` over those
+    whose captions name three; `fid` the Frechet distance to the real images. The other derived
+    numbers are explained in `condition_table`.
 
     Attributes:
         found: {measure: its samples}.
@@ -56,8 +63,10 @@ class Estimates:
             return samples.seconds / scenes_of(samples)
         if metric == "fid":
             return self._fid(samples, rows)
-        if metric == "found":
-            named, hits = (_known(samples, name, rows) for name in ("named", "found"))
+        if metric in FOUND:
+            counts, wanted = _values(samples, "named"), FOUND[metric]
+            mine = [n for n in rows if wanted in (None, counts[n])]
+            named, hits = (_known(samples, name, mine) for name in ("named", "found"))
             return math.fsum(hits) / math.fsum(named) if named else math.nan
         if metric == "range_covered":
             floor, best, own = (
@@ -103,10 +112,14 @@ def scenes_of(samples: Samples) -> int:
 
 
 def _known(samples: Samples, metric: str, rows: Sequence[int]) -> list[float]:
+    values = _values(samples, metric)
+    return [value for n in rows if (value := values[n]) is not None]
+
+
+def _values(samples: Samples, metric: str) -> Sequence[float | None]:
     if metric not in samples.values:
         raise ValueError(f"no metric {metric!r}; there are {', '.join(samples.values)}")
-    values = samples.values[metric]
-    return [value for n in rows if (value := values[n]) is not None]
+    return samples.values[metric]
 
 
 def over(upper: float, lower: float) -> float:

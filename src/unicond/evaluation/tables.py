@@ -26,6 +26,7 @@ WIDTH = 80
 """Columns of a terminal."""
 MORE_IS_BETTER = SHARES | {
     *("keypoints", "psnr", "range_covered", "agreement"),
+    *("found_1", "found_2", "found_3"),
     *("covered", "covered_alone", "kept"),
     *("done", "psnr_outside", "psnr_target", "psnr_same_words", "psnr_autoencoder"),
     *("ssim", "instances", "both_there", "right_sides", "right_place", "style_taken"),

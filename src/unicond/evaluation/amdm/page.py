@@ -1,14 +1,13 @@
 """A part's page: its numbers, the paper's beside them, plot and pictures."""
 
-import shutil
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from unicond.evaluation.amdm.part import Part, Pictures
 from unicond.evaluation.report import half_width
-from unicond.evaluation.tables import Row, Table, save_table
-from unicond.evaluation.tasks.page import listed_settings, saved_sheets, write_html
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.page import Page
 
 
 def write_page(part: Part, table: Table, made: Path, pictures: Pictures, folder: Path) -> Path:
@@ -24,20 +23,15 @@ def write_page(part: Part, table: Table, made: Path, pictures: Pictures, folder:
     Returns:
         The path of `index.html`.
     """
-    save_table(table, folder)
-    shutil.copyfile(made / "plot.png", folder / "plot.png")
-    parts = [
-        f"<h1>Several models aggregated: {escape(part.name)}</h1><p>{escape(part.about)}</p>",
-        f"<p><code>{escape(table.command)}</code></p>",
+    how = (
         f"<p>Seed {table.seed}, {table.seconds:.0f} s measured on {escape(table.machine)}. "
-        "Numbers with 95 % intervals.</p>",
-        '<img src="plot.png" alt="plot">',
-    ]
-    for title, html in part.beside.items():
-        parts.append(f"<h2>{escape(title)}</h2>{html}")
-    parts += ["<h2>measured</h2>", numbers(table.rows, table.metrics())]
-    parts += [*saved_sheets(pictures, folder), listed_settings(table)]
-    return write_html(folder / "index.html", f"unicond: AMDM, {part.name}", parts)
+        "Numbers with 95 % intervals.</p>"
+    )
+    beside = [f"<h2>{escape(title)}</h2>{html}" for title, html in part.beside.items()]
+    measured = f"<h2>measured</h2>{numbers(table.rows, table.metrics())}"
+    heading = f"Several models aggregated: {part.name}"
+    page = Page(f"AMDM, {part.name}", heading, part.about, how, [*beside, measured], pictures)
+    return page.write(table, made, folder)
 
 
 def numbers(rows: Sequence[Row], metrics: Sequence[str]) -> str:

@@ -6,6 +6,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -39,24 +40,64 @@ def write_page(
     Returns:
         The path of `index.html`.
     """
-    save_table(table, folder)
-    shutil.copyfile(made / "plot.png", folder / "plot.png")
-    parts = [
-        f"<h1>{escape(group.name)}</h1><p>{escape(group.about)}</p>",
-        f"<p><code>{escape(table.command)}</code></p>",
+    how = (
         f"<p>{table.scenes} held-out scenes, seed {table.seed}, {table.seconds:.0f} s measured on "
         f"{escape(table.machine)}. Means with 95 % intervals over scenes; bold is best, grey is "
-        "for comparison.</p>",
-        _words(group),
-        '<img src="plot.png" alt="plot">',
+        f"for comparison.</p>{_words(group)}"
+    )
+    numbers = [
+        f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}"
+        for case, rows in _by_case(table).items()
     ]
-    for case, rows in _by_case(table).items():
-        parts.append(f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}")
-    parts += [*saved_sheets(pictures, folder), listed_settings(table)]
-    return write_html(folder / "index.html", f"unicond: {group.name}", parts)
+    page = Page(group.name, group.name, group.about, how, numbers, pictures)
+    return page.write(table, made, folder)
 
 
-def saved_sheets(pictures: Mapping[str, Sequence[Line]], folder: Path) -> list[str]:
+@dataclass(frozen=True)
+class Page:
+    """A table's page.
+
+    Args:
+        title: of the browser's window.
+        heading: of the page.
+        about: what is measured.
+        how: it was measured, as HTML.
+        numbers: as HTML.
+        pictures: {title: lines}.
+    """
+
+    title: str
+    heading: str
+    about: str
+    how: str
+    numbers: Sequence[str]
+    pictures: Mapping[str, Sequence[Line]]
+
+    def write(self, table: Table, made: Path, folder: Path) -> Path:
+        """Write it, with the table's files, its plot and its pictures beside it.
+
+        Args:
+            table: of the numbers.
+            made: where `tabulate` left the table's files; the plot is taken from there.
+            folder: for all files.
+
+        Returns:
+            The path of `index.html`.
+        """
+        save_table(table, folder)
+        shutil.copyfile(made / "plot.png", folder / "plot.png")
+        parts = [
+            f"<h1>{escape(self.heading)}</h1><p>{escape(self.about)}</p>",
+            f"<p><code>{escape(table.command)}</code></p>{self.how}",
+            '<img src="plot.png" alt="plot">',
+            *self.numbers,
+            *_saved_sheets(self.pictures, folder),
+            _listed_settings(table),
+        ]
+        return _write_html(folder / "index.html", f"unicond: {self.title}", parts)
+
+
+def _saved_sheets(pictures: Mapping[str, Sequence[Line]], folder: Path) -> list[str]:
     """Save sheets of pictures beside a page.
 
     Args:
@@ -75,7 +116,7 @@ def saved_sheets(pictures: Mapping[str, Sequence[Line]], folder: Path) -> list[s
     return parts
 
 
-def listed_settings(table: Table) -> str:
+def _listed_settings(table: Table) -> str:
     """What a table was measured by, as HTML."""
     settings = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in table.settings.items())
     return f"<h2>settings</h2><ul>{settings}</ul>"
@@ -97,10 +138,10 @@ def write_contents(groups: Sequence[Group], folder: Path) -> Path:
         for group in there
     )
     parts = ["<h1>Tasks on exact truth</h1>", f"<ul>{listed}</ul>"]
-    return write_html(folder / "index.html", "unicond: tasks", parts)
+    return _write_html(folder / "index.html", "unicond: tasks", parts)
 
 
-def write_html(path: Path, title: str, parts: Sequence[str]) -> Path:
+def _write_html(path: Path, title: str, parts: Sequence[str]) -> Path:
     """Write a page in the style of all of them.
 
     Args:
