@@ -87,7 +87,7 @@ def test_a_given_depth_is_followed_and_compared(studio, data):
     assert list(asked(data)["give"]) == ["depth"]
     studio.page.get_by_role("button", name="Files and settings").click()
     expect(studio.page.locator(".cm-content")).to_contain_text('"task": "generate"')
-    expect(studio.page.get_by_role("link", name=re.compile("KB$")).first).to_be_visible()
+    expect(studio.page.get_by_role("link", name=re.compile(r"\d KB")).first).to_be_visible()
     studio.page.get_by_role("button", name="Before and after").click()
     expect(studio.page.get_by_test_id("slider")).to_be_visible()
 
