@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 
 from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
-from unicond.companions import companion
+from unicond.calls.companions import companion
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.masactrl import MasaCtrl
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords

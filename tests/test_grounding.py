@@ -15,9 +15,9 @@ from unicond.adapters.during import Attached
 from unicond.adapters.grounding.attach import Attachment, until_step
 from unicond.adapters.grounding.config import Method
 from unicond.adapters.grounding.inputs import Boxes
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
-from unicond.output import read_record
-from unicond.rerun import repeat
 
 METHODS = get_args(Method)
 ROUNDING = 1e-4  # across batch sizes, in float32

@@ -9,10 +9,10 @@ from unicond import ImagePrompt, Window
 from unicond.adapters.during import Attached
 from unicond.adapters.image_prompt.attach import Attachment
 from unicond.adapters.image_prompt.prompter import Prompter
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.cli import app
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
-from unicond.rerun import repeat
 from unicond.tasks.together import Together
 
 ROUNDING = 1e-4  # across batch sizes, in float32

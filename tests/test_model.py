@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 import unicond
-from unicond.output import read_record
-from unicond.rerun import repeat
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.sampling.noise import Generators
 
 SIDE = 64

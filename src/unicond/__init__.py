@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unicond.aggregation.together import aggregate
     from unicond.annotators.calling import annotate
+    from unicond.calls.image_prompts import ImagePrompt
+    from unicond.calls.output import Output
+    from unicond.calls.prepared import Cancelled
+    from unicond.calls.request import Given, Reference
     from unicond.grounding import Box, Grounding, Interaction
-    from unicond.image_prompts import ImagePrompt
     from unicond.loading import load
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.model import Model, given
-    from unicond.output import Output
-    from unicond.prepared import Cancelled
-    from unicond.request import Given, Reference
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
     from unicond.tasks.registry import compose, edit, layout, restore
@@ -48,7 +48,7 @@ _HOMES = {
     "Box": "unicond.grounding",
     "Grounding": "unicond.grounding",
     "Interaction": "unicond.grounding",
-    "ImagePrompt": "unicond.image_prompts",
+    "ImagePrompt": "unicond.calls.image_prompts",
     "AdamW": "unicond.mechanisms.guidance.gradients",
     "Window": "unicond.sampling.window",
     "aggregate": "unicond.aggregation.together",
@@ -58,12 +58,12 @@ _HOMES = {
     "layout": "unicond.tasks.registry",
     "restore": "unicond.tasks.registry",
     "load": "unicond.loading",
-    "Cancelled": "unicond.prepared",
+    "Cancelled": "unicond.calls.prepared",
     "Model": "unicond.model",
     "given": "unicond.model",
-    "Output": "unicond.output",
-    "Given": "unicond.request",
-    "Reference": "unicond.request",
+    "Output": "unicond.calls.output",
+    "Given": "unicond.calls.request",
+    "Reference": "unicond.calls.request",
     "SOLVERS": "unicond.sampling.solvers",
 }
 

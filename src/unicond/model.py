@@ -11,21 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from unicond import walks
 from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
-from unicond.grounding import Grounding
-from unicond.groundings import counts, each
-from unicond.image_prompts import ImagePrompt, shown
-from unicond.inputs import read_inputs, source_of
-from unicond.mechanisms.guidance.gradients import AdamW
-from unicond.own import Own
-from unicond.pictures.checks import count_prompts
-from unicond.prepared import Callback, Parts, Prepared, prepared, ran
-from unicond.record import Record
-from unicond.request import (
+from unicond.calls import walks
+from unicond.calls.groundings import counts, each
+from unicond.calls.image_prompts import ImagePrompt, shown
+from unicond.calls.inputs import read_inputs, source_of
+from unicond.calls.own import Own
+from unicond.calls.prepared import Callback, Parts, Prepared, prepared, ran
+from unicond.calls.record import Record
+from unicond.calls.request import (
     MOVES,
     Attention,
     DepthKind,
@@ -44,6 +41,9 @@ from unicond.request import (
     scales_of,
     seeds_of,
 )
+from unicond.grounding import Grounding
+from unicond.mechanisms.guidance.gradients import AdamW
+from unicond.pictures.checks import count_prompts
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.state import Mechanism, Solver

@@ -9,8 +9,8 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from unicond.calls.output import read_record
 from unicond.cli import compose
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
 
 RUNNER = CliRunner()

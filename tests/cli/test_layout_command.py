@@ -9,8 +9,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from unicond.calls.output import read_record
 from unicond.cli import layout
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
 
 RUNNER = CliRunner()

@@ -8,8 +8,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from unicond.calls.output import read_record
 from unicond.cli.restore import restore
-from unicond.output import read_record
 
 APP = typer.Typer()
 APP.command()(restore)

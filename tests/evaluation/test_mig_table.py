@@ -8,6 +8,7 @@ import pytest
 import torch
 from drawn_mig import BENCH, LEFT, LEVELS, RIGHT, Exact, paint, save_bench, sure
 
+from unicond.calls.output import read_record
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.intervals import student_t
 from unicond.evaluation.mig.bench import read_bench
@@ -16,7 +17,6 @@ from unicond.evaluation.mig.pictures import file_name, found_pictures
 from unicond.evaluation.mig.table import Trial, evaluate_images, evaluate_model, mig_row
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.subject import Sampling
-from unicond.output import read_record
 from unicond.pictures.reading import read_picture, to_pil
 
 

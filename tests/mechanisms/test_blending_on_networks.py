@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unicond.companions import companion
+from unicond.calls.companions import companion
 from unicond.denoisers.network import NetworkDenoiser
 from unicond.mechanisms.blending.composable import Composable
 from unicond.mechanisms.blending.magic_fusion import MagicFusion

@@ -111,7 +111,7 @@ def test_masks_that_are_equal_go_together(tiny, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_callback_ends_all(tiny, tmp_path, count):
-    from unicond.prepared import Cancelled
+    from unicond.calls.prepared import Cancelled
 
     jobs = [filled(Generate(only=("image",), seed=n), tmp_path) for n in range(count)]
     with pytest.raises(Cancelled):

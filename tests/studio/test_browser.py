@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from serving import Process, until
 
-from unicond.output import read_record
+from unicond.calls.output import read_record
 from unicond.pictures.examples import example_depths
 from unicond.studio import queue
 from unicond.studio.database import Database

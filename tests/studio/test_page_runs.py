@@ -10,7 +10,7 @@ from gradio_client.exceptions import AppError
 from noise_pictures import picture
 from serving import in_thread, until
 
-from unicond.output import read_record
+from unicond.calls.output import read_record
 from unicond.studio.page.slots import EACH
 from unicond.studio.settings import Served, Settings
 from unicond.tasks.forms import FORMS

@@ -16,7 +16,7 @@ from PIL import Image
 from serving import in_thread, until
 
 import unicond
-from unicond.output import read_record
+from unicond.calls.output import read_record
 from unicond.studio.client import Client, StudioError
 from unicond.studio.settings import Limits, Served, Settings
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from unicond.calls.output import read_record
 from unicond.mechanisms.blending.regions import MOST_REGIONS
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
 from unicond.tasks.compose import METHODS, Compose

@@ -8,8 +8,8 @@ import torch
 
 import unicond
 import unicond.pictures.metadata
-from unicond.output import read_record
-from unicond.rerun import repeat
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.tasks.edit import ALONE, ATTENTIONS, INVERSIONS, NAMED, Edit
 
 WORDS = {"source_prompt": "a red ball", "num_inference_steps": 3, "guidance_scale": 3.0}

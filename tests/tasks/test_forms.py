@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from unicond.calls.request import Attention, Held, Sampling
 from unicond.pictures.depth import DepthKind
 from unicond.pictures.fitting import Policy
-from unicond.request import Attention, Held, Sampling
 from unicond.sampling.schedules import Spacing
 from unicond.tasks.filled import Filled
 from unicond.tasks.form_pictures import pictures_of, with_pictures

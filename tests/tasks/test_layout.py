@@ -8,9 +8,9 @@ from pydantic import TypeAdapter
 
 import unicond
 from unicond.adapters.joint import JointAdapter
+from unicond.calls.output import read_record
 from unicond.grounding import Grounding, Interaction
 from unicond.mechanisms.blending.regions import MOST_REGIONS
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
 from unicond.tasks.compose import Compose

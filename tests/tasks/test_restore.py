@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 import unicond
 from unicond.backbones import pixels
 from unicond.backbones.pixels import UnshuffledUNet
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.operators import OPERATORS, make_operator
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
-from unicond.rerun import repeat
 from unicond.sampling.noise import Generators
 from unicond.tasks import measured
 from unicond.tasks.base import pictures_back

@@ -8,11 +8,11 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 import unicond
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.cli import app
 from unicond.grounding import Grounding
-from unicond.output import read_record
 from unicond.pictures.metadata import write_png
-from unicond.rerun import repeat
 from unicond.tasks.base import pictures_back
 from unicond.tasks.together import Together
 

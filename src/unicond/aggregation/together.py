@@ -20,10 +20,10 @@ from unicond.adapters.joint import JointAdapter
 from unicond.aggregation.aggregate import WINDOW, Aggregate, eta_of, lockstep
 from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix, check_weights
-from unicond.companions import check_companion
+from unicond.calls.companions import check_companion
+from unicond.calls.output import Output
+from unicond.calls.prepared import Prepared
 from unicond.denoisers.parallel import Member, MemberNoise, Parallel
-from unicond.output import Output
-from unicond.prepared import Prepared
 from unicond.sampling.loop import run
 from unicond.sampling.state import State
 from unicond.sampling.window import Window

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from unicond.batch.manifest import Row
-from unicond.output import Output
+from unicond.calls.output import Output
 from unicond.pictures.files import check_output_folder, whole_file
 
 ROWS = "rows"

@@ -10,10 +10,10 @@ import typer
 from unicond.cli.batch import ENGINE, Batch, Loading, run_manifest
 
 if TYPE_CHECKING:
+    from unicond.calls.image_prompts import ImagePrompt
+    from unicond.calls.request import Given, Scale
     from unicond.grounding import Grounding
-    from unicond.image_prompts import ImagePrompt
     from unicond.mechanisms.guidance.gradients import AdamW
-    from unicond.request import Given, Scale
     from unicond.sampling.window import Window
 
 
@@ -222,7 +222,7 @@ def read_boxes(file: Path | None) -> "Grounding | None":
 
 def read_prompt(files: list[Path] | None, scale: float) -> "ImagePrompt | None":
     """What `--image-prompt` gives."""
-    from unicond.image_prompts import ImagePrompt
+    from unicond.calls.image_prompts import ImagePrompt
 
     return ImagePrompt([str(file) for file in files], scale) if files else None
 
@@ -261,9 +261,9 @@ def given_pictures(
         ValueError: an option of a branch without a picture, or a value that is none of those
             allowed.
     """
+    from unicond.calls.request import Given
     from unicond.pictures.depth import DepthKind
     from unicond.pictures.fitting import Policy
-    from unicond.request import Given
 
     masks, levels = dict(pairs(mask or [], "--mask")), dict(numbers(noise, "--noise"))
     check_one_of(reading.depth_kind, get_args(DepthKind), "--depth-kind")

@@ -24,10 +24,10 @@ def rerun(
     ] = None,
 ) -> None:
     """Make the same pictures again, bit for bit on the same machine."""
+    from unicond.calls.output import read_record
+    from unicond.calls.rerun import repeat
     from unicond.cli.running import finish, load_model, progress_bar, same_device
-    from unicond.output import read_record
     from unicond.pictures.files import check_output_folder
-    from unicond.rerun import repeat
 
     record = read_record(file)
     check_output_folder(out)

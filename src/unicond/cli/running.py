@@ -12,9 +12,9 @@ from unicond.progress import progress
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from unicond.calls.output import Output
+    from unicond.calls.prepared import Callback
     from unicond.model import Model
-    from unicond.output import Output
-    from unicond.prepared import Callback
     from unicond.sampling.loop import Progress as Move
 
 INTERRUPTED = 130

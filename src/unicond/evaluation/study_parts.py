@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unicond.calls.request import Given
 from unicond.conditions import named
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.estimates import Estimates, row_of
@@ -32,7 +33,6 @@ from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import given
-from unicond.request import Given
 
 MAIN = "boundary_error"
 SETTINGS = {

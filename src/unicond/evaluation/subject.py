@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from unicond.adapters.config import Attention, JointConfig
+from unicond.calls.request import Given, Held, Weights
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model, given
-from unicond.request import Given, Held, Weights
 
 Way = Literal["two_way", "one_way", "aligned"]
 """How a held branch and the other look at each other."""

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.record import Record
+from unicond.calls.request import Given, seeds_of
 from unicond.model import Model
-from unicond.output import Output
-from unicond.prepared import Callback
-from unicond.record import Record
-from unicond.request import Given, seeds_of
 from unicond.sampling.state import Report
 from unicond.tasks.filled import Filled, generated, settings_of
 from unicond.tasks.form_pictures import named_pictures

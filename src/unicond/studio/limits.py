@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from unicond.request import seeds_of
+from unicond.calls.request import seeds_of
 from unicond.studio.settings import Limits
 from unicond.tasks.forms import AnyForm, Generate
 

@@ -12,11 +12,11 @@ from typing import Protocol
 
 import torch
 
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
 from unicond.loading import load
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.reading import to_pil
-from unicond.prepared import Callback
 from unicond.sampling.loop import Progress
 from unicond.studio import batching, folder
 from unicond.studio.channel import Event

@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 from transformers.utils.logging import disable_progress_bar
 
 from unicond import cluster
-from unicond.prepared import Cancelled
+from unicond.calls.prepared import Cancelled
 from unicond.studio import folder
 from unicond.studio.channel import EVENT, Event
 from unicond.studio.database import Database

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from transformers.utils.logging import disable_progress_bar
 
-from unicond.prepared import Cancelled
+from unicond.calls.prepared import Cancelled
 from unicond.studio import folder, queue
 from unicond.studio.channel import Channel, Event, Pipe
 from unicond.studio.database import Database

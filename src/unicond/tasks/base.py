@@ -10,13 +10,13 @@ from typing import ClassVar, cast
 from pydantic import ConfigDict
 from torch import Tensor
 
-from unicond.inputs import read_inputs
+from unicond.calls.inputs import read_inputs
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import Given
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.files import check_fingerprint, fingerprint
-from unicond.prepared import Callback
-from unicond.request import Given
 
 
 @dataclass(frozen=True, eq=False)

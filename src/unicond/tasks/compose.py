@@ -19,7 +19,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.companions import companion
+from unicond.calls.companions import companion
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import Given
 from unicond.grounding import Placed
 from unicond.loading import load
 from unicond.mechanisms.blending import semantic
@@ -29,14 +32,11 @@ from unicond.mechanisms.blending.multidiffusion import Panorama, Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.blending.regions import Region
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.files import PictureError
 from unicond.pictures.fitting import Size, allowed_size, fit
 from unicond.pictures.masks import read_mask
 from unicond.pictures.reading import read_picture
-from unicond.prepared import Callback
-from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.sampling.window import Window
 from unicond.tasks.conditioned import Conditioned, boxed

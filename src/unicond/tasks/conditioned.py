@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from unicond.calls.inputs import read_inputs
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import Given
 from unicond.grounding import Grounding, Placed
-from unicond.inputs import read_inputs
 from unicond.mechanisms.blending.regions import MOST_REGIONS, Region
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.fitting import Size
-from unicond.prepared import Callback
-from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.tasks.base import Task
 

@@ -17,6 +17,9 @@ from typing import ClassVar, cast, get_args
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import Reference
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.masactrl import MasaCtrl
 from unicond.mechanisms.attention.plug_and_play import PlugAndPlay
@@ -29,10 +32,7 @@ from unicond.mechanisms.inversion.methods import Edit as Route
 from unicond.mechanisms.inversion.methods import Method, plan_edit
 from unicond.mechanisms.inversion.paths import latest, up_and_down
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
-from unicond.prepared import Callback
-from unicond.request import Reference
 from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import Mechanism
 from unicond.tasks.base import Task

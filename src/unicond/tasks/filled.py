@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import TypedDict, cast, get_args
 
 from unicond.adapters.grounding.config import Method
+from unicond.calls.image_prompts import ImagePrompt
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import Attention, Given, Held, Policy, Sampling, Scale
 from unicond.grounding import Grounding, Placed
-from unicond.image_prompts import ImagePrompt
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.decoding import Source
-from unicond.prepared import Callback
-from unicond.request import Attention, Given, Held, Policy, Sampling, Scale
 from unicond.sampling import named_plans
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.solvers import named

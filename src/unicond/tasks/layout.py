@@ -22,6 +22,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import Given
 from unicond.grounding import Grounding, Placed
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
@@ -29,10 +32,7 @@ from unicond.mechanisms.blending.multidiffusion import Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.guidance import layout
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.fitting import Size
-from unicond.prepared import Callback
-from unicond.request import Given
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import APART
 from unicond.tasks.conditioned import Conditioned, boxed

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unicond.backbones.base import Backbone
-from unicond.inputs import size_of
+from unicond.calls.inputs import size_of
 from unicond.mechanisms.measurement import Measurement, space_of
 from unicond.operators.base import LinearOperator, Operator
 from unicond.operators.masking import Mask

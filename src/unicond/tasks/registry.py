@@ -5,9 +5,9 @@ from typing import Concatenate, ParamSpec, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
 from unicond.model import Model
-from unicond.output import Output
-from unicond.prepared import Callback
 from unicond.tasks.base import Task, pictures_back
 from unicond.tasks.compose import Compose
 from unicond.tasks.edit import Edit

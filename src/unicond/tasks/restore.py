@@ -26,6 +26,9 @@ from torch.nn import functional
 from typing_extensions import override
 
 from unicond.backbones.base import Backbone
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.request import seeds_of
 from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.correction.ilvr import ILVR
 from unicond.mechanisms.correction.repaint import resampled
@@ -39,10 +42,7 @@ from unicond.mechanisms.process.ddnm import DDNM
 from unicond.mechanisms.process.ddrm import DDRM
 from unicond.model import Model
 from unicond.operators.base import LinearOperator
-from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
-from unicond.prepared import Callback
-from unicond.request import seeds_of
 from unicond.sampling import plans
 from unicond.sampling.plans import Plan
 from unicond.sampling.solvers import DDIM

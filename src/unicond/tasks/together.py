@@ -20,14 +20,14 @@ from unicond.aggregation.aggregate import WINDOW
 from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix, check_weights
 from unicond.aggregation.together import aggregate
+from unicond.calls.image_prompts import ImagePrompt
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback, Prepared
+from unicond.calls.request import Given
 from unicond.grounding import Grounding
-from unicond.image_prompts import ImagePrompt
 from unicond.loading import load
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.decoding import Source as Picture
-from unicond.prepared import Callback, Prepared
-from unicond.request import Given
 from unicond.sampling.noise import apart
 from unicond.sampling.window import Window
 from unicond.tasks.base import Task

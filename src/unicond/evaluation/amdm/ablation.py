@@ -28,6 +28,7 @@ from typing import get_args
 from unicond.aggregation.aggregate import STEP_SIZES
 from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix
+from unicond.calls.output import Output
 from unicond.evaluation.amdm.blends import (
     Blend,
     blended,
@@ -46,7 +47,6 @@ from unicond.evaluation.study import Bench
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
 from unicond.model import Model
-from unicond.output import Output
 from unicond.sampling.window import Window
 from unicond.tasks.together import STYLE, TEXT
 

@@ -13,13 +13,13 @@ from typing_extensions import override
 
 from unicond.adapters.during import Attached
 from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.calls.output import Output
+from unicond.calls.prepared import Prepared
 from unicond.evaluation.amdm.models import INTERACT, Wanted, prepare
 from unicond.evaluation.subject import Sampling
 from unicond.mechanisms.blending.extending import extended
 from unicond.mechanisms.blending.magic_fusion import MagicFusion
 from unicond.model import Loaded, Model
-from unicond.output import Output
-from unicond.prepared import Prepared
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, State

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from unicond.calls.output import Output
 from unicond.evaluation.amdm.layouts import Layout, layout
 from unicond.evaluation.amdm.models import Wanted
 from unicond.evaluation.amdm.relations import find, holds
@@ -21,7 +22,6 @@ from unicond.evaluation.study import Bench, network_calls
 from unicond.evaluation.tasks.group import cost_of
 from unicond.evaluation.tasks.placed import clear_scene
 from unicond.model import Model
-from unicond.output import Output
 from unicond.world.render import Rendering, render
 from unicond.world.scene import Scene
 from unicond.world.vocabulary import RELATIONS, STYLES

@@ -18,12 +18,12 @@ from unicond.aggregation.aggregate import STEP_SIZES, WINDOW
 from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix
 from unicond.aggregation.together import aggregate
+from unicond.calls.image_prompts import ImagePrompt
+from unicond.calls.output import Output
+from unicond.calls.prepared import Prepared
 from unicond.evaluation.subject import Sampling
 from unicond.grounding import Grounding
-from unicond.image_prompts import ImagePrompt
 from unicond.model import Model
-from unicond.output import Output
-from unicond.prepared import Prepared
 from unicond.sampling.noise import apart
 from unicond.sampling.window import Window
 from unicond.tasks.together import STYLE, TEXT

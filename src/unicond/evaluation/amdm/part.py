@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unicond.calls.output import Output
 from unicond.evaluation.amdm.cases import Maker
 from unicond.evaluation.amdm.models import (
     PAPER,
@@ -18,7 +19,6 @@ from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks.group import kept_picture
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.sheet import Line
 
 Pictures = Mapping[str, Sequence[Line]]

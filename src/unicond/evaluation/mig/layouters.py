@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from unicond.calls.output import Output
 from unicond.evaluation.amdm.models import (
     GLIGEN,
     INTERACT,
@@ -26,7 +27,6 @@ from unicond.evaluation.amdm.wanted import of_entry
 from unicond.evaluation.mig.bench import Entry
 from unicond.evaluation.subject import Sampling
 from unicond.model import Model
-from unicond.output import Output
 from unicond.tasks.together import TEXT
 
 METHODS = (TEXT, GLIGEN, INTERACT, MIGC, f"{INTERACT}+{MIGC}")

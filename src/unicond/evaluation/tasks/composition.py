@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unicond.companions import companion
+from unicond.calls.companions import companion
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.metrics_boxes import (
     PLACED,

@@ -23,6 +23,7 @@ from typing import cast
 
 from torch import Tensor
 
+from unicond.calls.request import Reference
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.estimates import Estimate, mean, row_of
@@ -44,7 +45,6 @@ from unicond.evaluation.tasks.group import (
 )
 from unicond.mechanisms.inversion.methods import Method, plan_edit
 from unicond.pictures.sheet import Line
-from unicond.request import Reference
 from unicond.tasks.edit import INVERSIONS
 from unicond.world.edits import Edits, SceneEdit, rendered
 

@@ -10,9 +10,9 @@ from typing import cast
 
 from PIL import Image
 
-from unicond.output import read_record
+from unicond.calls.output import read_record
+from unicond.calls.record import Record
 from unicond.pictures.metadata import read_settings
-from unicond.record import Record
 from unicond.sampling.window import ALWAYS
 
 Find = Callable[[str, str], Image.Image | None]

@@ -11,13 +11,13 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from unicond.inputs import is_depth
+from unicond.calls.inputs import is_depth
+from unicond.calls.record import Record
 from unicond.pictures.depth import write_depth
 from unicond.pictures.files import PictureError, check_output_folder
 from unicond.pictures.metadata import read_settings, write_png
 from unicond.pictures.metric_depth import METRIC, write_metres
 from unicond.pictures.reading import to_pil
-from unicond.record import Record
 from unicond.sampling.state import Report
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from unicond.backbones.base import Backbone
-from unicond.inputs import Inputs
+from unicond.calls.inputs import Inputs
+from unicond.calls.record import Record
+from unicond.calls.request import Given
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
-from unicond.record import Record
-from unicond.request import Given
 from unicond.sampling import named_plans, plans, released
 from unicond.sampling.noise import Generators
 from unicond.sampling.plans import Plan

@@ -12,23 +12,23 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from unicond import groundings, image_prompts, walks
 from unicond.adapters.attach import attached
 from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones.base import Backbone
+from unicond.calls import groundings, image_prompts, walks
+from unicond.calls.image_prompts import ImagePrompt
+from unicond.calls.inputs import Inputs
+from unicond.calls.output import Output
+from unicond.calls.own import Own
+from unicond.calls.pairings import pairings_of
+from unicond.calls.record import Record
 from unicond.denoisers.network import NetworkDenoiser, keeper
-from unicond.image_prompts import ImagePrompt
-from unicond.inputs import Inputs
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.mechanisms.blending.perturbed import PerturbedAttention
 from unicond.mechanisms.prompted import Prompted
-from unicond.output import Output
-from unicond.own import Own
-from unicond.pairings import pairings_of
-from unicond.record import Record
 from unicond.sampling import plans
 from unicond.sampling.loop import Progress, run
 from unicond.sampling.plans import Plan

@@ -10,8 +10,8 @@ from PIL import Image
 import unicond
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
-from unicond.output import read_record
-from unicond.rerun import repeat
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 
 DEPTH = torch.linspace(-1, 1, 64).repeat(3, 64, 1)
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
+from unicond.calls.request import Attention, Held, Sampling, Scale
 from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.depth import DepthKind
 from unicond.pictures.fitting import Policy
-from unicond.request import Attention, Held, Sampling, Scale
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.window import ALWAYS, Window
 

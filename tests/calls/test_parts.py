@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 import unicond
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
 from unicond.mechanisms.guidance.gradients import AdamW
-from unicond.output import read_record
-from unicond.rerun import repeat
 from unicond.sampling.window import Window
 
 SIDE = 64

@@ -10,10 +10,10 @@ from unicond.adapters.during import Attached
 from unicond.adapters.image_prompt.attach import Attachment
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.backbones.base import Backbone
-from unicond.inputs import fingerprints, pictures_of
+from unicond.calls.inputs import fingerprints, pictures_of
+from unicond.calls.record import Record, Shown
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.reading import read_picture
-from unicond.record import Record, Shown
 from unicond.sampling.window import ALWAYS, Window
 
 

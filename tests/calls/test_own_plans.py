@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import unicond
-import unicond.rerun
+import unicond.calls.rerun
 from unicond.mechanisms.inversion.methods import plan_edit
 from unicond.sampling import plans
 from unicond.sampling.solvers import DDIM
@@ -31,7 +31,7 @@ def test_moves_are_the_plan_that_a_run_would_follow(tiny):
     assert mine.record.plan == "moves"
     assert mine.record.num_inference_steps == STEPS
     with pytest.raises(ValueError, match=r"made with DDIM, moves of its own"):
-        unicond.rerun.repeat(tiny, mine.record)
+        unicond.calls.rerun.repeat(tiny, mine.record)
 
 
 def test_a_given_picture_goes_up_and_comes_back_beside_its_edit(tiny, picture):
@@ -62,7 +62,7 @@ def test_a_reference_has_its_own_words(tiny):
     two = tiny("a dog", branches=["image"], references=other, num_inference_steps=2)
     assert torch.equal(one.latents["image"], two.latents["image"])
     assert not torch.equal(one.latents["source"], two.latents["source"])
-    again = unicond.rerun.repeat(tiny, one.record)
+    again = unicond.calls.rerun.repeat(tiny, one.record)
     assert torch.equal(again.latents["source"], one.latents["source"])
 
 

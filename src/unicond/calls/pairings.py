@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 
 from unicond.adapters.config import JointConfig
+from unicond.calls.record import Record
+from unicond.calls.request import Attention, weights_of
 from unicond.denoisers.network import Pairing
-from unicond.record import Record
-from unicond.request import Attention, weights_of
 
 
 def pairings_of(

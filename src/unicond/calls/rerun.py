@@ -1,12 +1,12 @@
 """Make a picture again from the record inside it."""
 
-from unicond.image_prompts import ImagePrompt
+from unicond.calls.image_prompts import ImagePrompt
+from unicond.calls.output import Output
+from unicond.calls.prepared import Callback
+from unicond.calls.record import Record, Shown, Source
+from unicond.calls.request import MOVES, Given, Reference
 from unicond.model import Model
-from unicond.output import Output
 from unicond.pictures.files import check_fingerprint
-from unicond.prepared import Callback
-from unicond.record import Record, Shown, Source
-from unicond.request import MOVES, Given, Reference
 from unicond.tasks.registry import again
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from unicond.backbones.base import Backbone
+from unicond.calls.record import Source
+from unicond.calls.request import Given
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind, read_depth
 from unicond.pictures.files import PictureError, fingerprint
@@ -15,8 +17,6 @@ from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit
 from unicond.pictures.masks import read_mask
 from unicond.pictures.metric_depth import METRIC, read_metres
 from unicond.pictures.reading import read_picture
-from unicond.record import Source
-from unicond.request import Given
 
 NEARLY = 0.75
 """Of the base's side, at least, is a square picture whose size is taken for the run's."""

@@ -14,8 +14,8 @@ from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
 from unicond.adapters.grounding.attach import Attachment, until_share, until_step
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions, Seeded
 from unicond.backbones.base import Backbone
+from unicond.calls.record import Record
 from unicond.grounding import Grounding
-from unicond.record import Record
 
 _MIGC_SHARE = 0.4
 """Of the moves: published are 20 of 50."""

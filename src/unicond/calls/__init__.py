@@ -1,0 +1,1 @@
+"""What one call of a model is made of, from what a caller gives to pictures with their record."""
