@@ -412,7 +412,6 @@ def test_recipes_differ_by_condition():
     minutes = recipes.joint.loop.budget.minutes
     for name, recipe in (("depth", depth), ("depth-metric", metric)):
         assert recipe.loop.budget.minutes == presets.MINUTE_SHARES[name] * minutes
-    assert metric.loop.lr == 0.5 * depth.loop.lr
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
     assert set(presets.MINUTE_SHARES) == {*conditions.NAMES, *METHODS}
     tiny = presets.tiny()

@@ -137,13 +137,23 @@ class JointTrainingConfig(JointRecipe):
     Layout is decided at high noise, where min-SNR weighs little: with a floor of 0.1 the image
     learned next to nothing from its depth there, 3 % of its error in 41,000 pairs.
 
+    Its matrices learn by Muon. Soft edges, started from depth, have a held-out v-error of 0.293
+    (image) and 0.326 (condition) after 4 minutes; AdamW has 0.306 and 0.413 at a rate of 5e-4,
+    0.293 and 0.356 at 2e-3, 0.298 and 0.335 at 6e-3.
+
     Args:
         floor: see `JointRecipe`.
+        loop: see `JointRecipe`.
         scenes: training scenes.
         variants: wordings of each caption.
     """
 
     floor: float = 1.0
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            batch_size=32, lr=3e-3, matrix_lr=8e-3, budget=Budget(minutes=60), weight_decay=0.0
+        )
+    )
     scenes: int = 32768
     variants: int = 4
 

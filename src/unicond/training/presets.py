@@ -23,13 +23,13 @@ CUDA_SPEED, GPU_BATCH = 30, 4
 
 MINUTE_SHARES = {
     "depth": 2.5,
-    "depth-metric": 0.2,
-    "softedge": 0.3,
+    "depth-metric": 0.15,
+    "softedge": 0.45,
     "pose": 0.35,
     "identity": 0.9,
     "appearance": 0.75,
     "segmentation": 0.3,
-    "normals": 0.25,
+    "normals": 0.2,
     "gligen": 0.5,
     "interact": 0.5,
     "migc": 0.5,
@@ -96,12 +96,9 @@ class Preset:
 
         Returns:
             `joint` with the condition's share of its minutes; loose conditions, which have neither
-            y-LoRA nor a fused projection, spend that room on rank; what starts from another adapter
-            learns at half the rate.
+            y-LoRA nor a fused projection, spend that room on rank.
         """
         loop = with_share(self.joint.loop, MINUTE_SHARES[condition.name])
-        if condition.starts_from:
-            loop = replace(loop, lr=0.5 * loop.lr)
         rank = self.joint.rank if condition.aligned else LOOSE_RANKS * self.joint.rank
         return replace(self.joint, rank=rank, loop=loop)
 
