@@ -82,13 +82,42 @@ def adapters_of(base: str, adapters: list[str] | None) -> list[str] | dict[str, 
         Names, or {branch: name}.
 
     Raises:
-        ValueError: only some of them name a branch.
+        ValueError: only some of them name a branch, or one is named twice.
     """
     chosen = adapters if adapters is not None else (["depth"] if base == "mini" else [])
-    renamed = dict(name.split("=", 1) for name in chosen if "=" in name)
+    renamed = [name for name in chosen if "=" in name]
     if renamed and len(renamed) < len(chosen):
         raise ValueError(f"--adapter: give all as BRANCH=ADAPTER, or none; got {', '.join(chosen)}")
-    return renamed or [name for name in chosen if name != "none"]
+    if renamed:
+        return dict(pairs(renamed, "--adapter"))
+    return [name for name in chosen if name != "none"]
+
+
+def pairs(values: Sequence[str], flag: str, mark: str = "=") -> list[tuple[str, str]]:
+    """`NAME=VALUE` (or `NAME:VALUE`, split at the last colon) options as pairs.
+
+    Args:
+        values: of a repeated option.
+        flag: its name, for messages.
+        mark: what parts the name from the value.
+
+    Returns:
+        (name, value) of each, in their order.
+
+    Raises:
+        ValueError: one is of another form, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, _, rest = value.partition(mark) if mark == "=" else value.rpartition(mark)
+        if not name or not rest:
+            raise ValueError(f"{flag} {value!r} is not of the form NAME{mark}VALUE")
+        if name in found:
+            raise ValueError(
+                f"{flag} gives {name!r} twice, as {found[name]!r} and as {rest!r}: give it once"
+            )
+        found[name] = rest
+    return list(found.items())
 
 
 def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str, str]:
@@ -100,10 +129,13 @@ def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str
 
     Returns:
         {name: where it is loaded from}; what is neither asked for nor embedded is left out.
+
+    Raises:
+        ValueError: one is asked for twice.
     """
     from unicond.backbones.files import EMBEDDED
 
-    told = {name: where or name for name, _, where in (t.partition("=") for t in asked or ())}
+    told = dict(pairs([t if "=" in t else f"{t}={t}" for t in asked or ()], "--adapter"))
     ships = [name for name in names if (EMBEDDED / "adapters" / name).is_dir()]
     return {**dict(zip(ships, ships, strict=True)), **told}
 
