@@ -31,6 +31,7 @@ def load(
     loras: Mapping[str, float] | None = None,
     config: str | Path | None = None,
     offload: bool = False,
+    slicing: bool = False,
 ) -> Model:
     """Load a base model and its adapters.
 
@@ -47,6 +48,8 @@ def load(
             the folder beside it of the same name, else the Hub's.
         offload: keep the base's parts on the CPU while they are not called: less memory on the
             accelerator, more time.
+        slicing: compute the network's attention a slice at a time: less memory where its kernel
+            holds all scores, more time.
 
     Returns:
         The model, in evaluation mode, its parameters frozen.
@@ -58,7 +61,7 @@ def load(
         UserWarning: the adapters were made for other weights than the base's.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = bases.load(base, dtype, device, config, offload)
+    backbone = bases.load(base, dtype, device, config, offload, slicing)
     _add_loras(backbone, loras or {})
     given = adapters.items() if isinstance(adapters, Mapping) else [(one, None) for one in adapters]
     joint: dict[str, Loaded[JointAdapter]] = {}

@@ -29,6 +29,7 @@ def load_model(
     dtype: str,
     loras: dict[str, float] | None = None,
     offload: bool = False,
+    slicing: bool = False,
 ) -> "Model":
     """The model of the common options; `mini` brings its depth adapter, other bases none.
 
@@ -39,6 +40,7 @@ def load_model(
         dtype: one of `DTYPES`; `"auto"` is what suits the device.
         loras: {file: scale}.
         offload: keep parts on the CPU while they are not called.
+        slicing: compute the network's attention a slice at a time.
 
     Returns:
         The model.
@@ -56,7 +58,8 @@ def load_model(
     found = adapters_of(base, adapters)
     logging.disable_progress_bar()  # of each file's tensors
     with Console(stderr=True).status(f"loading {base}"):
-        return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
+        kind = getattr(torch, dtype, None)
+        return load(base, found, device, kind, loras, offload=offload, slicing=slicing)
 
 
 def check_dtype(dtype: str) -> None:
