@@ -1,6 +1,8 @@
 """What several tests stand on: a tiny random model in the hub's own layout."""
 
+import resource
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -71,3 +73,19 @@ def prompter(tiny_base, tmp_path_factory):
     adapter = ImagePromptAdapter.for_network(network, encoder.width)
     Prompter(adapter, encoder).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def full_disk():
+    """`full_disk(bytes)`: inside the block no file can grow beyond so many bytes."""
+
+    @contextmanager
+    def limited(count):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -1,6 +1,7 @@
 """Loading: dtypes, ordinary LoRAs, adapters of other bases, damaged files."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import unicond
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutConfig, ReadoutHead
+from unicond.data.folders import fingerprint
 from unicond.loading import load_readout
 
 DEPTH = Path(__file__).parent / "golden" / "unicon" / "weights" / "depth"
@@ -74,6 +76,8 @@ def test_two_adapters_of_one_branch_are_refused(tiny_base, tmp_path):
     shutil.copytree(DEPTH, tmp_path / "depth")
     with pytest.raises(ValueError, match="two branches would be called 'depth'"):
         unicond.load(tiny_base, [DEPTH, tmp_path / "depth"])
+    with pytest.raises(ValueError, match="two branches would be called 'depth'"):
+        unicond.load(tiny_base, [DEPTH, DEPTH])
 
 
 def test_a_readout_head_is_found_by_name_and_by_folder(tmp_path, monkeypatch):
@@ -140,6 +144,26 @@ def test_an_adapter_of_another_base_is_refused(tiny_base, tmp_path):
     adapter.save_pretrained(folder)
     with pytest.raises(ValueError, match=rf"{folder}' {told}"):
         unicond.load(tiny_base, [folder])
+
+
+def test_adapters_of_different_bases_are_refused_and_another_base_is_told(tiny_base, tmp_path):
+    """By the hash of the weights, where one is known; the shapes are all alike."""
+    network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
+    here = fingerprint(tiny_base)
+    told = {"depth": f"tiny@{here}", "pose": f"tiny@{here}", "haze": "tiny@0123456789ab"}
+    told["edges"] = "style.safetensors@tiny"  # a file and its configurations: no hash
+    for name, base in told.items():
+        config = JointConfig(y=name, kind=name, rank=1, y_rank=0, base=base)
+        JointAdapter.for_network(network, config).save_pretrained(tmp_path / name)
+    folders = {name: tmp_path / name for name in told}
+    with pytest.raises(ValueError, match=f"'depth' and 'haze' were made for .* tiny@{here} and"):
+        unicond.load(tiny_base, folders)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        unicond.load(tiny_base, [tmp_path / "depth", tmp_path / "edges", tmp_path / "pose"])
+    with pytest.warns(UserWarning, match=f"haze were made for tiny@0123456789ab, .*{here}"):
+        model = unicond.load(tiny_base, [tmp_path / "edges", tmp_path / "haze"])
+    assert list(model.adapters) == ["edges", "haze"]
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])

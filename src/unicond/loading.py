@@ -9,7 +9,7 @@ from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 from safetensors import SafetensorError
 from torch import Tensor
 
-from unicond.adapter_loading import find, name_of
+from unicond.adapter_loading import Adapter, check_bases, find, name_of
 from unicond.adapters.attach import check_fit
 from unicond.adapters.grounding import attach as grounding
 from unicond.adapters.grounding.adapter import GroundingAdapter
@@ -31,6 +31,7 @@ def load(
     loras: Mapping[str, float] | None = None,
     config: str | Path | None = None,
     offload: bool = False,
+    slicing: bool = False,
 ) -> Model:
     """Load a base model and its adapters.
 
@@ -47,28 +48,35 @@ def load(
             the folder beside it of the same name, else the Hub's.
         offload: keep the base's parts on the CPU while they are not called: less memory on the
             accelerator, more time.
+        slicing: compute the network's attention a slice at a time: less memory where its kernel
+            holds all scores, more time.
 
     Returns:
         The model, in evaluation mode, its parameters frozen.
 
     Raises:
         ValueError: something cannot be found or does not fit; the message says what is there.
+
+    Warns:
+        UserWarning: the adapters were made for other weights than the base's.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = bases.load(base, dtype, device, config, offload)
+    backbone = bases.load(base, dtype, device, config, offload, slicing)
     _add_loras(backbone, loras or {})
-    named_adapters = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters)
+    given = adapters.items() if isinstance(adapters, Mapping) else [(one, None) for one in adapters]
     joint: dict[str, Loaded[JointAdapter]] = {}
     grounders: dict[str, Loaded[GroundingAdapter]] = {}
     prompters: dict[str, Loaded[Prompter]] = {}
-    for key, path in named_adapters.items():
+    found: dict[str, Adapter] = {}
+    for key, path in given:
         where, asked = str(key if path is None else path), None if path is None else str(key)
         adapter = find(where, asked).to(device, backbone.network.dtype)
         name = asked or name_of(adapter)
-        if name in {*joint, *grounders, *prompters, "image"}:
+        if name in {*found, "image"}:
             raise ValueError(
                 f"two branches would be called {name!r}; give adapters as {{branch: path}}"
             )
+        found[name] = adapter
         if isinstance(adapter, JointAdapter):
             check_fit(backbone.network, where, adapter)
             joint[name] = Loaded(where, adapter.requires_grad_(False).eval())
@@ -78,6 +86,7 @@ def load(
         else:
             image_prompt.check_fit(backbone.network, adapter.adapter)
             prompters[name] = Loaded(where, adapter)
+    check_bases(base, found)
     return Model(backbone, joint, dict(loras or {}), grounders, prompters)
 
 

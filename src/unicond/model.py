@@ -24,6 +24,7 @@ from unicond.calls.prepared import Callback, Parts, Prepared, prepared, ran
 from unicond.calls.record import Record
 from unicond.calls.request import (
     MOVES,
+    Against,
     Attention,
     DepthKind,
     Given,
@@ -33,6 +34,7 @@ from unicond.calls.request import (
     Reference,
     Sampling,
     Scale,
+    against_of,
     conditions_of,
     finite,
     guidance_weights,
@@ -135,7 +137,7 @@ class Model:
         eta: float | None = None,
         guidance_scale: float | None = None,
         condition_guidance: float | None = None,
-        condition_guidance_against: float = 0.0,
+        condition_guidance_against: Against = 0.0,
         perturbed_guidance: float | None = None,
         guidance_window: Window = ALWAYS,
         joint_scale: float = 1.0,
@@ -177,8 +179,9 @@ class Model:
             eta: noise of the `"ddim"` solver, 0 to 1.
             guidance_scale: of text; 1.0 is the conditional model alone.
             condition_guidance: of what is given; 0.0 is off.
-            condition_guidance_against: share of the weights of joint attention in what condition
-                guidance moves away from; 0.0 is the model that does not see the condition.
+            condition_guidance_against: what condition guidance moves away from: a share of all
+                weights of joint attention, 0.0 is the model that does not see the conditions; or
+                {branch: w or (w_x, w_y)}, which makes these stand out among several conditions.
             perturbed_guidance: away from the model whose places do not see each other, which mends
                 shapes; 0.0 is off.
             guidance_window: when guidance of text, of conditions and of shapes acts.
@@ -253,7 +256,7 @@ class Model:
             eta=eta,
             guidance_scale=finite("guidance_scale", guidance_scale, task.guidance_scale),
             condition_guidance=finite("condition_guidance", condition_guidance, task.follow),
-            condition_guidance_against=condition_guidance_against,
+            condition_guidance_against=against_of(condition_guidance_against, list(kinds)),
             perturbed_guidance=finite("perturbed_guidance", perturbed_guidance, task.shapes),
             guidance_window=guidance_window,
             joint_scale=finite("joint_scale", joint_scale, 1.0),

@@ -146,13 +146,37 @@ def test_captions_of_a_stopped_run_are_kept(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         annotate_folder(folder, ["caption"], {"caption": "x"}, batch_size=1)
     with (folder / JOURNAL).open("a") as file:
-        file.write('{"file_name": "face.p')  # the machine stopped here
+        file.write('\n{"file_name": "face.p')  # the machine stopped here
     outcome = annotate_folder(folder, ["caption"], {"caption": "x"}, batch_size=8)
     assert (outcome.made, outcome.there) == (3, 2)
     assert not (folder / JOURNAL).exists()
     texts = [line["text"] for line in lines_of(folder)]
     assert len(texts) == 5
     assert {"call 1", "call 2"} < set(texts)
+
+
+def test_a_disk_that_fills_up_keeps_the_captions(folder, monkeypatch, full_disk):
+    """One that is cut off is not taken for one, nor is the next one lost with it."""
+    said = []
+
+    def talking(pictures):
+        said.append("said")
+        if len(said) == 6:
+            raise KeyboardInterrupt
+        return [f"call {len(said)}"] * len(pictures)
+
+    monkeypatch.setattr(folders, "load_annotator", lambda *_: talking)
+    asked = {"kinds": ["caption"], "models": {"caption": "x"}, "batch_size": 1}
+    full = r"cannot write .*captions.jsonl: .*captions in it are kept: make room"
+    with full_disk(120), pytest.raises(PictureError, match=full):  # in the third of about 50 bytes
+        annotate_folder(folder, **asked)
+    assert len(said) == 3
+    assert not (folder / "metadata.jsonl").exists()
+    with pytest.raises(KeyboardInterrupt):
+        annotate_folder(folder, **asked)
+    outcome = annotate_folder(folder, **asked)
+    assert (outcome.made, outcome.there) == (1, 4)
+    assert {line["text"] for line in lines_of(folder)} == {f"call {n}" for n in (1, 2, 4, 5, 7)}
 
 
 def test_what_the_user_wrote_is_kept(folder, counting):
@@ -205,17 +229,13 @@ def test_one_hopeless_picture_does_not_stop_its_batch(folder, counting):
     assert [line["file_name"] for line in lines_of(folder)] == GOOD
 
 
-def test_a_full_disk_is_no_broken_picture(folder, counting, monkeypatch):
-    class Full(Counting):
-        def __call__(self, pictures):
-            (folder / "edges").mkdir(exist_ok=True)
-            (folder / "edges/coffee.jpg.png").mkdir(exist_ok=True)  # cannot be replaced by a file
-            return super().__call__(pictures)
-
-    counting(Full())
-    with pytest.raises(PictureError, match="cannot write"):
+def test_a_full_disk_is_no_broken_picture(folder, counting, full_disk):
+    counting(Counting())
+    with full_disk(500), pytest.raises(PictureError, match=r"cannot write .*edges/"):
         annotate_folder(folder, ["softedge"], batch_size=8)
     assert not (folder / "metadata.jsonl").exists()
+    assert not [path for path in folder.rglob("edges/*") if path.is_file()]
+    assert annotate_folder(folder, ["softedge"]).made == 5
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_folder_free(folder, counting):
@@ -289,7 +309,7 @@ def test_huggingface_reads_it(folder, counting, tmp_path):
 def test_columns_are_those_of_the_worlds_export():
     from unicond.world.export import PICTURES
 
-    made = {kind.column for kind in KINDS.values() if kind.aligned}
+    made = {kind.column for kind in KINDS.values() if kind.annotated}
     assert made <= set(PICTURES)
 
 

@@ -46,6 +46,46 @@ def test_condition_guidance_against_fewer_weights(tiny):
         image(tiny, **known, condition_guidance=2.0, condition_guidance_against=1.0)
 
 
+def test_condition_guidance_emphasises_one_of_two(tiny, tmp_path):
+    """Against weights of one branch alone: of what is given, it is the one that stands out."""
+    known = {"depth": DEPTH, "id": DEPTH.rot90(1, (1, 2)), "guidance_scale": 1.0}
+    known |= {"num_inference_steps": 1, "held": "one_way"}
+    asked = {"condition_guidance": 2.0, "condition_guidance_against": {"depth": 0.3}}
+    for cache in (None, False):
+        whole, less, other = (
+            image(tiny, **known, condition_guidance=0.0, conditioning_scale=weights, cache=cache)
+            for weights in ({}, {"depth": 0.3}, {"id": 0.3})
+        )
+        found = image(tiny, **known, **asked, cache=cache)
+        assert torch.allclose(found, whole + 2.0 * (whole - less), atol=1e-4)
+        assert not torch.allclose(found, whole + 2.0 * (whole - other), atol=1e-2)
+    made = tiny("a dog", branches=["image"], **known, **asked)
+    (path,) = made.save(tmp_path)
+    assert read_record(path) == made.record
+
+
+def test_weights_that_condition_guidance_moves_away_from_are_checked(tiny):
+    known = {"depth": DEPTH, "condition_guidance": 2.0}
+    for weights, message in (
+        ({"pose": 0.0}, "condition_guidance_against names 'pose'; the conditions of this run are"),
+        ({"depth": float("inf")}, "condition_guidance_against of 'depth' is inf"),
+        ({"depth": 1.0}, "compares the model with itself"),
+        ({"depth": (1.0, 0.5), "id": 0.0}, "'depth' is held one-way, so that it receives nothing"),
+    ):
+        options = {"held": "one_way", "condition_guidance_against": weights}
+        with pytest.raises(ValueError, match=message):
+            tiny("a dog", **known, **options)
+
+
+def test_a_held_branch_that_the_weaker_weights_let_hear_is_not_kept(tiny):
+    """Its rows change in that variant, though not in the others."""
+    known = {"depth": DEPTH, "held": "two_way", "conditioning_scale": {"depth": (1.0, 0.0)}}
+    known |= {"condition_guidance": 1.0, "branches": ["image"]}
+    tiny("a dog", **known, cache=True)
+    with pytest.raises(ValueError, match="depth hears the others and so changes with them"):
+        tiny("a dog", **known, cache=True, condition_guidance_against={"depth": (0.0, 1.0)})
+
+
 def test_the_spacing_is_chosen_recorded_and_repeated(tiny, tmp_path):
     spaced = {name: image(tiny, spacing=name) for name in ("leading", "linspace", "trailing")}
     assert torch.equal(spaced[tiny.backbone.schedule.spacing], image(tiny))

@@ -100,9 +100,12 @@ def test_a_branch_of_another_name_is_made_again(tiny_base, depth_file, tmp_path,
     options = ["--base", str(tiny_base), "--adapter", f"sketch={depth}", "--only", "image"]
     more = ["--give", f"sketch={depth_file}", "--joint-scale", "0.7", "--noise", "sketch=0.4"]
     more += ["--hold", "sketch", "--conditioning-scale", "sketch=0.9:0.5", "--held", "two_way"]
-    more += ["--guidance-window", "1:0.3", "--spacing", "linspace"]
+    more += ["--guidance-window", "1:0.3", "--spacing", "linspace", "--condition-guidance", "1.5"]
+    more += ["--condition-guidance-against", "sketch=0.2:0.1"]
     made = RUNNER.invoke(app, ["generate", "--prompt", "a dog", *options, *more])
     assert made.exit_code == 0, made.output
+    record = read_settings(tmp_path / "out" / "0_image.png")["record"]
+    assert record["condition_guidance_against"] == {"sketch": [0.2, 0.1]}
     again = RUNNER.invoke(app, ["rerun", "out/0_image.png", "--out", "again"])
     assert again.exit_code == 0, again.output
     one, two = (Image.open(tmp_path / name / "0_image.png") for name in ("out", "again"))
@@ -152,6 +155,14 @@ def test_info_prints_shares(run):
         ),
         (["--depth", "nowhere.png"], "nowhere.png"),
         (["--give", "pose=x.png"], "no branch 'pose' in this model"),
+        (
+            ["--give", "depth=a.png", "--give", "depth=b.png"],
+            "--give gives 'depth' twice, as 'a.png' and as 'b.png': give it once",
+        ),
+        (["--depth", "a.png", "--give", "depth=b.png"], "--depth a.png and by --give depth=b.png"),
+        (["--mask", "depth=a.png", "--mask", "depth=b.png"], "--mask gives 'depth' twice"),
+        (["--noise", "depth=0.1", "--noise", "depth=0.2"], "--noise gives 'depth' twice"),
+        (["--lora", "a.safetensors:1", "--lora", "a.safetensors:2"], "--lora gives 'a.safe"),
         (["--out", "/proc/none"], "/proc/none"),
     ],
 )

@@ -15,7 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from unicond.cli import app, main
+from unicond.cli.plan import _COLORS, SHOWN
 from unicond.sampling import loop
+from unicond.sampling.named_plans import NAMES
 
 RUNNER = CliRunner()
 GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
@@ -107,6 +109,16 @@ def test_plan_prints_its_moves_and_draws_them(folder):
     printed = invoke("plan", "1,0.4;0,0", "--steps", 2)
     assert "0.400 -> 0.200" in printed.stdout
     assert not Path("out").exists()
+    every = invoke("plan", "--steps", 4, "--show", "--out", "drawn/all.png")
+    assert every.exit_code == 0, every.output
+    assert [f"{name}, 4 moves" in every.stdout for name in SHOWN] == [True] * len(SHOWN)
+    assert {name.split("(")[0] for name in NAMES} - {"X,Y;X,Y;..."} == {
+        name.split("(")[0] for name in SHOWN
+    }
+    picture = np.asarray(Image.open("drawn/all.png").convert("RGB"))
+    for color in _COLORS:  # every way is there in its own
+        there = (picture == list(bytes.fromhex(color.removeprefix("#")))).all(-1)
+        assert there.sum() > 50
     refused = invoke("plan", "image")
     assert "plan 'image' is not known; there are joint" in str(refused.exception)
 

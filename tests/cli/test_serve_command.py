@@ -24,6 +24,7 @@ RUNNER = CliRunner()
         (["--more", "mini=mini-pixel"], "there is a model of that name already"),
         (["--workers", "2"], "--workers is of --engine ray"),
         (["--adapter", "depth", "--adapter", "b=depth"], "give all as BRANCH=ADAPTER, or none"),
+        (["--adapter", "d=one", "--adapter", "d=two"], "--adapter gives 'd' twice"),
     ],
 )
 def test_what_is_refused(tmp_path, options, message):

@@ -80,3 +80,5 @@ def test_what_is_named_is_taken():
     held = next(study for study in STUDIES if study.name == "held")
     assert adapters_of(held, ["depth-metric=here/a=b"]) == {"depth_metric": "here/a=b"}
     assert adapters_of(held, ["depth", "pose=there"]) == {"depth": "depth", "pose": "there"}
+    with pytest.raises(ValueError, match="--adapter gives 'depth' twice"):
+        adapters_of(held, ["depth", "depth=there"])

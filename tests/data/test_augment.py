@@ -6,10 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from unicond import conditions
+from unicond.annotators.base import CAPTION
 from unicond.annotators.edges import SoftEdges
+from unicond.annotators.registry import MADE
 from unicond.data.augment import AugmentConfig, augmented, names_a_side
 from unicond.data.conditions import KINDS, condition_part, kind_of, mirrored
 from unicond.data.sources import Pair
+from unicond.pictures.fitting import resized
+from unicond.pictures.metric_depth import draw_metric_depth
 from unicond.world import World, render
 from unicond.world.annotate import EDGE_LEVELS, soft_edges
 from unicond.world.drawings import draw_segmentation, draw_skeletons
@@ -183,6 +188,18 @@ def test_conditions_stay_what_they_are_when_resized(world):
     assert torch.equal(condition_part(sky, (4, 4), KINDS["normals"]), sky)
     depth = condition_part(drawn.inverse_depth[0, :, :32, :40], size, KINDS["depth"])
     assert (float(depth.min()), float(depth.max())) == (-1, 1)
+    # metres: no photograph's sharpening beyond what is there, no stretching to a span of its own
+    metric = draw_metric_depth(drawn.depth[0], drawn.valid[0])
+    part = metric[:, :32, :40].repeat(3, 1, 1)
+    cut = condition_part(part, size, KINDS["depth-metric"])
+    assert torch.equal(cut, resized(part, size, "linear"))
+    assert float(part.min()) <= float(cut.min()) < float(cut.max()) <= float(part.max()) < 1
+
+
+def test_a_kind_of_every_condition_and_annotator():
+    assert set(KINDS) == set(conditions.NAMES)
+    assert all(KINDS[one.name].aligned == one.aligned for one in conditions.CONDITIONS)
+    assert {name for name in KINDS if KINDS[name].annotated} == set(MADE) - {CAPTION}
     flat = torch.full((3, 8, 8), 0.2)
     assert torch.equal(condition_part(flat, (8, 8), KINDS["depth"]), flat)
 

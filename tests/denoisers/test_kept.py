@@ -6,6 +6,8 @@ from PIL import Image
 
 import unicond
 from unicond.adapters.attach import attached
+from unicond.adapters.config import JointConfig
+from unicond.adapters.joint import JointAdapter
 from unicond.denoisers.network import NetworkDenoiser, Pairing, keeper
 from unicond.sampling.noise import Generators
 from unicond.sampling.rows import Variant
@@ -62,6 +64,53 @@ def test_rows_that_are_kept_give_the_numbers_of_rows_that_are_recomputed(
     kept = latents(tiny, **options)
     assert rows == calls
     torch.testing.assert_close(kept, recomputed, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fused(tiny_base, tmp_path_factory):
+    """The tiny base with two aligned adapters that fuse, each of weights of its own."""
+    network = unicond.load(tiny_base).backbone.network
+    folders = {name: tmp_path_factory.mktemp("fused") / name for name in ("depth", "edge")}
+    for number, (name, folder) in enumerate(folders.items()):
+        config = JointConfig(
+            y=name,
+            kind=name,
+            rank=2,
+            y_rank=2,
+            roles=("two_way", "condition_held", "image_held"),
+            attention=("global", "aligned"),
+        )
+        adapter = JointAdapter.for_network(network, config)
+        generator = torch.Generator().manual_seed(number)
+        for parameter in adapter.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+        adapter.save_pretrained(folder)
+    return unicond.load(tiny_base, folders)
+
+
+@pytest.mark.parametrize(
+    ("given", "fewer"), [(("depth", "edge"), 4), (("depth",), 8), (("image",), 8)]
+)
+@pytest.mark.parametrize("attention", ["global", "aligned"])
+def test_two_fused_adapters_at_once_give_the_numbers_of_rows_that_are_recomputed(
+    fused, given, fewer, attention
+):
+    """Both conditions held, one of them, or the image for both."""
+    pictures = {"edge": PICTURES["depth"].rotate(90), **PICTURES}
+    options = SETTINGS | {b: pictures[b] for b in given} | {"attention": attention}
+    recomputed = fused("a ball", cache=False, **options)
+    counts = []
+    hook = fused.backbone.network.register_forward_pre_hook(
+        lambda _, arguments: counts.append(len(arguments[0]))
+    )
+    try:
+        kept = fused("a ball", cache=True, **options)
+    finally:
+        hook.remove()
+    assert counts == [12, *[fewer] * (len(counts) - 1)]
+    for branch in recomputed.record.generated:
+        found, wanted = kept.latents[branch], recomputed.latents[branch]
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_condition_of_weight_zero_hears_from_what_is_kept_of_it(tiny, rows):

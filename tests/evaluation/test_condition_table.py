@@ -136,6 +136,10 @@ def test_the_whole_table_and_its_files(condition, subject_of, run):
     assert files < {path.name for path in folder.iterdir()}
     data = json.loads((folder / "table.json").read_text())
     assert data["settings"]["base"] == "tiny"
+    told = data["settings"].get("alignment", "")
+    assert bool(told) == (condition.source in ("depth", "metric_depth"))
+    assert ("reads no absolute scale" in told) == (condition.source == "metric_depth")
+    assert told in str(table.to_rich().caption)
     assert "NaN" not in (folder / "table.json").read_text()
 
 

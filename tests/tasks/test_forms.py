@@ -19,7 +19,7 @@ from unicond.tasks.forms import ANY, FORMS, Edit, Generate, Picture
 
 SURFACE = json.loads((Path(__file__).parents[1] / "cli" / "surface.json").read_text())
 MANIFEST = {"batch", "engine", "redo", "rows", "workers"}
-ELSEWHERE = {"adapter", "device", "dtype", "lora", "offload", "out"} | MANIFEST
+ELSEWHERE = {"adapter", "device", "dtype", "lora", "offload", "out", "slicing"} | MANIFEST
 """Options of what a model is and where files go, which are no client's."""
 PRINTED = {"preview", "schema"}
 """Options by which a command draws or prints what it understood, and runs no model."""
@@ -90,7 +90,7 @@ def test_a_form_generates_what_the_call_does(tiny, tmp_path):
         spacing="linspace",
         eta=0.5,
         condition_guidance=1.5,
-        condition_guidance_against=0.25,
+        condition_guidance_against={"depth": 0.25},
         perturbed_guidance=1.25,
         guidance_window=(1.0, 0.3),
         joint_scale=0.8,
@@ -114,7 +114,7 @@ def test_a_form_generates_what_the_call_does(tiny, tmp_path):
         spacing="linspace",
         eta=0.5,
         condition_guidance=1.5,
-        condition_guidance_against=0.25,
+        condition_guidance_against={"depth": 0.25},
         perturbed_guidance=1.25,
         guidance_window=unicond.Window(1.0, 0.3),
         joint_scale=0.8,

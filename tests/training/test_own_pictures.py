@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 import unicond
 from unicond.backbones import loading as bases
 from unicond.cli import app
+from unicond.cli.own_pictures import Asked, job_of
+from unicond.data.augment import AugmentConfig
 from unicond.data.batches import BatchConfig
 from unicond.data.sources import open_pairs
 from unicond.training.budget import Budget
@@ -288,6 +290,14 @@ def test_a_dataset_or_settings_that_changed_between_start_and_resume(tiny_base, 
     assert any(line.startswith("done: step 4") for line in lines)
 
 
+def test_augmentations_of_the_options():
+    asked = Asked(condition="depth", runs=Path("runs"), data="x", zoom=1.5, flip=0.25, color=0.1)
+    job = job_of(asked)
+    assert job.recipe.augment == AugmentConfig(zoom=1.5, flip=0.25, color=0.1)
+    assert "--zoom 1.5 --flip 0.25 --color 0.1" in job.command
+    assert job_of(replace(asked, zoom=None)).recipe.augment.zoom == 1
+
+
 def test_options_that_do_not_go_together(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
     for words, message in (
@@ -295,7 +305,9 @@ def test_options_that_do_not_go_together(data, monkeypatch):
         (["--data", str(data), "--scenes", "8"], "not with --data"),
         (["--data", str(data), "--eight-bit"], "pip install 'unicond[eight-bit]'"),
         (["--data", str(data), "--steps", "3", "--minutes", "1"], "not both"),
-        (["--data", str(data), "--cache-latents", "--flip", "0.5"], "leave out --flip"),
+        (["--data", str(data), "--cache-latents", "--flip", "0.5"], "leave out --zoom, --flip and"),
+        (["--data", str(data), "--cache-latents", "--zoom", "1.5"], "leave out --zoom, --flip and"),
+        (["--data", str(data), "--zoom", "0.5"], "zoom must be at least 1"),
     ):
         done = CliRunner().invoke(app, ["train", "joint", *words])
         assert done.exit_code == 2

@@ -22,8 +22,17 @@ from unicond.cli.train import app
 from unicond.data import latents, partners, renders
 from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
-from unicond.training import presets, readout, stages, supplies, tokenizer
+from unicond.training import (
+    checkpoints,
+    presets,
+    readout,
+    stages,
+    supplies,
+    tokenizer,
+    workshop,
+)
 from unicond.training.captions import world_words
+from unicond.training.checkpoints import SaveError
 from unicond.training.grounding import METHODS
 from unicond.training.workshop import Workshop
 from unicond.world.vocabulary import STYLES
@@ -36,6 +45,12 @@ def _quick():
         patch.setattr(partners, "BLOCK", 64)
         patch.setattr("unicond.training.captions.WORD_SCENES", 20)
         yield
+
+
+def files_of(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -264,8 +279,63 @@ def test_a_checkpoint_of_other_parents_is_not_gone_on_with(shop, made, tmp_path)
     stages.train_vae(more)  # more time: goes on
     assert not any("begun anew" in line for line in lines)
     assert json.loads((tmp_path / "w" / "vae" / "card.json").read_text())["steps"] == 3
+    kept = files_of(tmp_path / "vae")
     stages.train_vae(replace(more, scenes=8))
-    assert any("begun anew" in line for line in lines)
+    (told,) = [line for line in lines if "begun anew" in line]
+    aside = tmp_path / "vae.another-run-1"
+    assert f"(recipe, parents or start differ): it is kept as {aside}," in told
+    assert files_of(aside) == kept
+    shutil.rmtree(tmp_path / "vae")
+    aside.rename(tmp_path / "vae")
+    lines.clear()
+    stages.train_vae(replace(more, steps=4))
+    assert not any("begun anew" in line for line in lines)
+    assert checkpoints.position(tmp_path / "vae" / "checkpoint").step == 4
+
+
+def test_a_checkpoint_of_another_world_is_not_gone_on_with(shop, made, tmp_path, monkeypatch):
+    """A renderer that draws other pictures; runs that do not say of which world they are go on."""
+    lines, place = [], tmp_path / "vae"
+    first = replace(shop, runs=tmp_path, weights=tmp_path / "w", steps=1)
+    first = replace(first, report=lambda _, line: lines.append(line))
+    stages.train_vae(first)
+    state = json.loads((place / "checkpoint" / "state.json").read_text())
+    del state["about"]["world"]
+    (place / "checkpoint" / "state.json").write_text(json.dumps(state))
+    stages.train_vae(replace(first, steps=2))
+    assert checkpoints.position(place / "checkpoint").step == 2
+    assert not list(tmp_path.glob("*another-run*"))
+    kept = files_of(place)
+    monkeypatch.setattr(workshop, "world", lambda: "renders-of-tomorrow")
+    stages.train_vae(replace(first, steps=1))
+    assert any("(the pictures of the world differ)" in line for line in lines)
+    assert files_of(tmp_path / "vae.another-run-1") == kept
+    assert checkpoints.position(place / "checkpoint").step == 1
+
+
+def test_a_disk_that_fills_up_at_the_very_end_loses_no_training(
+    shop, made, tmp_path, full_disk, monkeypatch
+):
+    """Of the embedded world; the finished weights are written when there is room again."""
+    place = replace(shop, runs=tmp_path / "r", weights=tmp_path / "w", steps=1)
+    folder = stages.train_vae(place)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    (folder / "card.json").unlink()  # not up to date any more
+    told = r"cannot write .*w/vae .* its training is done and kept in .*r/vae/checkpoint: make room"
+    write = AutoencoderKL.save_pretrained
+
+    def filling(*arguments, **options):
+        with full_disk(len(before) - 1):
+            write(*arguments, **options)
+
+    monkeypatch.setattr(AutoencoderKL, "save_pretrained", filling)
+    with pytest.raises(SaveError, match=told):
+        stages.train_vae(place)
+    monkeypatch.undo()
+    assert weights.read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["vae"]
+    assert (stages.train_vae(place) / "card.json").exists()
 
 
 def test_training_can_start_from_earlier_weights(shop, made):

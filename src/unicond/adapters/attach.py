@@ -21,8 +21,9 @@ def attached(
 ) -> Iterator[None]:
     """Let a network's attention layers carry adapters inside the block.
 
-    Only the processors of the layers that an adapter acts on are exchanged, and put back in any
-    case. No weight is moved, copied or merged: the network's parameters and state stay its own.
+    Plain processors are exchanged, also where no adapter acts: they then remember the words and
+    slice (`Rows.words`, `Rows.slicing`). All are put back in any case. No weight is moved, copied
+    or merged: the network's parameters and state stay its own.
     Adapters act in calls made inside of `Rows.active()`, on the rows that `Rows.pairs` lists under
     their names. Gradient checkpoints call blocks again in the backward pass, when all this has
     ended: `unicond.adapters.recompute.recomputed` takes rows and processors along.
@@ -47,11 +48,15 @@ def attached(
     layers = attention_layers(network)
     for layer_name in parts:
         _check_plain(layer_name, layers[layer_name])
-    originals = {name: layers[name].processor for name in parts}
+    originals = {
+        name: layer.processor
+        for name, layer in layers.items()
+        if name in parts or not _more_than_plain(layer)
+    }
     try:
         for name, plain in originals.items():
             joint = is_joint(name) and (joint_in is None or joint_in(name))
-            processor = JointProcessor(name, plain, router, parts[name], joint)
+            processor = JointProcessor(name, plain, router, parts.get(name, {}), joint)
             layers[name].set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)
         yield
     finally:
@@ -83,11 +88,17 @@ def check_fit(network: nn.Module, name: str, adapter: JointAdapter) -> None:
 
 def _check_plain(name: str, layer: Attention) -> None:
     """Refuse layers of which the joint processor would compute less than they do now."""
+    if why := _more_than_plain(layer):
+        raise ValueError(f"{name} {why}")
+
+
+def _more_than_plain(layer: Attention) -> str:
+    """What a layer does beside plain attention; "" where it does nothing else."""
     processor = layer.processor
     if type(processor) not in (AttnProcessor, AttnProcessor2_0):
-        raise ValueError(
-            f"{name} has the processor {type(processor).__name__}, which joint attention would "
-            "replace; attach all adapters in one call, or first restore the plain processors with "
+        return (
+            f"has the processor {type(processor).__name__}, which joint attention would replace; "
+            "attach all adapters in one call, or first restore the plain processors with "
             "network.set_attn_processor(AttnProcessor2_0())"
         )
     if (
@@ -97,5 +108,8 @@ def _check_plain(name: str, layer: Attention) -> None:
         or layer.rescale_output_factor != 1
         or not layer.scale_qk
     ):
-        raise ValueError(f"{name} is not the attention of a transformer block: it has norms, a "
-                         "residual or a scale of its own")  # fmt: skip
+        return (
+            "is not the attention of a transformer block: it has norms, a residual or a scale of "
+            "its own"
+        )
+    return ""

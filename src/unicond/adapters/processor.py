@@ -31,11 +31,13 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from unicond.adapters.network import Layers, layers_of
+from unicond.adapters.network import layers_of
 from unicond.adapters.parts import AttentionLora, JointParts, LayerParts, unequal
 from unicond.adapters.routes import Group, Index, Route, Router, add, take
 from unicond.adapters.views import Keys, View, view
 from unicond.sampling.controls import Controllable, attend, controlled_here
+from unicond.sampling.rows import Memory, current
+from unicond.sampling.slicing import slicing
 
 
 class Processor(Protocol):
@@ -86,7 +88,7 @@ class Side:
 
 
 class Words(NamedTuple):
-    """Keys and values (rows, tokens, width) of the words that all steps of a run share."""
+    """Keys and values (rows, tokens, width) of words; those of conditions have y-LoRA's part."""
 
     of: Tensor
     k: Tensor
@@ -105,8 +107,10 @@ class Active:
 class JointProcessor(Controllable):
     """Self-attention with joint attention (attn1), or cross-attention with y-LoRA (attn2).
 
-    Outside of `Rows.active()`, or when no adapter has pairs there, it is the plain processor. The
-    layer's own attention is under the active controls (`sampling.controls`), the joint one is not.
+    Outside of `Rows.active()`, or when no adapter has pairs there, it is the plain processor, but
+    for what the rows ask for: to remember the words, whose keys and values are then made once, or
+    to slice. The layer's own attention is under the active controls (`sampling.controls`), the
+    joint one is not.
 
     Args:
         name: of the layer.
@@ -147,7 +151,9 @@ class JointProcessor(Controllable):
             for name, parts in self._parts.items()
             if name in routes
         ]
-        if not active and not controlled_here(self._name):
+        memory = _memory_of(encoder_hidden_states)
+        listened = memory is not None or slicing() or controlled_here(self._name)
+        if not active and not listened:
             return self.plain(attn, h, encoder_hidden_states, attention_mask, temb)
         assert h.ndim == 3, "a transformer block hands its attention (rows, tokens, d)"
 
@@ -156,13 +162,18 @@ class JointProcessor(Controllable):
             context = attn.norm_encoder_hidden_states(encoder_hidden_states)
         mask = _mask(attn, attention_mask, context)
         layer = layers_of(attn)
-        base = Projected(layer.q(h), *self._shown(layer, context, encoder_hidden_states))
+        kept = None if memory is None else memory.get((self._name,))
+        known = isinstance(kept, Words) and kept.of is encoder_hidden_states
+        k, v = (kept.k, kept.v) if known else (layer.k(context), layer.v(context))
+        base = Projected(layer.q(h), k, v)
 
         # ---- joint attention, from the projections without y-LoRA
         terms = list(self._joint_terms(attn, h, base, mask, active)) if self._joint else []
 
         # ---- the layer's own attention, with y-LoRA on the condition's rows (base changes here)
-        _add_y(base, h, context, active)
+        _add_y(base, h, None if known else context, active)
+        if memory is not None and not known and not (k.requires_grad or v.requires_grad):
+            memory[self._name,] = Words(encoder_hidden_states, k, v)
         own = _attend(self._name, attn, *base, mask)
         out = layer.out(own)
         for one in active:
@@ -174,17 +185,6 @@ class JointProcessor(Controllable):
         for rows, term, scale in terms:
             add(out, rows, term, scale)
         return out
-
-    def _shown(self, layer: Layers, context: Tensor, words: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values; those of the same words as in the last call are not made again."""
-        rows = self._router.rows()
-        if words is None or rows.memory is None or not rows.recalls:
-            return layer.k(context), layer.v(context)
-        key = (self._name, "words")
-        kept = rows.memory.get(key)
-        if not (isinstance(kept, Words) and kept.of is words):
-            kept = rows.memory[key] = Words(words, layer.k(context), layer.v(context))
-        return kept.k.clone(), kept.v.clone()  # y-LoRA is added in place
 
     def _joint_terms(
         self,
@@ -340,15 +340,26 @@ def _sum(heard: Tensor, own: Tensor | None) -> Tensor:
     return heard + own
 
 
-def _add_y(base: Projected, h: Tensor, context: Tensor, active: Sequence[Active]) -> None:
-    """Add y-LoRA's part on the rows of conditions, in place: no copy of the other rows."""
+def _memory_of(words: Tensor | None) -> Memory | None:
+    """Where the running call keeps what a layer makes of words; None if they change."""
+    rows = current()
+    return None if rows is None or words is None else rows.words
+
+
+def _add_y(base: Projected, h: Tensor, context: Tensor | None, active: Sequence[Active]) -> None:
+    """Add y-LoRA's part on the rows of conditions, in place: no copy of the other rows.
+
+    Without a context the keys and values have it already.
+    """
     for one in active:
         lora, rows = one.parts.y, one.route.y
         if lora is None or rows is None:
             continue
         h_y = take(h, rows)
-        context_y = h_y if context is h else take(context, rows)
         add(base.q, rows, lora.to_q(h_y))
+        if context is None:
+            continue
+        context_y = h_y if context is h else take(context, rows)
         add(base.k, rows, lora.to_k(context_y))
         add(base.v, rows, lora.to_v(context_y))
 

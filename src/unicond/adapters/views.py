@@ -16,10 +16,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from typing_extensions import override
+
+from unicond.sampling.slicing import attention
 
 REACH = 3
 """A token sees this far in every direction, or a little farther."""
@@ -70,8 +71,7 @@ class Everything(View):
     @override
     def attend(self, attn: Attention, q: Tensor, keys: Keys) -> Tensor:
         found = _normed(attn.norm_q, heads(attn, q))
-        found = F.scaled_dot_product_attention(found, keys.k, keys.v, attn_mask=keys.mask)
-        return joined(found).to(q.dtype)
+        return joined(attention(found, keys.k, keys.v, keys.mask)).to(q.dtype)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from unicond.annotators.base import CAPTION
 from unicond.data.conditions import kind_of
 from unicond.data.rows import FILE_NAME, METADATA, TEXTS, captions_of, read_metadata
 from unicond.pictures.decoding import EXTENSIONS
-from unicond.pictures.files import whole_file
+from unicond.pictures.files import PictureError, whole_file
 from unicond.pictures.reading import to_pil
 
 CLAIMS, JOURNAL = "annotations.json", ".captions.jsonl"
@@ -134,11 +134,22 @@ class Ledger:
                 file.write(json.dumps(self.claims, indent=1, sort_keys=True).encode())
         if isinstance(made, str):
             self.captions[name] = made
-            with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({FILE_NAME: name, "text": made}) + "\n")
+            self._note(json.dumps({FILE_NAME: name, "text": made}))
             return
         with whole_file(self.folder / self._place(kind, name)) as file:
             to_pil(made).save(file, "PNG")
+
+    def _note(self, line: str) -> None:
+        """Add a line to the journal, apart from one before it that may be cut off."""
+        path = self.folder / JOURNAL
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}")
+        except OSError as error:
+            raise PictureError(
+                f"cannot write {path}: {error.strerror or error}; captions in it are kept: make "
+                "room, and run the same command to go on"
+            ) from error
 
     def finish(self, names: Sequence[str]) -> None:
         """Write the metadata: old lines, and those of new pictures of which everything was made."""

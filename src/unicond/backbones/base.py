@@ -63,6 +63,7 @@ class Backbone(ABC):
         device: where it runs; parts may wait on the CPU for their turn.
         defaults: sampling settings that suit it.
         index: what `model_index.json` says.
+        slicing: the network's attention is computed a slice at a time.
     """
 
     TEXT_PARTS: ClassVar[Mapping[str, type[TextEncoder]]]
@@ -79,6 +80,7 @@ class Backbone(ABC):
     device: torch.device
     defaults: Settings = field(default=Settings())
     index: Mapping[str, object] = field(default_factory=dict[str, object])
+    slicing: bool = False
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
 """Loading a base model: its family is read from its configurations."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ def load(
     device: str | torch.device = "cpu",
     config: str | Path | None = None,
     offload: bool = False,
+    slicing: bool = False,
 ) -> Backbone:
     """Load a base model.
 
@@ -39,6 +40,7 @@ def load(
         device: where it runs.
         config: of a single file: a folder or hub id with its configurations and tokenizers.
         offload: keep parts on the CPU while they are not called.
+        slicing: compute the network's attention a slice at a time.
 
     Returns:
         The base, frozen, in evaluation mode.
@@ -59,7 +61,7 @@ def load(
     family = _family(source)
     chosen = dtype or dtype_for(device, _parameters(source))
     try:
-        return _assemble(source, family, chosen, device, offload)
+        return replace(_assemble(source, family, chosen, device, offload), slicing=slicing)
     except OSError as error:
         raise _unreadable(source, first_line(error)) from error
 

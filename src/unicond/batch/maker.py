@@ -34,6 +34,7 @@ class Asked:
         dtype: of the network; None is what suits the device.
         loras: {file: scale}.
         offload: keep parts on the CPU while they are not called.
+        slicing: compute the network's attention a slice at a time.
     """
 
     root: Path
@@ -44,6 +45,7 @@ class Asked:
     dtype: str | None
     loras: Mapping[str, float]
     offload: bool
+    slicing: bool = False
 
     def load(self) -> Model:
         """The model.
@@ -55,7 +57,15 @@ class Asked:
             ValueError: it cannot be.
         """
         dtype = None if self.dtype is None else getattr(torch, self.dtype)
-        return load(self.base, self.adapters, self.device, dtype, self.loras, offload=self.offload)
+        return load(
+            self.base,
+            self.adapters,
+            self.device,
+            dtype,
+            self.loras,
+            offload=self.offload,
+            slicing=self.slicing,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Who looks at whom in a run: the image with each condition, each pair through its own adapter."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from unicond.adapters.config import JointConfig
 from unicond.calls.record import Record
@@ -46,6 +47,35 @@ def pairings_of(
             Pairing(branch, "image", branch, *weights, deaf=frozenset(deaf), aligned=aligned)
         )
     return pairings
+
+
+def weaker_of(
+    record: Record, configs: Mapping[str, JointConfig], fixed: frozenset[str]
+) -> list[Pairing]:
+    """The pairings that condition guidance moves away from, where it names weights of branches.
+
+    Args:
+        record: what was asked for.
+        configs: {branch: its adapter's configuration}.
+        fixed: the branches that do not move.
+
+    Returns:
+        The same as `pairings_of` with other weights; none where it names none, or is off.
+
+    Raises:
+        ValueError: they are the weights that the branches have anyway, or do not fit what is held.
+    """
+    against = record.condition_guidance_against
+    if not isinstance(against, Mapping) or record.condition_guidance == 0:
+        return []
+    other = replace(record, conditioning_scale={**record.conditioning_scale, **against})
+    weaker = pairings_of(other, configs, fixed)
+    if weaker == pairings_of(record, configs, fixed):
+        raise ValueError(
+            f"condition_guidance_against {dict(against)} has the weights that are there anyway, "
+            "which compares the model with itself: give others, or condition_guidance=0.0"
+        )
+    return weaker
 
 
 def _aligned(branch: str, config: JointConfig, attention: Attention | None) -> bool:

@@ -22,7 +22,7 @@ from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.inputs import Inputs
 from unicond.calls.output import Output
 from unicond.calls.own import Own
-from unicond.calls.pairings import pairings_of
+from unicond.calls.pairings import pairings_of, weaker_of
 from unicond.calls.record import Record
 from unicond.denoisers.network import NetworkDenoiser, keeper
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
@@ -168,9 +168,14 @@ def prepared(
         for b, picture in inputs.pictures.items()
     }
     state, noise = walks.start(walk, backbone, record, inputs.given, latents)
-    window = record.guidance_window
+    fixed = plans.held(walk.plan)
+    configs = {branch: adapter.config for branch, adapter in adapters.items()}
+    pairings, weaker = (of(record, configs, fixed) for of in (pairings_of, weaker_of))
+    window, against = record.guidance_window, record.condition_guidance_against
+    if isinstance(against, Mapping):
+        against = {each.y: (each.weight_x, each.weight_y) for each in weaker}
     guidance = (
-        ConditionGuidance(record.condition_guidance, window, record.condition_guidance_against),
+        ConditionGuidance(record.condition_guidance, window, against),
         PerturbedAttention(record.perturbed_guidance, window, backbone.defaults.perturbed_layers),
         ClassifierFree(record.guidance_scale, window),
     )
@@ -178,15 +183,13 @@ def prepared(
     mechanisms = [*walks.guides(record, inputs, latents), *own.mechanisms, *guidance, *known]
     mechanisms += groundings.mechanisms(backbone, parts.grounders, record)
     mechanisms += image_prompts.mechanisms(backbone, parts.prompters, parts.image_prompt, record)
-    fixed = plans.held(walk.plan)
-    configs = {branch: adapter.config for branch, adapter in adapters.items()}
-    pairings = pairings_of(record, configs, fixed)
     denoiser = NetworkDenoiser(
         backbone.network,
         _prompts(backbone, adapters, record, own.mechanisms),
         pairings,
         record.joint_scale,
-        keeper(record.cache, record.refresh, fixed, pairings),
+        keeper(record.cache, record.refresh, fixed, [*pairings, *weaker]),
+        backbone.slicing,
     )
     solver = named(record.solver, record.eta) if own.solver is None else own.solver
     return Prepared(

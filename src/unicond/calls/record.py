@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from unicond.calls.request import Attention, Held, Sampling, Scale
+from unicond.calls.request import Against, Attention, Held, Sampling, Scale
 from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.depth import DepthKind
@@ -66,7 +66,7 @@ class Record:
         cache: whether held branches run once; None does where that changes nothing.
         refresh: network calls after which a cached branch that hears runs again.
         condition_guidance_against: share of the weights of joint attention that condition guidance
-            moves away from.
+            moves away from, or the weights of some branches.
         perturbed_guidance: perturbed-attention guidance.
         guidance_window: when guidance of text, of conditions and of shapes acts.
         spacing: of the times of the moves; None is the base's own.
@@ -106,7 +106,7 @@ class Record:
     attention: Attention | None = None
     cache: bool | None = None
     refresh: int | None = None
-    condition_guidance_against: float = 0.0
+    condition_guidance_against: Against = 0.0
     perturbed_guidance: float = 0.0
     guidance_window: Window = ALWAYS
     spacing: Spacing | None = None

@@ -20,6 +20,7 @@ Sampling = Literal["unicond", "released"]
 MOVES = "moves"
 Weights = tuple[float, float]
 Scale = float | Weights
+Against = float | Mapping[str, Scale]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +185,15 @@ def finite(name: str, value: float | None, default: float) -> float:
     return found
 
 
-def scales_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str, Scale]:
+def scales_of(
+    scales: Mapping[str, Scale], branches: Sequence[str], name: str = "conditioning_scale"
+) -> dict[str, Scale]:
     """The weights of formula (8) that a caller gives, checked.
 
     Args:
         scales: {branch: one number for both, or (w_x, w_y)}.
         branches: the condition branches of the run.
+        name: of the argument, for messages.
 
     Returns:
         The same, as floats.
@@ -200,14 +204,30 @@ def scales_of(scales: Mapping[str, Scale], branches: Sequence[str]) -> dict[str,
     for branch in scales:
         if branch not in branches:
             raise ValueError(
-                f"conditioning_scale names {branch!r}; the conditions of this run are "
+                f"{name} names {branch!r}; the conditions of this run are "
                 f"{', '.join(branches) or 'none'}"
             )
     found = {b: float(s) if isinstance(s, int | float) else _pair(s) for b, s in scales.items()}
     for branch, scale in found.items():
         for weight in weights_of(scale):
-            finite(f"conditioning_scale of {branch!r}", weight, 1.0)
+            finite(f"{name} of {branch!r}", weight, 1.0)
     return found
+
+
+def against_of(against: Against, branches: Sequence[str]) -> Against:
+    """What condition guidance moves away from, checked (see `scales_of`).
+
+    Args:
+        against: a share of all weights, or {branch: its weights}.
+        branches: the condition branches of the run.
+
+    Returns:
+        The same, as floats.
+    """
+    name = "condition_guidance_against"
+    if isinstance(against, Mapping):
+        return scales_of(against, branches, name)
+    return finite(name, against, 0.0)
 
 
 def weights_of(scale: Scale) -> Weights:

@@ -54,9 +54,9 @@ def aggregate(
     """Let several models make one picture: each knows something else (AMDM)."""
     from unicond.adapter_loading import IMAGE_PROMPT
     from unicond.adapters.grounding.config import Method
-    from unicond.cli.generate import pairs, parse_size, read_boxes
+    from unicond.cli.generate import parse_size, read_boxes
     from unicond.cli.layout import adapters_for
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.running import finish, load_model, pairs, progress_bar
     from unicond.grounding import read_grounding
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.together import STYLE, Together

@@ -16,7 +16,7 @@ SHOWN = 20
 """Rows that could not be made, told on the terminal."""
 OWN = ("engine", "workers", "rows", "redo")
 """Options of a manifest alone."""
-MODEL = ("batch", "out", "base", "adapter", "device", "dtype", "offload", "lora")
+MODEL = ("batch", "out", "base", "adapter", "device", "dtype", "offload", "slicing", "lora")
 """Options of a manifest that a single job has, too."""
 
 
@@ -49,6 +49,7 @@ class Loading(NamedTuple):
     dtype: str
     loras: dict[str, float]
     offload: bool
+    slicing: bool
 
 
 def run_manifest(context: typer.Context, batch: Batch, loading: Loading) -> bool:
@@ -105,6 +106,7 @@ def _run(file: Path, batch: Batch, loading: Loading) -> None:
         dtype=dtype,
         loras=loading.loras,
         offload=loading.offload,
+        slicing=loading.slicing,
     )
     with folder.held(asked.out):
         missing = folder.missing(asked.out, rows, batch.redo)

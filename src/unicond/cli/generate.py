@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast, get_args
 import typer
 
 from unicond.cli.batch import ENGINE, Batch, Loading, run_manifest
+from unicond.cli.running import pairs
 
 if TYPE_CHECKING:
     from unicond.calls.image_prompts import ImagePrompt
-    from unicond.calls.request import Given, Scale
+    from unicond.calls.request import Against, Given, Scale
     from unicond.grounding import Grounding
     from unicond.mechanisms.guidance.gradients import AdamW
     from unicond.sampling.window import Window
@@ -83,8 +84,12 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Of text; 1 is off.")] = None,
     condition_guidance: Annotated[float | None, typer.Option(help="0 is off.")] = None,
     condition_guidance_against: Annotated[
-        float, typer.Option(help="Share of joint attention that it moves away from; 0 is none.")
-    ] = 0.0,
+        list[str] | None,
+        typer.Option(
+            help="What it moves away from: a share of all joint attention, 0 (default) is none; or "
+            "BRANCH=W, BRANCH=W_X:W_Y of some, the others keep theirs; repeat."
+        ),
+    ] = None,
     perturbed_guidance: Annotated[
         float | None,
         typer.Option(help="Away from attention that is switched off, for shapes; 0 is off."),
@@ -141,6 +146,9 @@ def generate(
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep parts on the CPU while they are not called.")
     ] = False,
+    slicing: Annotated[
+        bool, typer.Option("--slicing", help="Compute attention in slices: less memory, more time.")
+    ] = False,
     lora: Annotated[list[str] | None, typer.Option(help="FILE:SCALE; repeat.")] = None,
     batch: Annotated[
         Path | None, typer.Option(help="A file of forms, one a line: make all that is missing.")
@@ -160,7 +168,7 @@ def generate(
     from unicond.pictures.files import check_output_folder
 
     seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
-    loading = Loading(base, adapter, device, dtype, loras, offload)
+    loading = Loading(base, adapter, device, dtype, loras, offload, slicing)
     if run_manifest(context, Batch(batch, out, engine, workers, rows, redo), loading):
         return
     check_output_folder(out)
@@ -185,7 +193,7 @@ def generate(
             eta=eta,
             guidance_scale=guidance,
             condition_guidance=condition_guidance,
-            condition_guidance_against=condition_guidance_against,
+            condition_guidance_against=parse_against(condition_guidance_against or []),
             perturbed_guidance=perturbed_guidance,
             guidance_window=parse_window(guidance_window, "--guidance-window"),
             joint_scale=joint_scale,
@@ -209,8 +217,16 @@ def generate(
 
 def given_files(give: list[str] | None, **named: Path | None) -> dict[str, str]:
     """{branch: file} of `--give` and of the options that are named as their branch."""
-    found = {branch: str(path) for branch, path in named.items() if path is not None}
-    return dict(pairs(give or [], "--give")) | found
+    found = dict(pairs(give or [], "--give"))
+    for branch, path in named.items():
+        if path is not None and branch in found:
+            raise ValueError(
+                f"{branch!r} is given twice, by --{branch} {path} and by --give "
+                f"{branch}={found[branch]}: give it once"
+            )
+        if path is not None:
+            found[branch] = str(path)
+    return found
 
 
 def read_boxes(file: Path | None) -> "Grounding | None":
@@ -312,9 +328,17 @@ def parse_optimizer(iterations: int | None, learning_rate: float | None) -> "Ada
     return plain if learning_rate is None else replace(plain, learning_rate=learning_rate)
 
 
-def parse_scales(values: list[str]) -> "dict[str, Scale]":
+def parse_against(values: list[str]) -> "Against":
+    """One share of all weights, or the weights of some branches."""
+    flag = "--condition-guidance-against"
+    if len(values) == 1 and "=" not in values[0]:
+        return number(values[0], flag)
+    return parse_scales(values, flag) if values else 0.0
+
+
+def parse_scales(values: list[str], flag: str = "--conditioning-scale") -> "dict[str, Scale]":
     """BRANCH=W, or BRANCH=W_X:W_Y."""
-    flag, found = "--conditioning-scale", dict[str, "Scale"]()
+    found = dict[str, "Scale"]()
     for branch, text in pairs(values, flag):
         parts = [number(part, flag) for part in text.split(":")]
         if len(parts) > 2:
@@ -331,17 +355,6 @@ def parse_window(text: str, flag: str) -> "Window":
     if len(ends) != 2 or not 1 >= ends[0] > ends[1] >= 0:
         raise ValueError(f"{flag} {text!r} is not FROM:TO with 1 >= FROM > TO >= 0, as in 1:0.2")
     return Window(ends[0], ends[1] or -1.0)
-
-
-def pairs(values: list[str], flag: str, mark: str = "=") -> list[tuple[str, str]]:
-    """`NAME=VALUE` (or `NAME:VALUE`, split at the last colon) options as pairs."""
-    found: list[tuple[str, str]] = []
-    for value in values:
-        name, _, rest = value.partition(mark) if mark == "=" else value.rpartition(mark)
-        if not name or not rest:
-            raise ValueError(f"{flag} {value!r} is not of the form NAME{mark}VALUE")
-        found.append((name, rest))
-    return found
 
 
 def numbers(values: list[str] | None, flag: str, mark: str = "=") -> list[tuple[str, float]]:

@@ -43,6 +43,9 @@ ValidateEvery = Annotated[
 Size = Annotated[
     int | None, typer.Option(help="Pictures have the area of this square; default the base's.")
 ]
+Zoom = Annotated[
+    float | None, typer.Option(help="Cut out less by a factor of up to this, >= 1; default 1.")
+]
 Flip = Annotated[float | None, typer.Option(help="Share of mirrored pairs; default 0.")]
 Color = Annotated[float | None, typer.Option(help="How far colours change, 0.1 a bit; default 0.")]
 HeldOut = Annotated[
@@ -90,6 +93,7 @@ class Asked:
     seed: int | None = None
     validate_every: int | None = None
     size: int | None = None
+    zoom: float | None = None
     flip: float | None = None
     color: float | None = None
     held_out: int | None = None
@@ -135,6 +139,7 @@ def job_of(asked: Asked) -> "PictureJob":
     out = asked.out or asked.runs / "adapters" / f"{asked.condition}-{Path(base).name}"
     augment = AugmentConfig(
         crop="center" if asked.cache_latents else "random",
+        zoom=1.0 if asked.zoom is None else asked.zoom,
         flip=asked.flip or 0.0,
         color=asked.color or 0.0,
     )

@@ -29,6 +29,7 @@ def load_model(
     dtype: str,
     loras: dict[str, float] | None = None,
     offload: bool = False,
+    slicing: bool = False,
 ) -> "Model":
     """The model of the common options; `mini` brings its depth adapter, other bases none.
 
@@ -39,6 +40,7 @@ def load_model(
         dtype: one of `DTYPES`; `"auto"` is what suits the device.
         loras: {file: scale}.
         offload: keep parts on the CPU while they are not called.
+        slicing: compute the network's attention a slice at a time.
 
     Returns:
         The model.
@@ -56,7 +58,8 @@ def load_model(
     found = adapters_of(base, adapters)
     logging.disable_progress_bar()  # of each file's tensors
     with Console(stderr=True).status(f"loading {base}"):
-        return load(base, found, device, getattr(torch, dtype, None), loras, offload=offload)
+        kind = getattr(torch, dtype, None)
+        return load(base, found, device, kind, loras, offload=offload, slicing=slicing)
 
 
 def check_dtype(dtype: str) -> None:
@@ -82,13 +85,42 @@ def adapters_of(base: str, adapters: list[str] | None) -> list[str] | dict[str, 
         Names, or {branch: name}.
 
     Raises:
-        ValueError: only some of them name a branch.
+        ValueError: only some of them name a branch, or one is named twice.
     """
     chosen = adapters if adapters is not None else (["depth"] if base == "mini" else [])
-    renamed = dict(name.split("=", 1) for name in chosen if "=" in name)
+    renamed = [name for name in chosen if "=" in name]
     if renamed and len(renamed) < len(chosen):
         raise ValueError(f"--adapter: give all as BRANCH=ADAPTER, or none; got {', '.join(chosen)}")
-    return renamed or [name for name in chosen if name != "none"]
+    if renamed:
+        return dict(pairs(renamed, "--adapter"))
+    return [name for name in chosen if name != "none"]
+
+
+def pairs(values: Sequence[str], flag: str, mark: str = "=") -> list[tuple[str, str]]:
+    """`NAME=VALUE` (or `NAME:VALUE`, split at the last colon) options as pairs.
+
+    Args:
+        values: of a repeated option.
+        flag: its name, for messages.
+        mark: what parts the name from the value.
+
+    Returns:
+        (name, value) of each, in their order.
+
+    Raises:
+        ValueError: one is of another form, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, _, rest = value.partition(mark) if mark == "=" else value.rpartition(mark)
+        if not name or not rest:
+            raise ValueError(f"{flag} {value!r} is not of the form NAME{mark}VALUE")
+        if name in found:
+            raise ValueError(
+                f"{flag} gives {name!r} twice, as {found[name]!r} and as {rest!r}: give it once"
+            )
+        found[name] = rest
+    return list(found.items())
 
 
 def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str, str]:
@@ -100,10 +132,13 @@ def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str
 
     Returns:
         {name: where it is loaded from}; what is neither asked for nor embedded is left out.
+
+    Raises:
+        ValueError: one is asked for twice.
     """
     from unicond.backbones.files import EMBEDDED
 
-    told = {name: where or name for name, _, where in (t.partition("=") for t in asked or ())}
+    told = dict(pairs([t if "=" in t else f"{t}={t}" for t in asked or ()], "--adapter"))
     ships = [name for name in names if (EMBEDDED / "adapters" / name).is_dir()]
     return {**dict(zip(ships, ships, strict=True)), **told}
 

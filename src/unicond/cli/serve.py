@@ -115,17 +115,14 @@ def _models(
     base: str, adapter: list[str] | None, more: list[str], dtype: str
 ) -> "dict[str, Served]":
     """{name: model} of the options."""
-    from unicond.cli.generate import check_one_of, pairs
-    from unicond.cli.running import DTYPES
+    from unicond.cli.generate import check_one_of
+    from unicond.cli.running import DTYPES, adapters_of, pairs
     from unicond.studio.settings import Served
 
     check_one_of(dtype, DTYPES, "--dtype")
     kind = None if dtype == "auto" else dtype
-    usual = ["depth"] if base == "mini" else []
-    adapters = usual if adapter is None else [one for one in adapter if one != "none"]
-    renamed = [one for one in adapters if "=" in one]
-    if renamed and len(renamed) < len(adapters):
-        raise ValueError(f"--adapter: give all as BRANCH=ADAPTER, or none; got {adapters}")
+    asked = adapters_of(base, adapter)
+    adapters = [f"{b}={w}" for b, w in asked.items()] if isinstance(asked, dict) else asked
     found = {Path(base).name: Served(base=base, adapters=tuple(adapters), dtype=kind)}
     for name, where in pairs(more, "--more"):
         if name in found:

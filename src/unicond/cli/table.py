@@ -304,15 +304,17 @@ def adapters_of(study: "Study", asked: list[str] | None) -> dict[str, str]:
         {branch: where its adapter is loaded from}.
 
     Raises:
-        ValueError: not a condition's name.
+        ValueError: not a condition's name, or one that is given twice.
     """
     from unicond.backbones.files import EMBEDDED
+    from unicond.cli.running import pairs
 
     ships = [c.name for c in CONDITIONS if (EMBEDDED / "adapters" / c.name).is_dir()]
     usual = study.needs or study.usual or tuple(ships)
-    given = {name: where for name, _, where in (text.partition("=") for text in asked or ())}
+    told = [text if "=" in text else f"{text}={text}" for text in asked or ()]
+    given = dict(pairs(told, "--adapter"))
     names = [*given, *(name for name in (study.needs if given else usual) if name in ships)]
-    return {named(name).branch: given.get(name) or name for name in names}
+    return {named(name).branch: given.get(name, name) for name in names}
 
 
 def _other(base: str, style: str, bench: "Bench", device: str | None) -> "Other":

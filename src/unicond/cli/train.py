@@ -205,6 +205,7 @@ def joint(
     seed: own.Seed = None,
     validate_every: own.ValidateEvery = None,
     size: own.Size = None,
+    zoom: own.Zoom = None,
     flip: own.Flip = None,
     color: own.Color = None,
     held_out: own.HeldOut = None,

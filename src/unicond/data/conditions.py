@@ -35,6 +35,7 @@ class ConditionKind:
         levels: pixels take only the values of soft edges.
         spans: values reach from -1 to 1 in every picture, as those of a depth map.
         aligned: the picture's pixels and the condition's show the same places.
+        annotated: `unicond annotate` makes it of a picture.
     """
 
     name: str
@@ -44,18 +45,22 @@ class ConditionKind:
     levels: bool = False
     spans: bool = False
     aligned: bool = True
+    annotated: bool = True
 
 
 KINDS = {
     kind.name: kind
     for kind in (
         ConditionKind(name="depth", column="inverse_depth", resample="linear", spans=True),
+        ConditionKind(
+            name="depth-metric", column="metric_depth", resample="linear", annotated=False
+        ),
         ConditionKind(name="softedge", column="edges", resample="linear", levels=True),
         ConditionKind(name="pose", column="skeleton", resample="linear", mirror="never"),
         ConditionKind(name="segmentation", column="segmentation", resample="nearest"),
         ConditionKind(name="normals", column="normals", resample="linear", mirror="normals"),
-        ConditionKind(name="identity", column="identity", aligned=False),
-        ConditionKind(name="appearance", column="appearance", aligned=False),
+        ConditionKind(name="identity", column="identity", aligned=False, annotated=False),
+        ConditionKind(name="appearance", column="appearance", aligned=False, annotated=False),
     )
 }
 

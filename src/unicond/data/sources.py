@@ -171,7 +171,7 @@ def column_of(rows: Collection, kind: ConditionKind, column: str | None = None) 
     raise ValueError(
         f"{rows.where} has no pictures of {column or kind.name}; it has "
         f"{', '.join(others) or 'none but the images'}; `unicond annotate` makes "
-        f"{', '.join(name for name in KINDS if KINDS[name].aligned)}"
+        f"{', '.join(name for name in KINDS if KINDS[name].annotated)}"
     )
 
 

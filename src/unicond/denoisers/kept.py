@@ -1,9 +1,12 @@
-"""What a denoiser keeps of held branches, whose rows are the same in every call.
+"""What a denoiser keeps from call to call: the words, and held branches, whose rows do not change.
 
 A branch that does not move and looks at nothing (or receives nothing) has rows that depend on
 nothing that changes. They run once; from then on each call has only the rows of the others, which
 look at the keys and values that every layer kept. The numbers are those of recomputed rows. With
 `refresh` rows that do change are kept too, for some calls: an approximation.
+
+The words of a run do not change at all: they are gathered once for each layout of rows, and the
+layers keep the keys and values that they make of them.
 """
 
 from collections.abc import Mapping
@@ -28,7 +31,6 @@ class Kept:
         t: {held branch: its time then}.
         memory: what the layers kept.
         predictions: {variant: predictions of the held branches}.
-        prompt: the words of the rows that are left, gathered once.
         age: how many calls have read it.
     """
 
@@ -36,7 +38,6 @@ class Kept:
     t: Mapping[str, float]
     memory: Memory = field(default_factory=Memory)
     predictions: Mapping[Variant, Predictions] = field(default_factory=dict)
-    prompt: Prompt | None = None
     age: int = 0
 
     def fits(self, state: State) -> bool:
@@ -48,11 +49,24 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The words of the rows of a call.
+
+    Args:
+        prompt: of all rows, gathered.
+        memory: what the layers keep of them; None where they change from call to call.
+    """
+
+    prompt: Prompt
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True)
 class Keeper:
     """Which branches are kept, and the calls that were recorded, one for each set of variants.
 
-    The only state of a denoiser: what it returns does not depend on it, but for rounding, and for
-    the age that `refresh` allows.
+    What a denoiser returns does not depend on it, but for rounding, and for the age that `refresh`
+    allows.
 
     Args:
         branches: the held branches whose rows are kept.

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from unicond.denoisers.controlled import controlled
-from unicond.denoisers.kept import Keeper, Kept
+from unicond.denoisers.kept import Keeper, Kept, Words
 from unicond.sampling.predictions import Prediction, Predictions, from_output
 from unicond.sampling.prompts import Prompt, Prompts, gather, reworded
-from unicond.sampling.rows import Pairs, Rows, Variant
+from unicond.sampling.rows import Memory, Pairs, Rows, Variant
 from unicond.sampling.state import State
 
 
@@ -98,6 +98,7 @@ class NetworkDenoiser:
         pairings: which branches look at each other, and through which adapter.
         joint_scale: weight of all joint attention; at 0 it is absent.
         keeper: the held branches whose rows run once, if any.
+        slicing: attention is computed a slice at a time.
     """
 
     network: nn.Module
@@ -105,6 +106,10 @@ class NetworkDenoiser:
     pairings: Sequence[Pairing] = field(default=())
     joint_scale: float = 1.0
     keeper: Keeper = field(default_factory=Keeper)
+    slicing: bool = False
+    _words: dict[tuple[object, ...], Words] = field(
+        init=False, default_factory=dict[tuple[object, ...], Words], repr=False, compare=False
+    )
 
     def __call__(
         self, state: State, variants: Sequence[Variant] = (Variant(),)
@@ -126,7 +131,7 @@ class NetworkDenoiser:
         recalled = keeper.recall(state, distinct)
         kept = recalled or keeper.begin(state, distinct)
         rows = self._rows(state, distinct, kept, recalled is not None)
-        output = self._forward(state, rows, recalled)
+        output = self._forward(state, rows)
         read = {
             variant: {
                 branch: self._read(output, state, rows, branch, i)
@@ -150,7 +155,9 @@ class NetworkDenoiser:
 
     def _bare(self, variant: Variant) -> Variant:
         """The variant as the network knows it: guidance is the mechanisms' matter."""
-        return replace(variant, joint=variant.joint if self.pairings else 0.0, guided=True)
+        if not self.pairings:
+            return replace(variant, joint=0.0, weights=(), guided=True)
+        return replace(variant, guided=True)
 
     def _rows(
         self, state: State, variants: tuple[Variant, ...], kept: Kept | None, recalls: bool
@@ -171,6 +178,7 @@ class NetworkDenoiser:
             size=(first.shape[-2], first.shape[-1]) if len(alike) == 1 else None,
             memory=None if kept is None else kept.memory,
             recalls=recalls,
+            slicing=self.slicing,
         )
         names = dict.fromkeys(pairing.adapter for pairing in self.pairings)
         held = frozenset[str]() if kept is None else frozenset(kept.latents)
@@ -205,7 +213,9 @@ class NetworkDenoiser:
             # pairs of which nothing is kept are computed together
             slot = number if number in kept else 0
             on = variant.joint != 0 and self.joint_scale != 0
-            weights = (variant.joint * pairing.weight_x, variant.joint * pairing.weight_y)
+            others = {branch: (w_x, w_y) for branch, w_x, w_y in variant.weights}
+            own = others.get(pairing.y, (pairing.weight_x, pairing.weight_y))
+            weights = (variant.joint * own[0], variant.joint * own[1])
             hears = (on and pairing.x not in pairing.deaf, on and pairing.y not in pairing.deaf)
             x, y = (_rows_of(rows, branch, i) for branch in (pairing.x, pairing.y))
             columns += [(x[b], y[b], *weights, *hears, slot) for b in range(rows.batch)]
@@ -216,29 +226,33 @@ class NetworkDenoiser:
             x, y, weight_x, weight_y, hears_x, hears_y, aligned.pop(), slot=slots, kept=kept
         )
 
-    def _forward(self, state: State, rows: Rows, recalled: Kept | None) -> Tensor:
+    def _words_of(self, state: State, rows: Rows) -> Words:
+        """The words of a call: the very same ones in all calls of one layout, unless reworded."""
+        layout = rows.variants, rows.branches, rows.batch
+        table = reworded(self.prompts, state)
+        if table is self.prompts and layout in self._words:
+            return self._words[layout]
+        each = [_prompt(table, v.prompt, b) for v, b in product(rows.variants, rows.branches)]
+        prompt = gather(each, rows.batch)
+        dtype = next(self.network.parameters()).dtype
+        prompt = replace(prompt, tokens=prompt.tokens.to(dtype))
+        if table is not self.prompts or prompt.tokens.requires_grad:
+            return Words(prompt)
+        self._words[layout] = Words(prompt, Memory())
+        return self._words[layout]
+
+    def _forward(self, state: State, rows: Rows) -> Tensor:
         """(rows, C, H, W) float32: one call for all variants, branches and samples."""
         weight = next(self.network.parameters())
         order = list(product(rows.variants, rows.branches))
         latents = torch.cat([state.latents[branch] for _, branch in order]).to(weight.dtype)
         indices = [state.schedule.index(state.t[branch]) for _, branch in order]
         timesteps = torch.tensor(indices, device=latents.device).repeat_interleave(rows.batch)
-        table = reworded(self.prompts, state)
-        same = recalled is not None and table is self.prompts
-        prompt = recalled.prompt if recalled is not None and same else None
-        if prompt is None:
-            prompt = gather([_prompt(table, v.prompt, b) for v, b in order], rows.batch)
-            prompt = replace(prompt, tokens=prompt.tokens.to(weight.dtype))
-        if recalled is not None and same:
-            recalled.prompt = (
-                prompt  # the very same words let the layers keep what they make of them
-            )
-        tokens = prompt.tokens
+        words = self._words_of(state, rows)
+        tokens, more = words.prompt.tokens, added(words.prompt, weight.dtype)
         try:
-            with rows.active(), controlled(self.network):
-                output: Tensor = self.network(
-                    latents, timesteps, tokens, **added(prompt, weight.dtype)
-                ).sample
+            with replace(rows, words=words.memory).active(), controlled(self.network):
+                output: Tensor = self.network(latents, timesteps, tokens, **more).sample
         except Exception as error:
             error.add_note(
                 f"in a network call of {len(rows)} rows at t={dict(state.t)}: latents "

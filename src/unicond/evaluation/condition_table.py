@@ -39,12 +39,21 @@ from unicond.evaluation.measures import FIDELITIES, measures, own_way, ways
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, collect, settings_hash
 from unicond.evaluation.subject import Sampling, Subject
-from unicond.evaluation.tables import Table, describe_machine, save_table
+from unicond.evaluation.tables import ALIGNMENT, Table, describe_machine, save_table
 from unicond.world.generate import World
 from unicond.world.render import render
 
 VERSION = "2"
 """Raised when a measure changes its meaning, so that old partial results are not read."""
+
+
+_FITTED = "scale and shift of the judge's depth are fitted in disparity"
+ALIGNED_BY = {
+    "depth": "scale and shift of all depth are fitted in disparity",
+    "depth-metric": f"metres of drawings count as they are (image_to_condition, "
+    f"drawing_reconstruction); in rows of images {_FITTED}: the judge reads no absolute scale",
+}
+"""How depths are brought together before they are compared, which the tables say."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +150,8 @@ def evaluate(subject: Subject, judge: Judge, run: Run, condition: Condition) -> 
     found = collect(every, prepare, run.scenes, run.batch, folder / "parts", run.quiet)
     estimates = Estimates(found, FIDELITIES[condition.name].metrics[0])
     plans = row_plans(condition, config)
+    if condition.name in ALIGNED_BY:
+        settings[ALIGNMENT] = ALIGNED_BY[condition.name]
     table = Table(
         command=run.command,
         seed=run.seed,

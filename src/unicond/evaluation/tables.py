@@ -22,6 +22,8 @@ from unicond.pictures.files import whole_file
 
 SHARES = frozenset({"pck", "miou", "attributes", "colors", "classes", "ground", "delta1", "found"})
 """Metrics that are shares of what is right: their error is 1 - share."""
+ALIGNMENT = "alignment"
+"""The setting that says how values are brought together before they are compared."""
 WIDTH = 80
 """Columns of a terminal."""
 MORE_IS_BETTER = SHARES | {
@@ -134,8 +136,8 @@ class Table:
     def to_rich(self, title: str = "") -> rich.table.Table:
         """The table for a terminal of 80 columns.
 
-        Below each number is half the width of its interval; metrics of few rows, and those for
-        which there is no room, stand below the table.
+        Below each number is half the width of its interval; metrics of few rows, those for which
+        there is no room, and how values are aligned, stand below the table.
         """
         shown = rich.table.Table(title=title or None, box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
         shown.add_column("row", overflow="fold", min_width=20)
@@ -153,6 +155,8 @@ class Table:
             for name in row.metrics
             if name not in names
         ]
+        if ALIGNMENT in self.settings:
+            few.append(f"{ALIGNMENT}: {self.settings[ALIGNMENT]}")
         shown.caption = "\n".join(few) or None
         shown.caption_justify = "left"
         return shown

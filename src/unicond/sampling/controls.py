@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from unicond.sampling.rows import Rows
+from unicond.sampling.slicing import attention
 
 Kind = Literal["self", "cross", "residual", "block"]
 Part = Literal["down", "mid", "up"]
@@ -237,14 +237,14 @@ def attend(name: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> T
     """
     call = _CALL.get()
     if call is None or name not in call.wanted:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return attention(q, k, v, mask)
     layer, stages = call.wanted[name]
     if len(q) != len(call.rows):
         raise ValueError(f"{name} has {len(q)} rows, but the current `Rows` has {len(call.rows)}")
     heads = Heads(q, k, v)
     for control in stages.get("qkv", ()):
         heads = control.project(layer, heads, call.rows)
-    out = F.scaled_dot_product_attention(*heads, attn_mask=mask)
+    out = attention(*heads, mask)
     biases = [
         change
         for control in stages.get("bias", ())
@@ -254,7 +254,7 @@ def attend(name: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> T
         mask, index = _biased(heads, mask, biases)
         some = Heads(*(t.index_select(0, index) for t in heads))
         seen = mask.index_select(0, index)
-        out = out.index_copy(0, index, F.scaled_dot_product_attention(*some, attn_mask=seen))
+        out = out.index_copy(0, index, attention(*some, seen))
     if "maps" not in stages:
         return out
     maps, changed = _probabilities(heads, mask), set[int]()

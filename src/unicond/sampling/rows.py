@@ -27,12 +27,14 @@ class Variant:
             prediction of one prompt asks for it with `guided=False`.
         perturbed: whether tokens of moving branches see themselves alone in some self-attention
             layers (`mechanisms.blending.perturbed`).
+        weights: (condition branch, w_x, w_y) of pairs whose weights are others than their own.
     """
 
     prompt: str = "positive"
     joint: float = 1.0
     guided: bool = True
     perturbed: bool = False
+    weights: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class Rows:
         size: (height, width) of the latents, where all rows have one.
         memory: what layers keep for later calls; None keeps nothing.
         recalls: whether the memory is filled: the kept sides of pairs are read from it.
+        words: what layers keep of the words, which are the same in all calls that have this memory;
+            None keeps nothing.
+        slicing: attention is computed a slice at a time (`sampling.slicing`).
     """
 
     variants: tuple[Variant, ...]
@@ -93,6 +98,8 @@ class Rows:
     size: tuple[int, int] | None = None
     memory: Memory | None = None
     recalls: bool = False
+    words: Memory | None = None
+    slicing: bool = False
 
     def __len__(self) -> int:
         return len(self.variants) * len(self.branches) * self.batch

@@ -8,7 +8,7 @@ from unicond.adapters.grounding.config import Method
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
-from unicond.calls.request import Attention, Given, Held, Policy, Sampling, Scale
+from unicond.calls.request import Against, Attention, Given, Held, Policy, Sampling, Scale
 from unicond.grounding import Grounding, Placed
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model
@@ -43,7 +43,7 @@ class Settings(TypedDict):
     eta: float | None
     guidance_scale: float | None
     condition_guidance: float | None
-    condition_guidance_against: float
+    condition_guidance_against: Against
     perturbed_guidance: float | None
     guidance_window: Window
     joint_scale: float

@@ -29,6 +29,7 @@ Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(max_length=128)]
 Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Branches = Annotated[tuple[Branch, ...], Field(max_length=MOST)]
+Scales = Annotated[dict[Branch, float | tuple[float, float]], Field(max_length=MOST)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Side = Annotated[int, Field(ge=1, le=65_536)]
 Weight = Annotated[float, Field(ge=0)]
@@ -134,7 +135,8 @@ class Generate(Form):
         spacing: of the times of the moves.
         eta: noise of the ddim solver.
         condition_guidance: 0 is off.
-        condition_guidance_against: share of joint attention that it moves away from.
+        condition_guidance_against: share of all joint attention that it moves away from, or
+            {branch: weight, or (w_x, w_y)} of some.
         perturbed_guidance: away from the model whose places do not see each other; 0 is off.
         guidance_window: times between which guidance acts.
         joint_scale: of all joint attention; 0 is off.
@@ -174,13 +176,11 @@ class Generate(Form):
     spacing: Literal["leading", "linspace", "trailing"] | None = None
     eta: Share | None = None
     condition_guidance: float | None = None
-    condition_guidance_against: float = 0.0
+    condition_guidance_against: float | Scales = 0.0
     perturbed_guidance: float | None = None
     guidance_window: Window = (1.0, 0.0)
     joint_scale: float = 1.0
-    conditioning_scale: Annotated[
-        dict[Branch, float | tuple[float, float]], Field(max_length=MOST)
-    ] = {}
+    conditioning_scale: Scales = {}
     held: Literal["one_way", "two_way"] | None = None
     attention: Literal["global", "aligned"] | None = None
     cache: bool | None = None

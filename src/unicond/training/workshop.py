@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
+from safetensors import SafetensorError
 
 from unicond.data import renders
 from unicond.data.folders import whole_folder
@@ -15,6 +16,7 @@ from unicond.pictures.files import check_output_folder
 from unicond.training import cards, checkpoints, presets, processes
 from unicond.training.budget import Budget
 from unicond.training.cards import TrainingCard
+from unicond.training.checkpoints import SaveError
 from unicond.training.journal import Report, silent
 from unicond.training.loop import LoopConfig, Task, fit, seeded
 from unicond.training.presets import Preset
@@ -51,7 +53,8 @@ class Workshop:
         minutes: another budget than the preset's.
         steps: another budget than the preset's, in steps.
         scenes: another number of training scenes.
-        resume: go on from a run's checkpoint.
+        resume: go on from a run's checkpoint; one of another run is set aside. If not, it is
+            overwritten.
         init: weights to start from: a folder that an earlier run of the same stage made.
         report: told the share that is done and a line of text.
     """
@@ -151,8 +154,12 @@ class Job:
     @property
     def key(self) -> str:
         """Recipe, parents and world as one hash (see `cards`)."""
-        world = {"world": RenderRecipe().folder(Path()).name}
-        return cards.key(self.config, {**self.parents, **world})
+        return cards.key(self.config, {**self.parents, "world": world()})
+
+
+def world() -> str:
+    """What tells the embedded world, as it is drawn now, from those of other versions."""
+    return RenderRecipe().folder(Path()).name
 
 
 Save = Callable[[Path, TrainingCard], None]
@@ -168,6 +175,9 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
 
     Returns:
         The folder of weights.
+
+    Raises:
+        SaveError: the weights cannot be written (a full disk); the training is kept.
     """
     if cards.up_to_date(job.folder, job.key) and shop.init is None:
         shop.report(1.0, f"{job.folder} is up to date")
@@ -178,26 +188,36 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     loop = job.config.loop
     if shop.device.type == "cuda":
         loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)
-    identity = _identity(shop, job)
-    resume = shop.resume and _same_run(shop, place, identity)
+    about = {"identity": _identity(shop, job), "world": world()}
+    resume = shop.resume and _same_run(shop, place, about)
     with processes.one_after_another(), seeded(loop.seed):
         task, save = build()
-    scores = fit(task, loop, place, resume, shop.report, about={"identity": identity})
+    scores = fit(task, loop, place, resume, shop.report, about=about)
     state = processes.this_process()
     if state.is_main_process:
-        card = _card(shop, job, scores)
-        with whole_folder(job.folder) as aside:
-            save(aside, card)
-            card.write(aside)
-            for path in aside.rglob("*"):  # safetensors' files are for their owner alone
-                path.chmod(0o755 if path.is_dir() else 0o644)
+        _write(job, save, _card(shop, job, scores), place)
         shop.report(1.0, f"{job.folder} is ready")
     state.wait_for_everyone()  # the next stage looks for what this one has made
     return job.folder
 
 
+def _write(job: Job, save: Save, card: TrainingCard, place: Path) -> None:
+    """Put finished weights in their place."""
+    try:
+        with whole_folder(job.folder) as aside:
+            save(aside, card)
+            card.write(aside)
+            for path in aside.rglob("*"):  # safetensors' files are for their owner alone
+                path.chmod(0o755 if path.is_dir() else 0o644)
+    except (OSError, SafetensorError) as error:
+        raise SaveError(
+            f"cannot write {job.folder} ({str(error).splitlines()[0]}); its training is done and "
+            f"kept in {place / 'checkpoint'}: make room, and run the same command again"
+        ) from error
+
+
 def _identity(shop: Workshop, job: Job) -> str:
-    """What tells a run from others: its recipe, parents and start.
+    """What tells a run from others, beside the world: its recipe, parents and start.
 
     The budget does not count: a run can be given more time.
     """
@@ -206,21 +226,44 @@ def _identity(shop: Workshop, job: Job) -> str:
     return cards.key(config, {**job.parents, "init": str(shop.init)})
 
 
-def _same_run(shop: Workshop, place: Path, identity: str) -> bool:
-    """Whether a run's folder holds a checkpoint of this recipe, these parents and this start.
+def _same_run(shop: Workshop, place: Path, about: Mapping[str, str]) -> bool:
+    """Whether a run's folder holds a checkpoint of this recipe, parents, start and world.
 
-    Others start anew, so that no checkpoint of something else is taken for the result.
+    The folder of another run is set aside, so that no checkpoint of something else is taken for the
+    result, and none is lost.
     """
     state, checkpoint = processes.this_process(), place / "checkpoint"
     if state.is_main_process:
         checkpoints.recover(checkpoint)
     state.wait_for_everyone()
     file = place / "identity.txt"  # where runs of old have it
-    old = file.read_text() if file.exists() else None
-    found = checkpoints.about(checkpoint).get("identity", old)
-    if checkpoint.exists() and found != identity:
-        shop.report(0.0, f"{place} was another run (recipe, parents or start differ): begun anew")
-    return found == identity
+    old = {"identity": file.read_text()} if file.exists() else {}
+    found = {"world": about["world"], **old, **checkpoints.about(checkpoint)}  # some tell no world
+    differ = [name for name, value in about.items() if found.get(name) != value]
+    other = bool(differ) and checkpoint.exists()
+    state.wait_for_everyone()  # all have looked
+    if other and state.is_main_process:
+        aside = _set_aside(place)
+        what = " and ".join(_TOLD[name] for name in differ)
+        shop.report(
+            0.0,
+            f"{place} was another run ({what} differ): it is kept as {aside}, and this one is "
+            f"begun anew; to go on with that one, give it its name again, and what it was begun "
+            "with",
+        )
+    state.wait_for_everyone()
+    return not differ
+
+
+_TOLD = {"identity": "recipe, parents or start", "world": "the pictures of the world"}
+
+
+def _set_aside(folder: Path) -> Path:
+    """Give a run's folder a name that is free, and return it."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.another-run-{number}")).exists():
+        number += 1
+    return folder.rename(aside)
 
 
 def _card(shop: Workshop, job: Job, scores: Mapping[str, float]) -> TrainingCard:

@@ -46,8 +46,8 @@ class PictureRecipe(JointRecipe):
         super().__post_init__()
         if self.keep_latents and self.augment != MIDDLE:
             raise ValueError(
-                "latents that are kept are of one cut of every picture: leave out --flip and "
-                "--color, or --cache-latents"
+                "latents that are kept are of one cut of every picture: leave out --zoom, "
+                "--flip and --color, or --cache-latents"
             )
 
 
