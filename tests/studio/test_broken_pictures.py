@@ -14,7 +14,7 @@ from unicond.studio.settings import Limits
 
 EDIT = {"task": "edit", "prompt": "a dog", "method": "sdedit"}
 LIMITS = Limits(pixels=256 * 256, side=1024, rate=1e9, burst=10**6, waiting_each=1)
-PAGE_EVERY = 6
+PAGE_EVERY = 20
 """Of the pictures, one goes through the page in quick tests."""
 
 
