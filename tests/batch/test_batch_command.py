@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,6 +225,42 @@ def test_what_ended_its_worker_is_made_alone_and_given_up(maker, tmp_path):
     assert {one.split("/")[0] for one in made(tmp_path / "out")} == {"000001", "000002"}
     again = {one.id: one.error for one in made_by.make(rows[:2])}
     assert again == {"000001": "", "000002": ""}
+
+
+def test_what_a_killed_run_had_begun_is_known_to_the_next(run, tmp_path, manifest):
+    """Marked twice by runs that were killed: told as failed, the others made; then tried again."""
+    run(batch=write(tmp_path / "first.jsonl", [FORM]))
+    for name, times in (("000002", 2), ("pictured", 1)):
+        row = SimpleNamespace(id=name)
+        for _ in range(times):
+            folder.begin(tmp_path / "out", row)
+    (tmp_path / "out" / ".unfinished" / "half").mkdir()
+    done = run()
+    assert done.exit_code == 1
+    assert "its worker ended 2 times" in done.output
+    assert {one.split("/")[0] for one in made(tmp_path / "out")} == {
+        *("000001", "pictured", "000004"),
+    }
+    assert not list((tmp_path / "out" / ".unfinished").iterdir())
+    again = run()
+    assert again.exit_code == 0, again.output
+    assert "4 rows, 1 to make" in again.output
+
+
+def test_an_interrupted_row_has_not_ended_its_process(maker, tmp_path, monkeypatch):
+    """Ctrl-C in the middle of a row, as often as one likes: no mark of it stays."""
+    made_by, rows = maker
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unicond.studio.batching.run", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            list(made_by.make(rows[:2]))
+    assert not folder.begun(tmp_path / "out", rows[0])
+    monkeypatch.undo()
+    assert [one.error for one in made_by.make(rows[:2])] == ["", ""]
 
 
 @pytest.mark.slow

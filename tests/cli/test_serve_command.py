@@ -1,5 +1,6 @@
 """`unicond serve` before it serves: what it refuses, and the keys of its clients."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from unicond.cli import app
 from unicond.cli.serve import _models
 from unicond.studio.keys import hashed, read_keys
-from unicond.studio.settings import Served
+from unicond.studio.settings import Limits, Served, limits_of
 
 RUNNER = CliRunner()
 
@@ -22,6 +23,11 @@ RUNNER = CliRunner()
         (["--dtype", "int3"], "--dtype 'int3' is not one of"),
         (["--more", "pixel"], "is not of the form NAME=VALUE"),
         (["--more", "mini=mini-pixel"], "there is a model of that name already"),
+        (["--limit", "steps"], "--limit 'steps' is not of the form NAME=VALUE"),
+        (["--limit", "depth=3"], "there is no limit 'depth'; there are body, body_seconds"),
+        (["--limit", "steps=many"], "the limit steps=many: Input should be a valid integer"),
+        (["--limit", "rate=0"], "the limit rate is to be above 0"),
+        (["--limit", "rate=nan"], "the limit rate is to be above 0"),
         (["--workers", "2"], "--workers is of --engine ray"),
         (["--adapter", "depth", "--adapter", "b=depth"], "give all as BRANCH=ADAPTER, or none"),
         (["--adapter", "d=one", "--adapter", "d=two"], "--adapter gives 'd' twice"),
@@ -56,6 +62,15 @@ def test_models_by_their_names():
     }
     (name,) = _models("somewhere/tiny", ["none"], [], "float32")
     assert name == "tiny"
+
+
+def test_limits_are_set_by_their_names():
+    """Each of them, one beside the others, which stay as they are."""
+    for one in dataclasses.fields(Limits):
+        found = limits_of([("steps", "50"), (one.name, "7")])
+        assert found == dataclasses.replace(Limits(steps=50), **{one.name: 7})
+    assert limits_of([("body_seconds", "0.5")]).body_seconds == 0.5
+    assert limits_of([]) == Limits()
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 import base64
 import dataclasses
+import io
 import json
+import logging
 import os
 import random
 import re
+import sqlite3
 import time
 
 import pytest
@@ -14,6 +17,7 @@ from starlette.testclient import TestClient
 
 from unicond.studio.app import create_app
 from unicond.studio.keys import add_key, hashed, read_keys
+from unicond.studio.logs import Formatter
 from unicond.studio.settings import Keeping, Limits
 
 JOB = {"task": "generate", "prompt": "a dog", "only": ["image"]}
@@ -138,6 +142,20 @@ def test_queue_and_rate_are_bounded(settings):
     assert codes == ["queue_full", "queue_full", "rate"]
     assert all(int(one.headers["retry-after"]) >= 1 for one in answers[3:])
     assert 'unicond_jobs_accepted_total{task="generate"} 3.0' in metrics
+    assert 'unicond_refused_total{code="queue_full"} 2.0' in metrics
+    assert 'unicond_refused_total{code="rate"} 1.0' in metrics
+
+
+def test_the_rate_is_looked_at_before_pictures(settings):
+    """Decoding costs: whoever sends too much is refused without it, by every route."""
+    few = dataclasses.replace(settings, limits=Limits(burst=1, rate=1))
+    broken = {"files": {"image": b"no picture"}, "data": {"prompt": "a dog"}}
+    with TestClient(create_app(few)) as client:
+        first, second = (client.post("/v1/images/edits", **broken) for _ in range(2))
+        third = client.post("/v1/jobs", json={**JOB, "depth": "AAAA"})
+    assert first.status_code == 422
+    assert "the image is not a picture" in told(first)
+    assert (second.status_code, third.status_code) == (429, 429)
 
 
 def test_a_full_disk_is_told(settings):
@@ -181,6 +199,9 @@ def test_pages_of_other_origins_are_kept_out(settings):
         for host in ("evil.example", "evil.example:7860", "", "[", "localhost.evil.example"):
             response = client.get("/health", headers={"Host": host})
             assert response.status_code == 421
+        metrics = client.get("/metrics").text
+        assert 'unicond_refused_total{code="wrong_origin"} 4.0' in metrics
+        assert 'unicond_refused_total{code="wrong_host"} 5.0' in metrics
 
 
 def test_bodies_are_bounded(client):
@@ -270,27 +291,69 @@ TRAVERSAL = [
 ]
 
 
-def test_no_text_of_a_client_is_a_path(client, settings, tmp_path):
-    """In every text of every form, and in names of parts and paths of requests."""
-    before = files_of(tmp_path)
-    for text in TRAVERSAL:
-        for form in (JOB, *TASKS):
-            for key in (*form, "base", "method", "operator", "plan", "other", "solver", "keep"):
-                if key != "task":
-                    response = client.post("/v1/jobs", json={**form, key: text})
-                    assert response.status_code in (202, 422, 429), response.text
-        form = {**JOB, "depth": {"upload": text}}
-        sent = client.post(
-            "/v1/jobs", data={"form": json.dumps(form)}, files={text: (text, picture())}
-        )
-        assert sent.status_code in (202, 400, 422, 429)
-    for text in ("../queue.sqlite", "..%2fqueue.sqlite", "%2e%2e/x", "%00"):
-        assert client.get(f"/v1/jobs/{text}").status_code == 404
-        assert client.get(f"/v1/jobs/x/results/{text}").status_code == 404
+ADDED = ("base", "method", "operator", "plan", "other", "solver", "keep", "adapter", "attention")
+EVERY_STRING = [
+    JOB,
+    {**JOB, "give": {"depth": PNG}, "mask": {"depth": PNG}, "noise": {"depth": 0.5}},
+    {**JOB, "depth": PNG, "hold": ["depth"], "noise": {"depth": 0.5}},
+    *TASKS,
+]
+
+
+def with_text(value, text):
+    """Copies of a value, each with another of its strings or keys replaced, however deep."""
+    if isinstance(value, str):
+        yield text
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            for other in with_text(one, text):
+                yield [*value[:number], other, *value[number + 1 :]]
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield {(text if name == key else name): each for name, each in value.items()}
+            for other in with_text(one, text):
+                yield {**value, key: other}
+
+
+def test_every_string_is_replaced():
+    found = list(with_text({"a": ["b", {"c": "d"}]}, "X"))
+    assert found == [
+        {"X": ["b", {"c": "d"}]},
+        {"a": ["X", {"c": "d"}]},
+        {"a": ["b", {"X": "d"}]},
+        {"a": ["b", {"c": "X"}]},
+    ]
+
+
+def test_no_text_of_a_client_is_a_path(settings, tmp_path):
+    """In every string of every form, and in names of parts and paths of requests."""
+    free = dataclasses.replace(
+        settings.limits, rate=1e9, burst=10**6, waiting=10**6, waiting_each=10**6
+    )
+    app = create_app(dataclasses.replace(settings, limits=free))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        before = files_of(tmp_path)
+        for text in TRAVERSAL:
+            forms = [other for form in EVERY_STRING for other in with_text(form, text)]
+            forms += [{**form, key: text} for form in EVERY_STRING for key in ADDED]
+            answers = [client.post("/v1/jobs", json=form) for form in forms]
+            assert {one.status_code for one in answers} == {202, 422}
+            form = {**JOB, "depth": {"upload": text}}
+            sent = client.post(
+                "/v1/jobs", data={"form": json.dumps(form)}, files={text: (text, picture())}
+            )
+            assert sent.status_code in (202, 400, 422)
+        _look_at_paths(client)
     new = files_of(tmp_path) - before
     assert all(str(path).startswith(("data/jobs/", "data/queue.sqlite")) for path in new)
     names = {path.name for path in new if str(path).startswith("data/jobs/")}
-    assert names <= {"0.png"}
+    assert names <= {"0.png", "1.png"}
+
+
+def _look_at_paths(client):
+    for text in ("../queue.sqlite", "..%2fqueue.sqlite", "%2e%2e/x", "%00"):
+        assert client.get(f"/v1/jobs/{text}").status_code == 404
+        assert client.get(f"/v1/jobs/x/results/{text}").status_code == 404
 
 
 def test_random_forms_never_break_it(client):
@@ -382,6 +445,64 @@ def test_what_has_expired_is_removed(settings, caplog):
         assert client.get(f"/v1/jobs/{waits}").status_code == 200
     assert [path.name for path in (settings.data / "jobs").iterdir()] == [waits]
     assert "secret" not in caplog.text
+
+
+def test_a_locked_queue_does_not_end_the_sweep(settings):
+    """Another program holds the queue while jobs expire; they are removed when it lets go."""
+    soon = dataclasses.replace(settings, keeping=Keeping(seconds=0.5, every=0.05))
+    with TestClient(create_app(soon)) as client:
+        desk = client.app.state.desk
+        identity = client.post("/v1/jobs", json=JOB).json()["id"]
+        client.delete(f"/v1/jobs/{identity}")
+        desk.database._writer.execute("PRAGMA busy_timeout = 20")
+        other = sqlite3.connect(settings.data / "queue.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(1.5)
+        assert client.get(f"/v1/jobs/{identity}").status_code == 200
+        other.execute("ROLLBACK")
+        end = time.monotonic() + 60
+        while client.get(f"/v1/jobs/{identity}").status_code != 404:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        other.close()
+
+
+def test_pictures_that_were_given_count_as_kept(settings):
+    """A job that was cancelled has made nothing, but what it was given is beyond the size."""
+    full = dataclasses.replace(settings, keeping=Keeping(bytes=len(picture()) // 2, every=0.05))
+    with TestClient(create_app(full)) as client:
+        forms = [{**JOB, "depth": PNG}, JOB]
+        pictured, plain = (client.post("/v1/jobs", json=form).json()["id"] for form in forms)
+        for identity in (plain, pictured):
+            client.delete(f"/v1/jobs/{identity}")
+        end = time.monotonic() + 60
+        while client.get(f"/v1/jobs/{pictured}").status_code != 404:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert not list((settings.data / "jobs").iterdir())
+
+
+@pytest.mark.parametrize("loud", [False, True])
+def test_errors_within_are_logged_without_what_was_said(settings, loud):
+    """Whoever logs them, the server or Uvicorn: where, and what kind; the message only if asked."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(Formatter(loud))
+    app = create_app(settings)
+
+    def fails() -> None:
+        raise KeyError("a secret prompt")
+
+    app.get("/v1/fails")(fails)
+    logging.getLogger().addHandler(handler)
+    try:
+        with TestClient(app, raise_server_exceptions=False) as client:
+            assert client.get("/v1/fails").status_code == 500
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert ("secret" in text.getvalue()) == loud
+    assert "KeyError" in text.getvalue()
+    assert "in fails" in text.getvalue()
 
 
 def test_files_of_no_job_are_removed_at_the_start(settings):

@@ -147,6 +147,19 @@ def test_expiry_by_age_and_by_size(database):
     assert status(database, "4") == "queued"
 
 
+def test_what_was_given_counts_for_the_size(database):
+    """Beside what was made, and of a job that made nothing."""
+    for name in ("cancelled", "done", "plain"):
+        queue.add(database, job(name), 10, 10, given=0 if name == "plain" else 100)
+    queue.cancel(database, "cancelled")
+    for name in ("done", "plain"):
+        queue.claim(database, "w", 1)
+        queue.finish(database, "w", name, [Result("x.png", 10)], None)
+    assert queue.expired(database, 60, 220) == []
+    assert queue.expired(database, 60, 219) == ["cancelled"]
+    assert sorted(queue.expired(database, 60, 119)) == ["cancelled", "done"]
+
+
 def test_a_transaction_is_whole(database):
     fill(database, job("a"))
 

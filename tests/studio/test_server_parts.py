@@ -4,10 +4,16 @@ import asyncio
 import logging
 
 import pytest
+import torch
 
+from unicond.studio import queue
 from unicond.studio.board import Board
+from unicond.studio.database import Database
 from unicond.studio.limits import Rates
-from unicond.studio.making import TooLong, previewed, reason
+from unicond.studio.making import Gone, Models, TooLong, previewed, reason
+from unicond.studio.order import Order
+from unicond.studio.queue import Job
+from unicond.studio.worker import Worker
 from unicond.tasks.forms import Generate
 
 
@@ -61,6 +67,63 @@ def test_the_log_has_prompts_only_if_asked(caplog, loud):
 def test_reasons_are_for_people(error, message):
     assert message in reason(error, 60, False)
     assert "secret" not in reason(error, 60, False)
+
+
+class Fails:
+    """Who is told of moves, and raises what a device raises in the middle of a job."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def tell(self, _):
+        raise self.error
+
+    def is_stopped(self, _):
+        return False
+
+
+class Silent:
+    """A channel that no one hears."""
+
+    def tell(self, _):
+        pass
+
+    def forget(self, _):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("steps are few"), False),
+    ],
+)
+def test_a_device_that_fails_for_good_ends_its_worker(
+    tiny, settings, tmp_path, monkeypatch, error, ends
+):
+    """Any later job would fail by it: this one is queued again, for a process that is new."""
+    monkeypatch.chdir(tmp_path)
+    database = Database(tmp_path / "queue.sqlite")
+    told = {"task": "generate", "base": "tiny", "kin": None, "rows": 1, "created": 0.0}
+    form = Generate(only=("image",), size=32).model_dump_json(exclude_none=True)
+    queue.add(database, Job(id="a", user="ann", form=form, **told), 9, 9)
+    order = Order(name="w", device="cpu", settings=settings)
+    worker = Worker(order, Models(order, {"tiny": tiny}, Fails(error)), database, Silent())
+    jobs = queue.claim(database, "w", 1)
+    if ends:
+        with pytest.raises(Gone, match="its device has failed"):
+            worker.make(jobs)
+        assert queue.find(database, "a").status == "running", "the supervisor queues it again"
+    else:
+        worker.make(jobs)
+        assert queue.find(database, "a").status == "failed"
+    database.close()
 
 
 def test_who_watches_is_told():

@@ -69,6 +69,7 @@ def test_what_does_not_fit_is_refused(tiny, depth):
     refused = [
         (dict(models=["depth", "text"]), "model 1 is 'depth': give its picture, depth=FILE"),
         (dict(models=["text", "text"], pictures={"2": depth}), "model 2, 'text', takes no picture"),
+        (dict(models=["text", "gligen"]), "model 2 is 'gligen', a grounding adapter that this"),
         (dict(models=["text"], pictures={"3": depth}), "a picture is given to model 3, but there"),
         (dict(models=["text"], prompts={"0": "x"}), "a prompt is given to model 0, but there"),
         (dict(models=["text", "text"]), "one model asked the same thing"),

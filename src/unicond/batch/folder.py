@@ -3,6 +3,7 @@
     OUT/rows/ID/row.json, 7_image.png, ...
     OUT/failed.jsonl                          rows that could not be made by the last run
     OUT/.unfinished/...                       what is being made
+    OUT/.unfinished/ID.begun                  a byte for each time that it was begun without an end
 
 A row is written under `.unfinished` and renamed, the last thing that is done to it. Two who made
 the same row cannot both keep it: a folder that is there is not replaced.
@@ -34,6 +35,8 @@ _SAID = TypeAdapter(dict[str, str | int | list[str]])
 def held(out: Path) -> Generator[None]:
     """Keep the folder from other runs, and remove what the last one left half done.
 
+    Which rows it had begun is kept: one that ends its process is found by the next run.
+
     Args:
         out: the folder; made if missing.
 
@@ -52,8 +55,10 @@ def held(out: Path) -> Generator[None]:
             f"another run writes to {out}: wait for it, or give another folder (--out)"
         ) from None
     try:
-        shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
-        (out / _UNFINISHED).mkdir()
+        (out / _UNFINISHED).mkdir(exist_ok=True)
+        for left in (out / _UNFINISHED).iterdir():
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
         (out / ROWS).mkdir(exist_ok=True)
         yield
     finally:
@@ -122,7 +127,7 @@ def keep(out: Path, row: Row, output: Output, worker: str) -> None:
 
 
 def begun(out: Path, row: Row) -> int:
-    """How often this run has begun a row without an end to it.
+    """How often a row was begun without an end to it, by this run or others.
 
     Args:
         out: the folder.
@@ -147,7 +152,7 @@ def end(out: Path, row: Row) -> None:
 
 
 def tell_failed(out: Path, rows: Sequence[Row], errors: dict[str, str]) -> None:
-    """Write which rows could not be made; none removes the file.
+    """Write which rows could not be made, which the next run tries anew; none removes the file.
 
     Args:
         out: the folder.
@@ -162,6 +167,8 @@ def tell_failed(out: Path, rows: Sequence[Row], errors: dict[str, str]) -> None:
         for row in failed:
             said = {"id": row.id, "line": row.line, "error": errors[row.id]}
             file.write(json.dumps(said).encode() + b"\n")
+    for row in failed:
+        end(out, row)
 
 
 def _digest(folder: Path) -> str:

@@ -122,9 +122,11 @@ class Maker:
                 folder.keep(out, row, output, f"{socket.gethostname()}:{os.getpid()}")
                 folder.end(out, row)
                 yield Ended(row.id)
-        except Exception as error:
+        except BaseException as error:
             for row in rows:
                 folder.end(out, row)
+            if not isinstance(error, Exception):  # whoever waits has ended it, not the row
+                raise
             if len(rows) == 1:
                 yield Ended(rows[0].id, _reason(error))
                 return

@@ -51,6 +51,12 @@ def serve(
     keep_gigabytes: Annotated[
         float, typer.Option(min=0, help="Of pictures; the oldest are removed.")
     ] = 10.0,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=NUMBER, what a client may ask for: steps, rate, body, waiting, ...; repeat."
+        ),
+    ] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve the HTTP API alone.")] = False,
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="Errors in the log may repeat prompts.")
@@ -58,9 +64,10 @@ def serve(
 ) -> None:
     """Serve every task on a page (/) and over HTTP (/docs): a queue, progress, previews."""
     _check_installed()
+    from unicond.cli.generate import pairs
     from unicond.studio.keys import add_key, read_keys
     from unicond.studio.serving import data_folder, run
-    from unicond.studio.settings import LOOPBACK, Keeping, Settings
+    from unicond.studio.settings import LOOPBACK, Keeping, Settings, limits_of
 
     if new_key is not None:
         if api_key_file is None:
@@ -80,6 +87,7 @@ def serve(
         rows=rows,
         keys={} if api_key_file is None else read_keys(api_key_file),
         hosts=LOOPBACK if host in LOOPBACK else (),
+        limits=limits_of(pairs(limit or [], "--limit")),
         keeping=Keeping(seconds=keep_days * 86_400, bytes=round(keep_gigabytes * 2**30)),
         log_prompts=log_prompts,
         page=not no_page,

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -47,11 +48,13 @@ def create_app(settings: Settings, broken: Callable[[str], None] = logger.error)
     if not settings.models:
         raise ValueError("no model is to be served: name at least one")
 
+    metrics = Metrics()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         lock = _held(settings)
         database = Database(settings.data / folder.QUEUE)
-        board, metrics = Board(), Metrics()
+        board = Board()
         supervisor = Supervisor(settings, database, board, metrics, broken)
         desk = Desk(settings, database, board, metrics, supervisor)
         app.state.desk = desk
@@ -69,10 +72,10 @@ def create_app(settings: Settings, broken: Callable[[str], None] = logger.error)
             lock.release()
 
     app = FastAPI(title="unicond", lifespan=lifespan, openapi_url="/openapi.json")
-    errors.install(app)
+    errors.install(app, metrics)
     for one in (jobs, openai, status):
         app.include_router(one.router)
-    app.add_middleware(Guard, limits=settings.limits, hosts=settings.hosts)
+    app.add_middleware(Guard, limits=settings.limits, hosts=settings.hosts, metrics=metrics)
     described(app)
     if settings.page:
         mounting.install(app, settings)
@@ -113,12 +116,13 @@ def _tidied(settings: Settings, database: Database) -> None:
 
 
 async def _sweep(desk: Desk) -> None:
-    """Remove what has expired, now and then."""
+    """Remove what has expired, now and then; a queue that is locked is waited for."""
     keeping = desk.settings.keeping
     while True:
         found = await patient(lambda: queue.expired(desk.database, keeping.seconds, keeping.bytes))
         if found:
-            with suppress(OSError):
-                await desk.remove(found)
+            await patient(partial(desk.forget, found))
             logger.info("%d jobs have expired", len(found))
+        trim = partial(folder.trim, desk.settings.data, keeping.copy_seconds, keeping.copy_bytes)
+        await to_thread.run_sync(trim)
         await asyncio.sleep(keeping.every)

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from unicond.studio.supervisor import Supervisor
 from unicond.tasks.filled import Filled
 from unicond.tasks.forms import AnyForm
 
+Asked = tuple[AnyForm, Mapping[str, bytes]]
 DECODERS = 2
 """Requests whose pictures are decoded at the same time."""
 
@@ -67,10 +68,25 @@ class Desk:
         Raises:
             RequestRefused: it cannot be, or is too much.
         """
+        return await self.accept_made(user, lambda: (form, sent))
+
+    async def accept_made(self, user: str, make: Callable[[], Asked]) -> Job:
+        """Queue what is yet to be made of a request, in a thread, where the client may ask at all.
+
+        Args:
+            user: who asks.
+            make: gives the form, and {name: content} of the files beside it.
+
+        Returns:
+            The job.
+
+        Raises:
+            RequestRefused: it cannot be, or is too much.
+        """
         wait = self._rates.take(user)
         if wait:
             raise RequestRefused(429, "rate", "you send too many jobs: wait a little", wait)
-        job = await to_thread.run_sync(self._stored, user, form, sent, limiter=self._decoders)
+        job = await to_thread.run_sync(self._stored, user, make, limiter=self._decoders)
         self.metrics.accepted.labels(job.task).inc()
         self.supervisor.wake()
         return job
@@ -139,7 +155,7 @@ class Desk:
             if job.status == "queued":
                 self.metrics.ended.labels(job.task, "cancelled").inc()
             return await self.job(user, identity)
-        await self.remove([identity])
+        await to_thread.run_sync(self.forget, [identity])
         return job
 
     @contextmanager
@@ -165,15 +181,18 @@ class Desk:
             if not self._streams[user]:
                 del self._streams[user]
 
-    async def remove(self, identities: list[str]) -> None:
-        """Forget jobs that have ended, and their pictures."""
+    def forget(self, identities: list[str]) -> None:
+        """Remove jobs that have ended, and their pictures.
 
-        def both() -> None:
-            queue.remove(self.database, identities)
-            for identity in identities:
-                folder.remove(self.settings.data, identity)
+        Args:
+            identities: of the jobs.
 
-        await to_thread.run_sync(both)
+        Raises:
+            sqlite3.OperationalError: the queue cannot be written.
+        """
+        queue.remove(self.database, identities)
+        for identity in identities:
+            folder.remove(self.settings.data, identity)
 
     async def _settled(self, identity: str, changed: asyncio.Event) -> None:
         """Wait until a job starts anew or has ended; its moves are none of it."""
@@ -183,15 +202,19 @@ class Desk:
                 return
             changed.clear()
 
-    def _stored(self, user: str, form: AnyForm, sent: Mapping[str, bytes]) -> Job:
-        """Check, decode, write and queue, in a thread."""
+    def _stored(self, user: str, make: Callable[[], Asked]) -> Job:
+        """Make, check, decode, write and queue, in a thread."""
         settings = self.settings
+        if shutil.disk_usage(settings.data).free < settings.limits.free:
+            raise RequestRefused(507, "disk_full", "the server's disk is full", 60)
+        try:
+            form, sent = make()
+        except ValueError as error:
+            raise RequestRefused(422, "invalid", str(error)) from None
         base = next(iter(settings.models)) if form.base is None else form.base
         if base not in settings.models:
             known = ", ".join(settings.models)
             raise RequestRefused(422, "no_model", f"no model of that name; there is {known}")
-        if shutil.disk_usage(settings.data).free < settings.limits.free:
-            raise RequestRefused(507, "disk_full", "the server's disk is full", 60)
         identity = secrets.token_hex(16)
         try:
             limits.check(form, settings.limits)
@@ -212,8 +235,8 @@ class Desk:
         )
         try:
             uploads.keep(stored, Path(settings.data, folder.given(identity)))
-            most = settings.limits
-            queue.add(self.database, job, most.waiting, most.waiting_each)
+            most, given = settings.limits, sum(len(one.png) for one in stored)
+            queue.add(self.database, job, most.waiting, most.waiting_each, given)
         except queue.Full as error:
             folder.remove(settings.data, identity)
             raise RequestRefused(429, "queue_full", str(error), 10) from None

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from unicond.studio.metrics import Metrics
 from unicond.tasks.form_faults import clean, told
 
 logger = logging.getLogger("unicond.studio")
@@ -59,8 +60,17 @@ class RequestRefused(Exception):
         self.status, self.code, self.retry = status, code, retry
 
 
-def answer(refused: RequestRefused) -> JSONResponse:
-    """The answer to a request that is refused."""
+def answer(refused: RequestRefused, metrics: Metrics) -> JSONResponse:
+    """The answer to a request that is refused.
+
+    Args:
+        refused: why.
+        metrics: count it.
+
+    Returns:
+        What is sent.
+    """
+    metrics.refused.labels(refused.code).inc()
     kind = "server_error" if refused.status >= 500 else "invalid_request_error"
     fault = Fault(message=clean(str(refused), 2000), type=kind, code=refused.code)
     headers = {} if refused.retry is None else {"Retry-After": str(max(1, round(refused.retry)))}
@@ -90,39 +100,40 @@ def of_storage(error: OSError | sqlite3.Error) -> RequestRefused:
     return RequestRefused(503, "busy", "the queue is busy: try again in a moment", 2)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error in the one shape.
 
     Args:
         app: that raises them.
+        metrics: count them.
     """
 
     def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestRefused)
-        return answer(error)
+        return answer(error, metrics)
 
     def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError | ValidationError)
-        return answer(RequestRefused(422, "invalid", faults(error)))
+        return answer(RequestRefused(422, "invalid", faults(error)), metrics)
 
     def plain(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         names = {404: "not_found", 405: "method_not_allowed"}
-        return answer(
-            RequestRefused(error.status_code, names.get(error.status_code, "http"), error.detail)
-        )
+        code = names.get(error.status_code, "http")
+        return answer(RequestRefused(error.status_code, code, error.detail), metrics)
 
     def storage(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, OSError | sqlite3.Error)
         logger.warning("a request could not be stored: %s", error)
-        return answer(of_storage(error))
+        return answer(of_storage(error), metrics)
 
     def gone(_: Request, __: Exception) -> JSONResponse:
-        return answer(RequestRefused(400, "cut_off", "the request was cut off"))
+        return answer(RequestRefused(400, "cut_off", "the request was cut off"), metrics)
 
     def within(_: Request, error: Exception) -> JSONResponse:
         logger.error("a request failed within", exc_info=error)
-        return answer(RequestRefused(500, "internal", "the server failed; its log says where"))
+        why = "the server failed; its log says where"
+        return answer(RequestRefused(500, "internal", why), metrics)
 
     app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(RequestValidationError, invalid)

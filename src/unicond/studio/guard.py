@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unicond.studio.errors import RequestRefused, answer
+from unicond.studio.metrics import Metrics
 from unicond.studio.settings import Limits
 
 
@@ -21,10 +22,14 @@ class Guard:
         app: what stands behind.
         limits: of bodies.
         hosts: names by which the server may be called; none is any.
+        metrics: count what is refused.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Limits, hosts: Sequence[str], metrics: Metrics
+    ) -> None:
         self._app, self._limits, self._hosts = app, limits, frozenset(hosts)
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -34,7 +39,7 @@ class Guard:
         try:
             self._check(Headers(scope=scope))
         except RequestRefused as refused:
-            response = answer(refused)
+            response = answer(refused, self._metrics)
             response.headers["Connection"] = "close"
             await response(scope, receive, send)
             return

@@ -4,7 +4,6 @@ import base64
 import io
 import logging
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from unicond.pictures.reading import to_pil
 from unicond.sampling.loop import Progress
 from unicond.studio import batching, folder
 from unicond.studio.channel import Event
+from unicond.studio.logs import told
 from unicond.studio.order import Order
 from unicond.studio.queue import Job
 from unicond.studio.settings import Served
@@ -96,7 +96,13 @@ class Models:
     def make(self, jobs: list[Job]) -> list[Output]:
         """As `Maker` says; pictures are seen from the folder that the process is in."""
         filled = [self._filled(job) for job in jobs]
-        return batching.run(self.models[jobs[0].base], filled, self._callback(jobs, filled))
+        try:
+            return batching.run(self.models[jobs[0].base], filled, self._callback(jobs, filled))
+        except Exception as error:
+            if is_of_device(error):
+                logger.error("%s", told(error, self.order.settings.log_prompts))
+                raise Gone("its device has failed") from None
+            raise
 
     def _filled(self, job: Job) -> Filled:
         bases = {name: one.base for name, one in self.order.settings.models.items()}
@@ -134,6 +140,20 @@ class Models:
         self.channel.tell(Event(kind="preview", job=job.id, picture=text))
 
 
+def is_of_device(error: Exception) -> bool:
+    """Whether an error leaves a device useless to its process.
+
+    Args:
+        error: of a job.
+
+    Returns:
+        True for what CUDA reports of any later call, too, such as an assertion of a kernel's; a
+        lack of memory is over with the job.
+    """
+    sticky = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    return sticky and "out of memory" not in str(error)
+
+
 def previewed(form: AnyForm, total: int) -> set[int]:
     """The moves after which a preview is shown, never the last one.
 
@@ -165,8 +185,7 @@ def reason(error: Exception, seconds: float, loud: bool) -> str:
         return str(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
         return "there is not enough memory: ask for a smaller size, or fewer samples"
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s%s", frames, repr(error) if loud else type(error).__name__)
+    logger.error("%s", told(error, loud))
     return f"it failed within ({type(error).__name__}); the server's log says where"
 
 

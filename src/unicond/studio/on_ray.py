@@ -143,6 +143,8 @@ class Actor:
             made = [_saved(job, output) for job, output in zip(jobs, outputs, strict=True)]
         except Cancelled:
             self._told.put(Unmade(""))
+        except Gone:
+            os._exit(1)
         except Exception as error:
             self._told.put(Unmade(reason(error, settings.limits.seconds, settings.log_prompts)))
         else:

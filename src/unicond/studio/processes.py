@@ -1,7 +1,9 @@
 """Workers that are processes of this machine."""
 
 import asyncio
+import logging
 import sys
+from contextlib import suppress
 
 from unicond.studio.channel import EVENT, Event
 from unicond.studio.engine import Link
@@ -9,6 +11,7 @@ from unicond.studio.order import ORDER, Order
 
 LINE = 2**23
 """Bytes of an event, at most."""
+logger = logging.getLogger("unicond.studio")
 
 
 class Process:
@@ -24,8 +27,13 @@ class Process:
     async def told(self) -> Event | None:
         """As `engine.Link` says."""
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        return EVENT.validate_json(line) if line else None
+        try:
+            line = await self._process.stdout.readline()
+            return EVENT.validate_json(line) if line else None
+        except ValueError as error:  # too long, or cut off in the middle by its end
+            logger.warning("a worker has told half a line (%s): it is ended", type(error).__name__)
+            self.kill()
+            return None
 
     def send(self, line: str) -> None:
         """As `engine.Link` says."""
@@ -39,7 +47,8 @@ class Process:
 
     def kill(self) -> None:
         """As `engine.Link` says."""
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def ended(self) -> str:
         """As `engine.Link` says."""

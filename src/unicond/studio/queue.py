@@ -94,7 +94,7 @@ def _job(row: sqlite3.Row) -> Job:
     return Job(**plain, alone=bool(row["alone"]), results=results)
 
 
-def add(database: Database, job: Job, most: int, most_each: int) -> None:
+def add(database: Database, job: Job, most: int, most_each: int, given: int = 0) -> None:
     """Queue a job.
 
     Args:
@@ -102,6 +102,7 @@ def add(database: Database, job: Job, most: int, most_each: int) -> None:
         job: a new one.
         most: jobs that may wait.
         most_each: jobs of one client that may wait.
+        given: bytes of the pictures that were given to it.
 
     Raises:
         Full: as many wait already.
@@ -116,9 +117,9 @@ def add(database: Database, job: Job, most: int, most_each: int) -> None:
         if mine >= most_each:
             raise Full(f"{mine} jobs of yours wait, and no more are taken: try again later")
         connection.execute(
-            "INSERT INTO jobs (id, user, task, base, form, kin, rows, status, created) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
-            (job.id, job.user, job.task, job.base, job.form, job.kin, job.rows, job.created),
+            "INSERT INTO jobs (id, user, task, base, form, kin, rows, bytes, status, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
+            (job.id, job.user, job.task, job.base, job.form, job.kin, job.rows, given, job.created),
         )
 
 
@@ -227,7 +228,7 @@ def finish(
     status = "done" if error is None else "failed"
     with database.writing() as connection:
         changed = connection.execute(
-            "UPDATE jobs SET status = ?, ended = ?, error = ?, results = ?, bytes = ? "
+            "UPDATE jobs SET status = ?, ended = ?, error = ?, results = ?, bytes = bytes + ? "
             "WHERE id = ? AND worker = ? AND status = 'running'",
             (status, time.time(), error, told, sum(r.bytes for r in results), identity, worker),
         )
@@ -338,7 +339,7 @@ def expired(database: Database, seconds: float, size: int) -> list[str]:
     Args:
         database: of the queue.
         seconds: since their end.
-        size: bytes of all pictures.
+        size: bytes of all pictures, of those that were given to jobs and those that they made.
 
     Returns:
         Their ids.

@@ -7,8 +7,11 @@ from pathlib import Path
 import platformdirs
 import uvicorn
 
+from unicond.studio import logs
 from unicond.studio.app import create_app
+from unicond.studio.page import mounting
 from unicond.studio.settings import Settings
+from unicond.studio.timed import Timed
 
 CONNECTIONS = 1000
 """At the same time; more are refused with 503."""
@@ -41,19 +44,22 @@ def run(settings: Settings, host: str, port: int) -> None:
         ValueError: the models cannot be loaded, another server uses the folder, or the address
             cannot be listened on.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logs.begin(settings.log_prompts)
     reasons: list[str] = []
 
     def broken(reason: str) -> None:
         reasons.append(reason)
         server.should_exit = True
 
+    if settings.page:
+        mounting.begin(settings)
     app = create_app(settings, broken)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
+            http=Timed,
             ws="none",
             access_log=False,
             log_config=None,

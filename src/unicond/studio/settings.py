@@ -1,9 +1,11 @@
 """What a server serves, where it keeps it, and what it refuses."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from unicond.pictures.checks import MAX_PROMPT
 
@@ -32,6 +34,9 @@ class Limits:
         burst: jobs that a client may send at once.
         streams: answers of one client that wait or stream at the same time.
         free: bytes of the disk that stay free.
+
+    Raises:
+        ValueError: one is not above 0.
     """
 
     body: int = 32 * MEBI
@@ -51,6 +56,37 @@ class Limits:
     streams: int = 32
     free: int = 64 * MEBI
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if not getattr(self, one.name) > 0:
+                raise ValueError(f"the limit {one.name} is to be above 0")
+
+
+def limits_of(told: Sequence[tuple[str, str]]) -> Limits:
+    """Limits, some of which are told as texts.
+
+    Args:
+        told: (name, number) of each.
+
+    Returns:
+        All of them.
+
+    Raises:
+        ValueError: no name of a limit, or no number that it can be.
+    """
+    names = [one.name for one in fields(Limits)]
+    for name, text in told:
+        if name not in names:
+            raise ValueError(f"there is no limit {name!r}; there are {', '.join(names)}")
+        try:
+            _LIMITS.validate_python({name: text})
+        except ValidationError as error:
+            raise ValueError(f"the limit {name}={text}: {error.errors()[0]['msg']}") from None
+    return _LIMITS.validate_python(dict(told))
+
+
+_LIMITS = TypeAdapter(Limits)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
@@ -58,12 +94,16 @@ class Keeping:
 
     Args:
         seconds: after its end a job is removed with its pictures.
-        bytes: of all pictures; the oldest ended jobs are removed first.
+        bytes: of all pictures, given and made; the oldest ended jobs are removed first.
+        copy_seconds: after which the page's copies of pictures are removed.
+        copy_bytes: of these copies; the oldest are removed first.
         every: seconds between two looks.
     """
 
     seconds: float = 7 * 24 * 3600.0
     bytes: int = 10 * 1024 * MEBI
+    copy_seconds: float = 24 * 3600.0
+    copy_bytes: int = 1024 * MEBI
     every: float = 60.0
 
 

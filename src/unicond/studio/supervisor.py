@@ -1,7 +1,8 @@
 """Starts a worker for each device, tells it of new jobs, hears how they go, and starts it anew.
 
 A worker that ends by itself has its jobs queued again (`queue.recover`); one that ends before it
-was ready is waited for longer and longer.
+was ready is waited for longer and longer. Models that no worker could ever load end the server;
+once one has, they can be had, and a worker that fails to load them is tried again.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ class Supervisor:
         database: of the queue.
         board: is told of moves.
         metrics: are told of ends.
-        broken: is called with the reason if the models cannot be loaded.
+        broken: is called with the reason if the models cannot be loaded at the start.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Supervisor:
         self._settings, self._database, self._engine = settings, database, _engine(settings)
         self._board, self._metrics, self._broken = board, metrics, broken
         self._hands: dict[int, Hand] = {}
-        self._stopping = False
+        self._stopping = self._proven = False
 
     @property
     def hands(self) -> list[Hand]:
@@ -120,9 +121,11 @@ class Supervisor:
             how = await hand.link.ended()
             del self._hands[number]
             await self._recover(hand, how)
-            if broken:
+            if broken and not self._proven:
                 self._broken(broken)
                 return
+            if broken:
+                logger.error("worker %s could not load the models: %s", hand.name, broken)
             pause = 0.0 if hand.branches is not None else min(LONGEST, 2 * pause + 1)
             if not self._stopping:
                 await asyncio.sleep(pause)
@@ -144,7 +147,7 @@ class Supervisor:
         broken = ""
         while event := await self._told(hand):
             if event.kind == "ready":
-                hand.branches, hand.pid = event.branches, event.pid
+                hand.branches, hand.pid, self._proven = event.branches, event.pid, True
                 logger.info("worker %s is ready", hand.name)
                 hand.link.send("wake")
             elif event.kind == "broken":
@@ -166,6 +169,7 @@ class Supervisor:
     async def _heard(self, hand: Hand, event: Event) -> None:
         if event.kind == "began":
             hand.jobs.add(event.job)
+            await self._stop_cancelled(hand, event.job)
             self._metrics.together.observe(event.together)
             self._board.moved(event.job, 0, 0)
         elif event.kind == "move":
@@ -177,6 +181,12 @@ class Supervisor:
             self._board.changed(event.job)
             if event.kind == "ended":
                 await self._tell(event.job)
+
+    async def _stop_cancelled(self, hand: Hand, identity: str) -> None:
+        """Stop a job that was cancelled after it was taken and before it was told to have begun."""
+        job = await patient(lambda: queue.find(self._database, identity))
+        if job is None or job.ended is not None:
+            hand.link.send(f"stop {identity}")
 
     async def _recover(self, hand: Hand, how: str) -> None:
         crashed = not self._stopping

@@ -19,7 +19,7 @@ from typing import TypeVar
 from transformers.utils.logging import disable_progress_bar
 
 from unicond.calls.prepared import Cancelled
-from unicond.studio import folder, queue
+from unicond.studio import folder, logs, queue
 from unicond.studio.channel import Channel, Event, Pipe
 from unicond.studio.database import Database
 from unicond.studio.making import Gone, Made, Maker, Models, loaded, ready, reason
@@ -121,8 +121,8 @@ def insisting(do: Callable[[], T]) -> T:
 
 def main() -> None:
     """Load the models and work."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     order = ORDER.validate_json(sys.argv[1])
+    logs.begin(order.settings.log_prompts)
     channel = Pipe()
     disable_progress_bar()  # of each file's tensors
     try:
@@ -133,7 +133,10 @@ def main() -> None:
     os.chdir(order.settings.data)
     database = Database(Path(folder.QUEUE))
     channel.tell(ready(models, os.getpid()))
-    Worker(order, Models(order, models, channel), database, channel).work()
+    try:
+        Worker(order, Models(order, models, channel), database, channel).work()
+    except Gone as gone:
+        sys.exit(f"a worker ends: {gone}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, cast, get_args
+from typing import TypedDict, cast
 
-from unicond.adapters.grounding.config import Method
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
@@ -24,9 +23,9 @@ from unicond.tasks.edit import Edit
 from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
-from unicond.tasks.together import TEXT, Together
+from unicond.tasks.together import METHODS, TEXT, Together
 
-_NO_BASE = (TEXT, *get_args(Method))
+_NO_BASE = (TEXT, *METHODS)
 """Names of models that need no picture and are no bases."""
 Read = Callable[[forms.Picture], Source]
 
@@ -241,12 +240,7 @@ class Filled:
         first, last = form.window
         return Together(
             form.prompt,
-            [
-                one.name
-                if one.picture is not None or one.name in _NO_BASE
-                else self._base(one.name)
-                for one in form.model
-            ],
+            [self._model(one) for one in form.model],
             pictures={n: self.read(picture) for n, picture in pictured.items()},
             prompts={n: one.prompt for n, one in members.items() if one.prompt is not None},
             grounding=form.boxes,

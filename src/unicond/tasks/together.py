@@ -11,11 +11,12 @@ The first one's picture is kept. All share the prompt, unless one has its own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.adapters.grounding.config import Method
 from unicond.aggregation.aggregate import WINDOW
 from unicond.aggregation.manifold import Mean
 from unicond.aggregation.mixing import Mix, check_weights
@@ -36,6 +37,8 @@ TEXT = "text"
 """The name of the run's own base by its text alone."""
 STYLE = "style"
 """The name of the run's own base with its image prompt adapter."""
+METHODS: tuple[str, ...] = get_args(Method)
+"""Names of grounding adapters, which are never bases."""
 PUBLISHED = (int(WINDOW.from_t), int(WINDOW.to_t))
 
 
@@ -163,5 +166,10 @@ class Together(Task):
             )
         if name == TEXT:
             return model.only(), {}
+        if name in METHODS:
+            raise ValueError(
+                f"{which} is {name!r}, a grounding adapter that this model lacks (it has "
+                f"{', '.join(model.grounders) or 'none'})"
+            )
         backbone = model.backbone
         return load(name, device=backbone.device, dtype=backbone.network.dtype), {}

@@ -1,8 +1,12 @@
 """The page inside of the server's app: at `/`, behind the same guard, for the same clients."""
 
+import os
+from pathlib import Path
+
 from fastapi import FastAPI
 from gradio import mount_gradio_app
 from gradio.themes import Base
+from PIL import Image
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
@@ -10,6 +14,7 @@ from unicond.studio import folder
 from unicond.studio.desk import Desk
 from unicond.studio.keys import owner
 from unicond.studio.page.blocks import build
+from unicond.studio.page.gate import Gate
 from unicond.studio.settings import Settings
 
 API = ("/v1", "/health", "/metrics", "/docs", "/redoc", "/openapi.json")
@@ -36,6 +41,19 @@ class Beside(Mount):
         if api or path.lower().startswith(FETCHED):
             return Match.NONE, {}
         return super().matches(scope)
+
+
+def begin(settings: Settings) -> None:
+    """Tell Gradio what it knows for a whole process alone: where it keeps files, and their size.
+
+    What is sent to it and what it shows lies in the data folder, and it decodes no picture that is
+    larger than the limit.
+
+    Args:
+        settings: of the one server of the process.
+    """
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.data / folder.PAGE)
+    Image.MAX_IMAGE_PIXELS = settings.limits.pixels // 2  # twice as many are an error of Pillow's
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -75,4 +93,5 @@ def install(app: FastAPI, settings: Settings) -> None:
     blocks.has_launched = True
     mounted = app.router.routes.pop()
     assert isinstance(mounted, Mount)
-    app.router.routes.append(Beside(mounted.path, mounted.app))
+    gate = Gate(mounted.app, Path(blocks.GRADIO_CACHE), settings)
+    app.router.routes.append(Beside(mounted.path, gate))

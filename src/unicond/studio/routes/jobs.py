@@ -66,7 +66,7 @@ async def form_of(request: Request, most: int) -> tuple[AnyForm, dict[str, bytes
     fields, files = await parts_of(request, most)
     if fields.keys() != {"form"}:
         raise RequestRefused(400, "bad_multipart", "send one field, form, and files")
-    return cast(AnyForm, json_of(fields["form"], reads)), single(files)
+    return cast(AnyForm, await to_thread.run_sync(json_of, fields["form"], reads)), single(files)
 
 
 @router.post("", status_code=202)

@@ -18,7 +18,6 @@ from fastapi import APIRouter, Request
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from unicond.pictures.files import PictureError
 from unicond.studio import folder
 from unicond.studio.desk import Desk
 from unicond.studio.errors import RequestRefused, faults
@@ -31,6 +30,7 @@ from unicond.studio.routes.common import (
     kind_of,
     parts_of,
 )
+from unicond.studio.settings import Limits
 from unicond.studio.uploads import reencoded
 from unicond.tasks import forms
 
@@ -97,7 +97,8 @@ async def generations(request: Request, user: User, desk: AtDesk) -> Images:
     """Make pictures from text."""
     if kind_of(request) != "application/json":
         raise RequestRefused(415, "media_type", "send application/json")
-    asked = cast(Asked, json_of(await request.body(), _ASKED))
+    body = await request.body()
+    asked = cast(Asked, await to_thread.run_sync(json_of, body, _ASKED))
     form = forms.Generate(
         base=asked.model,
         prompt=asked.prompt,
@@ -106,7 +107,7 @@ async def generations(request: Request, user: User, desk: AtDesk) -> Images:
         seed=_seed(asked.seed),
         count=asked.n or 1,
     )
-    return await _made(request, desk, user, asked, form, {})
+    return await _ended(request, desk, user, asked, await desk.accept(user, form, {}))
 
 
 @router.post("/edits")
@@ -123,18 +124,36 @@ async def edits(request: Request, user: User, desk: AtDesk) -> Images:
     masks = files.get("mask", [])
     if len(images) != 1 or len(masks) > 1 or files.keys() - BESIDE:
         raise RequestRefused(422, "invalid", "send one image, and at most one mask")
-    try:
-        picture = reencoded(images[0], "the image", desk.settings.limits)
-        shape = reencoded(masks[0], "the mask", desk.settings.limits) if masks else picture
-    except PictureError as error:
-        raise RequestRefused(422, "invalid", str(error)) from None
-    known = await to_thread.run_sync(_opaque, shape.png)
-    sent = {"image": images[0]} | ({} if known is None else {"mask": known})
-    form = _edit(asked, known is not None)
-    return await _made(request, desk, user, asked, form, sent)
+    limits = desk.settings.limits
+    job = await desk.accept_made(user, lambda: _edit(asked, images[0], masks, limits))
+    return await _ended(request, desk, user, asked, job)
 
 
-def _edit(asked: Asked, masked: bool) -> forms.AnyForm:
+def _edit(
+    asked: Asked, image: bytes, masks: list[bytes], limits: Limits
+) -> tuple[forms.AnyForm, dict[str, bytes]]:
+    """What an edit asks for, and the pictures beside it.
+
+    Args:
+        asked: what it says.
+        image: that is changed.
+        masks: at most one.
+        limits: of pictures.
+
+    Returns:
+        A form, and {name: content}.
+
+    Raises:
+        PictureError: the mask, or the picture where it has none, cannot be read.
+    """
+    picture = reencoded(image, "the image", limits)
+    shape = reencoded(masks[0], "the mask", limits) if masks else picture
+    known = _opaque(shape.png)
+    sent = {"image": image} | ({} if known is None else {"mask": known})
+    return _edit_form(asked, known is not None), sent
+
+
+def _edit_form(asked: Asked, masked: bool) -> forms.AnyForm:
     image = forms.Picture(upload="image")
     seed = _seed(asked.seed)
     if not masked:
@@ -179,16 +198,8 @@ def _seed(asked: int | None) -> int:
     return secrets.randbelow(2**32) if asked is None else asked
 
 
-async def _made(
-    request: Request,
-    desk: Desk,
-    user: str,
-    asked: Asked,
-    form: forms.AnyForm,
-    sent: dict[str, bytes],
-) -> Images:
-    """Queue a job, wait for it, and answer; if the client goes, the job does too."""
-    job = await desk.accept(user, form, sent)
+async def _ended(request: Request, desk: Desk, user: str, asked: Asked, job: Job) -> Images:
+    """Wait for a job, and answer; if the client goes, the job does too."""
     try:
         while job.ended is None:
             job = await desk.ended(user, job.id, LOOK)
