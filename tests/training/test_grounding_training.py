@@ -53,7 +53,7 @@ def data():
 
 def recipe(method, **changes):
     """MIGC always has something to be told."""
-    fixed = {"nothing": 0.0} if method == "migc" else {}
+    fixed = {"nothing": 0.0, "both": 0.0} if method == "migc" else {}
     return replace(CONFIG, method=method, **(fixed | changes))
 
 
@@ -99,14 +99,16 @@ def test_the_loss_falls_on_a_fixed_batch_and_the_base_stays(made, base, method, 
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_are_the_bases_errors_with_what_is_told(made, data, method):
     """The same draws, the network run by hand."""
-    task = made(recipe(method, drop=0.3))
+    shares = (0.0, 0.0) if method == "migc" else (0.2, 0.2)
+    task = made(recipe(method, drop=0.3, nothing=shares[0], both=shares[1]))
     found = losses(task, 3).detach()
     generator = torch.Generator().manual_seed(3)
-    rows = torch.randint(N, (N,), generator=generator)
-    dropped = torch.rand(N, generator=generator) < 0.3
-    tokens = data.pictures.captions.drawn(rows, dropped, generator)
-    index = task.noising.spread(N, generator)
-    told = things.draw(data, task.config, rows, generator)
+    rows = torch.multinomial(data.weights(method), N, replacement=True, generator=generator)
+    fate, (nothing, both) = torch.rand(N, generator=generator), shares
+    silent, wordless = fate < nothing + both, (fate >= nothing) & (fate < nothing + both + 0.3)
+    tokens = data.pictures.captions.drawn(rows, wordless, generator)
+    index = task.times(N, generator)
+    told = things.draw(data, task.config, rows, silent, generator)
     noise = torch.randn(N, 4, 8, 8, generator=generator)
     noisy, target = task.noising.noised(data.pictures.latents[rows], index, noise)
     inputs = things.inputs_of(data, method, told)
@@ -153,6 +155,51 @@ def test_a_run_that_breaks_off_goes_on_bit_for_bit(made, tmp_path, method):
         assert torch.equal(there[name], value), name
 
 
+@pytest.fixture
+def many(made, data):
+    """What the network is asked in 2000 draws of a recipe."""
+
+    def run(config):
+        task, count, asked = made(config), 2000, []
+
+        def errors(_, tokens, index, __, inputs):
+            asked.append((tokens, index, inputs))
+            return torch.zeros(count)
+
+        task.errors = errors
+        losses(task, part=Part(0, count))
+        tokens, index, inputs = asked[0]
+        empty = (tokens == data.pictures.captions.empty).all(1)
+        return empty, inputs.masks.sum(1) == 0, index
+
+    return run
+
+
+def test_what_guidance_subtracts_is_drawn_as_such(many):
+    empty, nothing, _ = many(recipe("interact", drop=0.3, nothing=0.05, both=0.1))
+    found = [(empty & ~nothing), (nothing & ~empty), (empty & nothing)]
+    shares = [float(one.float().mean()) for one in found]
+    assert shares == pytest.approx([0.3, 0.05, 0.1], abs=0.045)  # four standard errors
+    empty, nothing, _ = many(presets.mini().grounding_of("migc"))
+    assert not nothing.any()
+    assert float(empty.float().mean()) == pytest.approx(0.3, abs=0.045)
+    for method in ("gligen", "interact"):
+        empty, nothing, _ = many(presets.mini().grounding_of(method))
+        assert 0.05 <= float((empty & nothing).float().mean()) <= 0.12
+
+
+def test_times_are_where_the_adapter_acts(many):
+    """MIGC's early ones alone, all of them; the others' everywhere, more of them early."""
+    _, _, index = many(presets.mini().grounding_of("migc"))
+    assert index.min() in range(500, 510)
+    assert index.max() in range(990, 1000)
+    tenths = index.div(100, rounding_mode="floor").bincount(minlength=10) / len(index)
+    assert tenths.tolist() == pytest.approx([0.0] * 5 + [0.2] * 5, abs=0.02)
+    _, _, index = many(recipe("gligen", early=0.7))
+    tenths = index.div(100, rounding_mode="floor").bincount(minlength=10) / len(index)
+    assert tenths.tolist() == pytest.approx([0.03] * 5 + [0.17] * 5, abs=0.035)
+
+
 def test_scores_compare_with_the_base_alone(made, data):
     """Shut gates change nothing: the gain is 0."""
     task = made(recipe("gligen"), opened=False)
@@ -196,8 +243,9 @@ def test_the_text_is_heard_unless_it_is_dropped(made, data):
 def test_every_field_is_used(made):
     plain = losses(made(recipe("interact"))).detach()
     loop = replace(LOOP, seed=1)
-    changed = [{"hidden": 8}, {"slots": 1}, {"drop": 0.9}, {"nothing": 0.9}, {"some": 1.0}]
-    for changes in (*changed, {"colored": 0.1}, {"method": "gligen"}, {"loop": loop}):
+    changed = [{"hidden": 8}, {"slots": 1}, {"drop": 0.8}, {"nothing": 0.6}, {"both": 0.6}]
+    changed += [{"early": 0.0}, {"some": 1.0}, {"alone": 1.0}, {"colored": 0.1}]
+    for changes in (*changed, {"method": "gligen"}, {"loop": loop}):
         config = replace(recipe("interact"), **changes)
         assert not torch.equal(losses(made(config)).detach(), plain), changes
     widths = made(recipe("migc", blocks=("mid_block",))).adapter.widths
@@ -218,6 +266,7 @@ def test_recipes_differ_by_method():
         assert config.method == method
         share = presets.MINUTE_SHARES[method]
         assert config.loop.budget.minutes == share * recipes.grounding.loop.budget.minutes
+        assert config.drop == 0.3
     assert recipes.grounding_of("gligen").nothing > recipes.grounding_of("migc").nothing == 0
     tiny = presets.tiny()
     assert tiny.grounding_of("gligen") == tiny.grounding  # budgets in steps stay
@@ -230,7 +279,9 @@ def test_bad_recipes_are_refused():
         ({"colored": -0.1}, "colored must be in"),
         ({"slots": 0}, "slots and variants"),
         ({"variants": 0}, "slots and variants"),
-        ({"method": "migc"}, "nothing is 0.1, but MIGC learns"),
+        ({"method": "migc"}, "nothing is 0.05 and both 0.08, but MIGC learns"),
+        ({"method": "migc", "nothing": 0.0}, "nothing is 0.0 and both 0.08, but MIGC learns"),
+        ({"drop": 0.9, "nothing": 0.1}, "drop, nothing and both are 0.9, 0.1 and 0.08"),
     ):
         with pytest.raises(ValueError, match=words):
             GroundingTrainingConfig(**changes)
