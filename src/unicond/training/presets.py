@@ -121,8 +121,9 @@ class Preset:
         if method == "interact":
             return replace(changed, early=0.5, colored=0.5)
         if method == "migc":
-            own = {"hidden": MIGC_HIDDEN, "nothing": 0.0, "both": 0.0, "early": 1.0, "colored": 0.9}
-            return replace(changed, **own)
+            return replace(
+                changed, hidden=MIGC_HIDDEN, nothing=0.0, both=0.0, early=1.0, colored=0.9
+            )
         return changed
 
 

@@ -28,8 +28,9 @@ from unicond.world.vocabulary import ACTIONS
 
 FIRM = ("on top of", *ACTIONS)
 """Relations of things that touch or act: where there are some, they are told before all others."""
-MOST_PAIRS = 4
-"""Relations between different things in one draw."""
+FEW_PAIRS = 4
+"""Half of the draws that tell relations between different things tell at most so many, the others
+all that there is room for."""
 LEAST_SHARE = 0.005
 """Of the picture, which things that are told cover: 9 x 9 of 128 x 128 pixels."""
 
@@ -240,10 +241,10 @@ def draw(
     wanted = torch.where(chance() < shares.some, 1 + (chance() * most).long(), most)
     told = first(order, seen, wanted)
     if shares.method == "interact":
-        ranks = chance(data.relations.shape[1])
-        pairs = (1 + MOST_PAIRS * chance()).long() * (chance() >= shares.alone)
-        told = relations(data, rows, told, pairs, ranks)
-        order = ranks + (data.relations[rows, :, 0] == data.relations[rows, :, 2])
+        order = (chance(data.relations.shape[1]) + ~data.firm[rows]) / 2
+        pairs = torch.where(chance() < 0.5, (1 + FEW_PAIRS * chance()).long(), shares.slots)
+        told = relations(data, rows, told, pairs * (chance() >= shares.alone), order)
+        order = order + (data.relations[rows, :, 0] == data.relations[rows, :, 2])
     told = told & ~nothing[:, None]
     places = (order + 2.0 * ~told).argsort(1)[:, : shares.slots]
     colored, article = chance(1, 1) < shares.colored, chance(places.shape[1], 2) < 0.5
@@ -275,7 +276,7 @@ def relations(data: Placed, rows: Tensor, things: Tensor, pairs: Tensor, order: 
         rows: (B,) scenes.
         things: (B, E) bool, which are told of; all of them are clearly visible.
         pairs: (B,) how many relations between different things; all where there are fewer.
-        order: (B, R) in [0, 1), the lowest first; firm ones before others.
+        order: (B, R) in [0, 1), the lowest first.
 
     Returns:
         (B, R) bool.
@@ -283,8 +284,7 @@ def relations(data: Placed, rows: Tensor, things: Tensor, pairs: Tensor, order: 
     subject, _, target = data.relations[rows].unbind(2)
     alone = subject == target
     told = data.shown[rows] & things.gather(1, subject) & things.gather(1, target)
-    rank = (order + ~data.firm[rows]) / 2
-    between = first(rank, told & ~alone, pairs)
+    between = first(order, told & ~alone, pairs)
     named = torch.zeros_like(things)
     for ends in (subject, target):
         named |= torch.zeros_like(named, dtype=torch.int64).scatter_add(1, ends, between.long()) > 0
