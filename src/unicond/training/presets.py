@@ -117,14 +117,20 @@ class Preset:
             nets, and always something to tell, mostly in colour.
         """
         loop = with_share(self.grounding.loop, MINUTE_SHARES[method])
-        changed = replace(self.grounding, method=method, loop=loop)
+        if method == "gligen":
+            return replace(self.grounding, loop=loop)
         if method == "interact":
-            return replace(changed, early=0.5, colored=0.5)
-        if method == "migc":
-            return replace(
-                changed, hidden=MIGC_HIDDEN, nothing=0.0, both=0.0, early=1.0, colored=0.9
-            )
-        return changed
+            return replace(self.grounding, method=method, early=0.5, colored=0.5, loop=loop)
+        return replace(
+            self.grounding,
+            method=method,
+            hidden=MIGC_HIDDEN,
+            nothing=0.0,
+            both=0.0,
+            early=1.0,
+            colored=0.9,
+            loop=loop,
+        )
 
 
 def mini() -> Preset:
