@@ -19,7 +19,7 @@ from unicond.training.things import Phrases, Placed
 
 LOOP = LoopConfig(batch_size=4, lr=0.02, budget=Budget(steps=4), precision="no")
 CONFIG = GroundingTrainingConfig(slots=4, loop=LOOP)
-N, THINGS, RELATIONS, PHRASES = 6, 3, 2, 9
+N, THINGS, RELATIONS, PHRASES = 6, 3, 5, 9
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +37,15 @@ def data():
     table = torch.randint(18, (N, 1, 77), generator=generator, dtype=torch.int16)
     low = torch.rand(N, THINGS, 2, generator=generator) / 2
     size = 0.25 + torch.rand(N, THINGS, 2, generator=generator) / 4
-    pairs = torch.tensor([[0, 7, 1], [1, 8, 2]]).expand(N, -1, -1)
+    told = [[0, 7, 1], [1, 8, 2], *([thing, 6, thing] for thing in range(THINGS))]
     return Placed(
         pictures=Pictured(drawn(N, 4, 8, 8), CaptionTable(table, torch.full((77,), 19))),
         boxes=torch.cat([low, low + size], 2),
         seen=torch.ones(N, THINGS, dtype=torch.bool),
         names=torch.randint(PHRASES, (N, THINGS, 4), generator=generator),
-        relations=pairs,
+        relations=torch.tensor(told).expand(N, -1, -1),
         shown=torch.ones(N, RELATIONS, dtype=torch.bool),
-        firm=torch.tensor([True, False]).expand(N, -1),
+        firm=torch.tensor([True, *[False] * 4]).expand(N, -1),
         phrases=Phrases(drawn(PHRASES, 16), drawn(PHRASES, 77, 16)),
         size=(64, 64),
     )
@@ -53,7 +53,7 @@ def data():
 
 def recipe(method, **changes):
     """MIGC always has something to be told."""
-    fixed = {"nothing": 0.0} if method == "migc" else {}
+    fixed = {"nothing": 0.0, "both": 0.0} if method == "migc" else {}
     return replace(CONFIG, method=method, **(fixed | changes))
 
 
@@ -77,8 +77,9 @@ def losses(task, seed=0, part=None):
 
 @pytest.mark.parametrize(
     ("method", "share"),
-    # MIGC has cross-attention alone, of which this base's random pictures hardly hang
-    [("gligen", 0.75), ("interact", 0.75), ("migc", 0.94)],
+    # MIGC has cross-attention alone, of which this base's random pictures hardly hang, and adds
+    # nothing at first
+    [("gligen", 0.75), ("interact", 0.75), ("migc", 0.98)],
 )
 def test_the_loss_falls_on_a_fixed_batch_and_the_base_stays(made, base, method, share):
     task = made(recipe(method), opened=False)
@@ -99,14 +100,16 @@ def test_the_loss_falls_on_a_fixed_batch_and_the_base_stays(made, base, method, 
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_are_the_bases_errors_with_what_is_told(made, data, method):
     """The same draws, the network run by hand."""
-    task = made(recipe(method, drop=0.3))
+    shares = (0.0, 0.0) if method == "migc" else (0.2, 0.2)
+    task = made(recipe(method, drop=0.3, nothing=shares[0], both=shares[1]))
     found = losses(task, 3).detach()
     generator = torch.Generator().manual_seed(3)
-    rows = torch.randint(N, (N,), generator=generator)
-    dropped = torch.rand(N, generator=generator) < 0.3
-    tokens = data.pictures.captions.drawn(rows, dropped, generator)
-    index = task.noising.spread(N, generator)
-    told = things.draw(data, task.config, rows, generator)
+    rows = torch.multinomial(data.weights(method), N, replacement=True, generator=generator)
+    fate, (nothing, both) = torch.rand(N, generator=generator), shares
+    silent, wordless = fate < nothing + both, (fate >= nothing) & (fate < nothing + both + 0.3)
+    tokens = data.pictures.captions.drawn(rows, wordless, generator)
+    index = task.times(N, generator)
+    told = things.draw(data, task.config, rows, silent, generator)
     noise = torch.randn(N, 4, 8, 8, generator=generator)
     noisy, target = task.noising.noised(data.pictures.latents[rows], index, noise)
     inputs = things.inputs_of(data, method, told)
@@ -153,6 +156,51 @@ def test_a_run_that_breaks_off_goes_on_bit_for_bit(made, tmp_path, method):
         assert torch.equal(there[name], value), name
 
 
+@pytest.fixture
+def many(made, data):
+    """What the network is asked in 2000 draws of a recipe."""
+
+    def run(config):
+        task, count, asked = made(config), 2000, []
+
+        def errors(_, tokens, index, __, inputs):
+            asked.append((tokens, index, inputs))
+            return torch.zeros(count)
+
+        task.errors = errors
+        losses(task, part=Part(0, count))
+        tokens, index, inputs = asked[0]
+        empty = (tokens == data.pictures.captions.empty).all(1)
+        return empty, inputs.masks.sum(1) == 0, index
+
+    return run
+
+
+def test_what_guidance_subtracts_is_drawn_as_such(many):
+    empty, nothing, _ = many(recipe("interact", drop=0.3, nothing=0.05, both=0.1))
+    found = [(empty & ~nothing), (nothing & ~empty), (empty & nothing)]
+    shares = [float(one.float().mean()) for one in found]
+    assert shares == pytest.approx([0.3, 0.05, 0.1], abs=0.045)  # four standard errors
+    empty, nothing, _ = many(presets.mini().grounding_of("migc"))
+    assert not nothing.any()
+    assert float(empty.float().mean()) == pytest.approx(0.3, abs=0.045)
+    for method in ("gligen", "interact"):
+        empty, nothing, _ = many(presets.mini().grounding_of(method))
+        assert 0.05 <= float((empty & nothing).float().mean()) <= 0.12
+
+
+def test_times_are_where_the_adapter_acts(many):
+    """MIGC's early ones alone, all of them; the others' everywhere, more of them early."""
+    _, _, index = many(presets.mini().grounding_of("migc"))
+    assert index.min() in range(500, 510)
+    assert index.max() in range(990, 1000)
+    tenths = index.div(100, rounding_mode="floor").bincount(minlength=10) / len(index)
+    assert tenths.tolist() == pytest.approx([0.0] * 5 + [0.2] * 5, abs=0.02)
+    _, _, index = many(recipe("gligen", early=0.7))
+    tenths = index.div(100, rounding_mode="floor").bincount(minlength=10) / len(index)
+    assert tenths.tolist() == pytest.approx([0.03] * 5 + [0.17] * 5, abs=0.035)
+
+
 def test_scores_compare_with_the_base_alone(made, data):
     """Shut gates change nothing: the gain is 0."""
     task = made(recipe("gligen"), opened=False)
@@ -186,7 +234,7 @@ def test_gains_are_shares_of_the_errors_at_their_times(made):
 
 def test_the_text_is_heard_unless_it_is_dropped(made, data):
     for drop, heard in ((0.0, True), (1.0, False)):
-        task = made(recipe("gligen", drop=drop))
+        task = made(recipe("gligen", drop=drop, nothing=0.0, both=0.0))
         before = losses(task).detach()
         other = replace(data.pictures.captions, table=torch.full((N, 1, 77), 5))
         task.train = replace(data, pictures=replace(data.pictures, captions=other))
@@ -196,8 +244,9 @@ def test_the_text_is_heard_unless_it_is_dropped(made, data):
 def test_every_field_is_used(made):
     plain = losses(made(recipe("interact"))).detach()
     loop = replace(LOOP, seed=1)
-    changed = [{"hidden": 8}, {"slots": 1}, {"drop": 0.9}, {"nothing": 0.9}, {"some": 1.0}]
-    for changes in (*changed, {"colored": 0.1}, {"method": "gligen"}, {"loop": loop}):
+    changed = [{"hidden": 8}, {"slots": 1}, {"drop": 0.8}, {"nothing": 0.6}, {"both": 0.6}]
+    changed += [{"early": 0.0}, {"some": 1.0}, {"alone": 1.0}, {"colored": 0.1}]
+    for changes in (*changed, {"method": "gligen"}, {"loop": loop}):
         config = replace(recipe("interact"), **changes)
         assert not torch.equal(losses(made(config)).detach(), plain), changes
     widths = made(recipe("migc", blocks=("mid_block",))).adapter.widths
@@ -218,6 +267,7 @@ def test_recipes_differ_by_method():
         assert config.method == method
         share = presets.MINUTE_SHARES[method]
         assert config.loop.budget.minutes == share * recipes.grounding.loop.budget.minutes
+        assert config.drop == 0.3
     assert recipes.grounding_of("gligen").nothing > recipes.grounding_of("migc").nothing == 0
     tiny = presets.tiny()
     assert tiny.grounding_of("gligen") == tiny.grounding  # budgets in steps stay
@@ -230,7 +280,9 @@ def test_bad_recipes_are_refused():
         ({"colored": -0.1}, "colored must be in"),
         ({"slots": 0}, "slots and variants"),
         ({"variants": 0}, "slots and variants"),
-        ({"method": "migc"}, "nothing is 0.1, but MIGC learns"),
+        ({"method": "migc"}, "nothing is 0.05 and both 0.08, but MIGC learns"),
+        ({"method": "migc", "nothing": 0.0}, "nothing is 0.0 and both 0.08, but MIGC learns"),
+        ({"drop": 0.9, "nothing": 0.1}, "drop, nothing and both are 0.9, 0.1 and 0.08"),
     ):
         with pytest.raises(ValueError, match=words):
             GroundingTrainingConfig(**changes)

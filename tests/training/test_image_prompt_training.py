@@ -61,7 +61,8 @@ def made(base):
         embeds = torch.randn(N, E, generator=generator)
         shown = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
         alike = Alike.of([row % 2 for row in range(N)], "cpu")
-        data = Prompted(pictures, embeds, alike, shown)
+        styled = torch.arange(N) % 4 == 0
+        data = Prompted(pictures, embeds, alike, styled, shown)
         adapter = config.adapter(parts.unet, E, "test")
         return ImagePromptTask(config, adapter, parts, vae, noising, data, data)
 
@@ -82,6 +83,21 @@ def test_another_one_that_is_alike():
     assert seen == {0: {2, 4}, 1: {5}, 2: {0, 4}, 3: {3}, 4: {0, 2}, 5: {1}}
     share = (found[rows == 0] == 2).float().mean()
     assert abs(share.item() - 0.5) < 0.12  # 4 standard errors of 300 draws
+
+
+def test_other_styles_than_photos_are_drawn_more_often(made):
+    data, count = made().train, 3000
+
+    def share(styled):
+        rows = data.drawn(count, styled, torch.Generator().manual_seed(0))
+        found = rows.bincount(minlength=N) / count
+        return found[data.styled], found[~data.styled]
+
+    styled, photos = share(0.6)  # two of eight; four standard errors
+    assert styled.tolist() == pytest.approx([0.3] * 2, abs=0.034)
+    assert photos.tolist() == pytest.approx([0.4 / 6] * 6, abs=0.02)
+    data = replace(data, styled=torch.ones(N, dtype=torch.bool))
+    assert share(0.0)[0].tolist() == pytest.approx([1 / N] * N, abs=0.025)
 
 
 def test_the_loss_falls_on_a_fixed_batch(made):
@@ -105,18 +121,18 @@ def test_losses_are_errors_of_the_base_with_the_drawn_pictures(made):
     task, count = made(), 64
     found = losses(task, 3, Part(0, count)).detach()
     generator = torch.Generator().manual_seed(3)
-    rows = torch.randint(N, (count,), generator=generator)
+    rows = task.train.drawn(count, 0.6, generator)
     fate = torch.rand(count, generator=generator)
     only_words, only_picture = fate < 0.05, (fate >= 0.05) & (fate < 0.1)
     both = (fate >= 0.1) & (fate < 0.15)
     assert min(int(one.sum()) for one in (only_words, only_picture, both)) > 0
     data = task.train
     tokens = data.pictures.captions.drawn(rows, only_words | both, generator)
-    other = torch.rand(count, generator=generator) < 0.5
+    other = torch.rand(count, generator=generator) < 0.6
     another = data.alike.another(rows, generator)
     embeds = data.embeds[torch.where(other, another, rows)]
     embeds[only_picture | both] = 0
-    index = torch.randint(1000, (count,), generator=generator)
+    index = task.noising.spread(count, generator)
     noise = torch.randn(count, 4, 16, 16, generator=generator)
     alpha, sigma = (
         values[index].view(-1, 1, 1, 1) for values in (task.noising.alpha, task.noising.sigma)
@@ -141,6 +157,7 @@ def test_every_field_is_used(made):
         {"tokens": 3},
         {"drop": 0.3},
         {"other": 1.0},
+        {"styled": 0.0},
         {"loop": replace(CONFIG.loop, seed=1)},
     ):
         assert not torch.equal(losses(made(replace(CONFIG, **changes))).detach(), plain), changes
@@ -194,6 +211,7 @@ def test_bad_recipes_are_refused():
     for changes, words in (
         ({"drop": 0.4}, "drop"),
         ({"other": 1.5}, "other"),
+        ({"styled": -0.5}, "styled"),
         ({"tokens": 0}, "at least 1"),
     ):
         with pytest.raises(ValueError, match=words):

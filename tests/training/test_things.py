@@ -16,7 +16,7 @@ from unicond.training.text2image import Pictured
 from unicond.training.things import Placed
 
 SIZE = 64
-ALL = GroundingTrainingConfig(nothing=0.0, some=0.0, colored=1.0)
+ALL = GroundingTrainingConfig(nothing=0.0, both=0.0, some=0.0, alone=0.0, colored=1.0)
 
 
 def named(plain, colored):
@@ -60,10 +60,11 @@ def data(words, text_encoder):
     return Placed.of(pictures, SCENES, SIZE, text_encoder, words)
 
 
-def told(data, config, row, seed=0, count=1):
+def told(data, config, row, seed=0, count=1, silent=False):
     """The draw of some samples of one scene, and what the adapter gets."""
     generator = torch.Generator().manual_seed(seed)
-    found = things.draw(data, config, torch.full((count,), row), generator)
+    nothing = torch.full((count,), silent)
+    found = things.draw(data, config, torch.full((count,), row), nothing, generator)
     return found, things.inputs_of(data, config.method, found)
 
 
@@ -113,55 +114,93 @@ def test_each_box_has_its_own_things_words(data, read, method):
 def test_only_what_is_clearly_visible_is_told(data, read):
     _, inputs = told(data, ALL, 1)
     assert boxes_of(inputs) == [boxed(SCENES[1].boxes[0])]
-    assert data.there("interact").sum(1).tolist() == [4 + 3, 1, 1]
-    assert data.there("gligen").any(1).all()
+    assert data.shown.sum(1).tolist() == [4 + 3, 1, 1]
     few = data.only(torch.tensor([0, 2]))
     _, inputs = told(few, ALL, 1)
     assert boxes_of(inputs) == [boxed(SCENES[2].boxes[0])]
     assert read(inputs.phrases[0])[0].endswith("cone cone")
 
 
-def test_relations_name_subject_and_object(data, read):
+def test_scenes_are_drawn_as_often_as_they_have_things(data):
+    assert data.weights("gligen").tolist() == data.weights("migc").tolist() == [3, 1, 1]
+    assert data.weights("interact").tolist() == [6, 1, 1]  # in the first somebody acts
+    hidden = replace(data, shown=data.shown & ~data.firm)
+    assert hidden.weights("interact").tolist() == [3, 1, 1]
+
+
+def sentences(inputs, read):
+    """What is told in one draw: subject, action, object, and their boxes."""
+    columns = [read(part[0]) for part in (inputs.subjects, inputs.actions, inputs.objects)]
+    subjects, actions, objects = ([text.removeprefix("a ") for text in each] for each in columns)
+    places = (
+        [tuple(box) for box in part[0].tolist()]
+        for part in (inputs.subject_boxes, inputs.object_boxes)
+    )
+    return list(zip(subjects, actions, objects, *places, strict=True))
+
+
+def sentence(s, name, o):
+    """One of the first scene's, in colour."""
+    (subject, thing), boxes = (SCENES[0].phrases[n][2] for n in (s, o)), SCENES[0].boxes
+    return subject, name, thing, boxed(boxes[s]), boxed(boxes[o])
+
+
+def test_relations_are_told_as_callers_tell_them(data, read):
+    """Firm ones first, and that a thing is there of those alone that are in no relation."""
     config = replace(ALL, method="interact")
-    every = {
-        (
-            SCENES[0].phrases[s][2],
-            name,
-            SCENES[0].phrases[o][2],
-            boxed(SCENES[0].boxes[s]),
-            boxed(SCENES[0].boxes[o]),
-        )
-        for s, name, o in [*SCENES[0].relations, *((n, NOTHING_MORE, n) for n in range(3))]
-    }
-    first = []
-    for seed in range(40):
-        _, inputs = told(data, config, 0, seed)
-        columns = [read(part[0]) for part in (inputs.subjects, inputs.actions, inputs.objects)]
-        subjects, actions, objects = (
-            [text.removeprefix("a ") for text in each] for each in columns
-        )
-        places = (
-            [tuple(box) for box in part[0].tolist()]
-            for part in (inputs.subject_boxes, inputs.object_boxes)
-        )
-        found = list(zip(subjects, actions, objects, *places, strict=True))
-        assert len(found) == 7
-        assert set(found) == every
-        first.append(actions[0])
-    # in half of the draws what acts comes first, else one in seven: 4 of 7, four standard errors
-    assert sum(name == "holding" for name in first) / 40 == pytest.approx(4 / 7, abs=0.32)
-    assert len(set(first)) >= 3
+    numbers = {sentence(*one): one for one in SCENES[0].relations}
+    alone = {n: sentence(n, NOTHING_MORE, n) for n in range(3)}
+    counts, seconds = [], set()
+    for seed in range(60):
+        found = sentences(told(data, config, 0, seed)[1], read)
+        pairs = [numbers[one] for one in found if one in numbers]
+        named = {n for s, _, o in pairs for n in (s, o)}
+        assert found[len(pairs) :] == [alone[n] for n in range(3) if n not in named]
+        assert pairs[0] == (2, "holding", 0)
+        counts.append(len(pairs))
+        seconds.update(pairs)
+    assert seconds == set(SCENES[0].relations)
+    assert {*counts} == {1, 2, 3, 4}
+
+
+def test_a_share_of_the_layouts_tells_of_each_thing_that_it_is_there(data, read):
+    """As mini-MIG's do: each seen thing once, with itself."""
+    wanted = sorted(sentence(n, NOTHING_MORE, n) for n in range(3))
+    config = replace(ALL, method="interact", alone=1.0)
+    orders = {tuple(sentences(told(data, config, 0, seed)[1], read)) for seed in range(12)}
+    assert all(sorted(one) == wanted for one in orders)
+    assert len(orders) > 3
+    count = 2000
+    found, inputs = told(data, replace(config, alone=0.4), 0, count=count)
+    subject, _, target = data.relations[0][found.places[:, :3]].unbind(2)
+    share = ((subject == target) & found.there[:, :3]).all(1).float().mean()
+    assert float(share) == pytest.approx(0.4, abs=0.045)  # four standard errors
+    assert inputs.masks.sum(1).max() <= 4
+
+
+def test_relations_of_some_things_are_between_them(data):
+    config = replace(ALL, method="interact", some=1.0)
+    found, _ = told(data, config, 0, count=1200)
+    relations = data.relations[0][found.places]
+    sets = [
+        frozenset(relations[n, found.there[n]][:, [0, 2]].flatten().tolist()) for n in range(1200)
+    ]
+    shares = [sum(len(one) == k for one in sets) / 1200 for k in (1, 2, 3)]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.06)  # four standard errors
+    assert len(set(sets)) == 7  # each subset of three things
 
 
 def test_shares_are_those_of_the_recipe(data):
     count = 2000
-    config = replace(ALL, nothing=0.25, some=0.5, colored=0.75)
+    config = replace(ALL, some=0.5, colored=0.75)
     found, _ = told(data, config, 0, count=count)
     many = found.there.sum(1)
     shares = [float((many == number).float().mean()) for number in range(4)]
-    # of the rest half tell all three, the others one to three alike; four standard errors
-    assert shares == pytest.approx([0.25, 0.125, 0.125, 0.5], abs=0.045)
-    assert float((found.wording >= 2).float().mean()) == pytest.approx(0.75, abs=0.02)
+    # half tell all three, the others one to three alike; four standard errors
+    assert shares == pytest.approx([0.0, 1 / 6, 1 / 6, 2 / 3], abs=0.045)
+    colored = found.wording >= 2
+    assert torch.equal(colored.flatten(1).all(1), colored.flatten(1).any(1))  # all things or none
+    assert float(colored[:, 0, 0].float().mean()) == pytest.approx(0.75, abs=0.04)
     assert float((found.wording % 2).float().mean()) == pytest.approx(0.5, abs=0.02)
     first = found.places[:, 0].bincount() / count
     assert first.tolist() == pytest.approx([1 / 3] * 3, abs=0.045)
@@ -175,8 +214,9 @@ def test_slots_are_the_most_that_is_told(data):
 
 
 def test_nothing_is_one_empty_slot(data):
-    _, inputs = told(data, replace(ALL, nothing=1.0), 0, count=5)
-    assert inputs.masks.tolist() == [[0.0]] * 5
+    for method in ("gligen", "interact", "migc"):
+        _, inputs = told(data, replace(ALL, method=method), 0, count=5, silent=True)
+        assert inputs.masks.tolist() == [[0.0]] * 5
 
 
 def test_instances_have_words_size_and_shuffles_of_their_own(data, words, text_encoder):

@@ -1,11 +1,17 @@
 """Training of a grounding adapter: the base is told where things are, and draws them there.
 
-The base is frozen. It predicts noisy latents at uniform times under their captions, some of which
-are dropped, while the adapter tells it of the boxes of the same scene; some draws tell nothing:
+The base is frozen. It predicts noisy latents under their captions while the adapter tells it of the
+boxes of the same scene:
 
     L = E |v(alpha_t x0 + sigma_t eps, t, caption, boxes) - v|^2,    of the adapter's weights alone
 
 Where the base tells eps or x0, the errors are theirs. MIGC is trained by the same loss.
+
+Captions name nearly all that boxes tell, so many are dropped: with them alone an adapter would have
+little to add. What guidance subtracts is the empty prompt with nothing told, which is therefore
+drawn as such and not left to chance. What is where is decided early, at times above `EARLY`: most
+draws are of these, and all of MIGC, which acts at no others. Scenes are drawn as often as they have
+things to tell.
 
 Sources: GLIGEN, arXiv:2301.07093; InteractDiffusion, arXiv:2312.05849; MIGC, arXiv:2402.05408.
 """
@@ -31,6 +37,9 @@ from unicond.training.things import Placed
 
 METHODS: tuple[Method, ...] = get_args(Method)
 """All of them ship."""
+EARLY = 0.5
+"""Time, as a share of the schedule, above which a picture's layout is decided: MIGC acts in the
+first two fifths of the moves, officially in up to 26 of 50."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +53,16 @@ class GroundingTrainingConfig:
         blocks: where MIGC acts, as beginnings of names; the others act everywhere.
         scenes: training scenes.
         variants: wordings of each caption.
-        drop: share of prompts replaced by the empty one.
-        nothing: share of the draws that tell nothing; MIGC leaves those as they are and could
-            learn nothing from them.
+        drop: share of the draws with things told under the empty prompt.
+        nothing: share of those that tell nothing under the caption; MIGC leaves those as they are
+            and could learn nothing from them.
+        both: share of those that tell nothing under the empty prompt; of MIGC likewise.
+        early: share of the times that are above `EARLY`, uniformly; the others are uniform.
         some: share of the draws that tell a random number of things, and not all.
-        colored: share of the things whose colour is told.
-        loop: how it is optimised; what no matrix is, a fuser's gates above all, which begin shut,
-            has the higher rate.
+        alone: of InteractDiffusion, share of the draws that tell of things that they are there, and
+            no relation between different ones.
+        colored: share of the draws that tell colours.
+        loop: how it is optimised.
     """
 
     method: Method = "gligen"
@@ -59,29 +71,39 @@ class GroundingTrainingConfig:
     blocks: tuple[str, ...] = ("mid_block", "up_blocks")
     scenes: int = 32768
     variants: int = 4
-    drop: float = 0.1
-    nothing: float = 0.1
-    some: float = 0.5
+    drop: float = 0.3
+    nothing: float = 0.05
+    both: float = 0.08
+    early: float = 0.7
+    some: float = 0.4
+    alone: float = 0.4
     colored: float = 0.75
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             batch_size=32,
-            lr=4e-3,
+            lr=1e-3,
             matrix_lr=1.5e-3,
             budget=Budget(minutes=60),
             weight_decay=0.0,
+            average=0.995,
         )
     )
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
-        for name in ("drop", "nothing", "some", "colored"):
+        for name in ("drop", "nothing", "both", "early", "some", "alone", "colored"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.method == "migc" and self.nothing:
+        if self.drop + self.nothing + self.both > 1:
             raise ValueError(
-                f"nothing is {self.nothing}, but MIGC learns from draws with instances: give 0"
+                f"drop, nothing and both are {self.drop}, {self.nothing} and {self.both}: shares "
+                "of all draws, that cannot be more than 1 together"
+            )
+        if self.method == "migc" and (self.nothing or self.both):
+            raise ValueError(
+                f"nothing is {self.nothing} and both {self.both}, but MIGC learns from draws with "
+                "instances: give 0"
             )
         if min(self.slots, self.variants) < 1:
             raise ValueError(
@@ -140,16 +162,28 @@ class GroundingTask:
         return self.adapter
 
     def losses(self, part: Part, generator: torch.Generator) -> Tensor:
-        """Errors of a part of a random batch, at uniform times."""
+        """Errors of a part of a random batch."""
         count, data, config = part.count, self.train, self.config
-        rows, tokens = data.pictures.drawn(count, config.drop, generator)
-        index = self.noising.spread(count, generator)
-        told = things.draw(data, config, rows, generator)
+        weights = data.weights(config.method)
+        rows = torch.multinomial(weights, count, replacement=True, generator=generator)
+        fate = torch.rand(count, generator=generator, device=self.device)
+        silent = fate < config.nothing + config.both
+        wordless = (fate >= config.nothing) & (fate < config.nothing + config.both + config.drop)
+        tokens = data.pictures.captions.drawn(rows, wordless, generator)
+        index = self.times(count, generator)
+        told = things.draw(data, config, rows, silent, generator)
         noise = self._noise(count, generator)
         told = told.of(part)
         inputs = things.inputs_of(data, config.method, told)
         x0 = data.pictures.at(told.rows)
         return self.errors(x0, part.of(tokens), part.of(index), part.of(noise), inputs)
+
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) model indices: `early` of them uniform above `EARLY`, the others everywhere."""
+        index, total = self.noising.spread(count, generator), len(self.noising)
+        early = torch.rand(count, generator=generator, device=self.device) < self.config.early
+        least = int(EARLY * total)
+        return torch.where(early, least + index * (total - least) // total, index)
 
     def _noise(self, count: int, generator: torch.Generator) -> Tensor:
         shape = (count, *self.train.pictures.latents.shape[1:])
@@ -185,13 +219,14 @@ class GroundingTask:
         """Held-out errors with and without the adapter, of the same noise.
 
         What is told is all of each scene, in colour. `gain_at_t` is the share of the error at time
-        t that the adapter takes away.
+        t that the adapter takes away; MIGC's at times below `EARLY` is of no use of it.
         """
         count = min(96, len(self.held))
         rows, generator = torch.arange(count, device=self.device), stream(0, 0, self.device)
         index, noise = self.noising.scored(rows), self._noise(count, generator)
-        everything = replace(self.config, nothing=0.0, some=0.0, colored=1.0)
-        told = things.draw(self.held, everything, rows, generator)
+        everything = replace(self.config, some=0.0, colored=1.0)
+        silent = torch.zeros(count, dtype=torch.bool, device=self.device)
+        told = things.draw(self.held, everything, rows, silent, generator)
         pictures = self.held.pictures
         tokens = pictures.captions.table[rows, 0].long()
         inputs = things.inputs_of(self.held, self.config.method, told)

@@ -57,7 +57,7 @@ def train_grounding(shop: Workshop, method: Method) -> Path:
         if shop.init is not None:
             go_on(adapter, shop.init, SAME)
         train, held = (
-            supplies.placed(shop, loaded, seed, count, config.variants, method)
+            supplies.placed(shop, loaded, seed, count, config.variants)
             for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
         )
         noising = Noising.of(mini_scheduler(), shop.device)

@@ -59,7 +59,12 @@ class ImageEncoderConfig:
     variants: int = 4
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            batch_size=128, lr=1e-3, budget=Budget(minutes=20), weight_decay=0.05
+            batch_size=128,
+            lr=1e-3,
+            matrix_lr=1.5e-3,
+            budget=Budget(minutes=20),
+            weight_decay=0.05,
+            average=0.995,
         )
     )
 

@@ -37,7 +37,7 @@ from unicond.world.vocabulary import STYLES
 
 NAME = "image-prompt"
 NOTE = (
-    "Of half of the samples the prompt is the picture itself, of the others another picture of the "
+    "Of four in ten samples the prompt is the picture itself, of the others another picture of the "
     "same style and place. Half of the captions do not say the style."
 )
 
@@ -232,10 +232,11 @@ def prompted(
     ]
     table = CaptionTable.of(words, captions, "", shop.device)
     keys = [(scene.style, scene.place.ground, scene.place.sky) for scene in recipe.scenes(0, count)]
+    others = torch.tensor([style != "photo" for style, *_ in keys], device=shop.device)
     pictures = renders.load_small(folder, "image", count, side_of(encoder.model), shop.device)
     embeds = embedded(encoder, pictures)
     alike = Alike.of(keys, shop.device)
-    return Prompted(Pictured(found, table), embeds, alike, pictures[:SHOWN].clone())
+    return Prompted(Pictured(found, table), embeds, alike, others, pictures[:SHOWN].clone())
 
 
 @torch.no_grad()

@@ -109,15 +109,25 @@ class Preset:
             method: which.
 
         Returns:
-            `grounding` with the method's share of its minutes; MIGC has narrower position nets,
-            and always something to tell.
+            `grounding` with the method's share of its minutes. InteractDiffusion acts at all times
+            and is told classes as often as colours; MIGC acts early alone, has narrower position
+            nets, and always something to tell, mostly in colour.
         """
         loop = with_share(self.grounding.loop, MINUTE_SHARES[method])
-        if method == "migc":
-            changed = replace(self.grounding, method=method, hidden=MIGC_HIDDEN, nothing=0.0)
-        else:
-            changed = replace(self.grounding, method=method)
-        return replace(changed, loop=loop)
+        if method == "gligen":
+            return replace(self.grounding, loop=loop)
+        if method == "interact":
+            return replace(self.grounding, method=method, early=0.5, colored=0.5, loop=loop)
+        return replace(
+            self.grounding,
+            method=method,
+            hidden=MIGC_HIDDEN,
+            nothing=0.0,
+            both=0.0,
+            early=1.0,
+            colored=0.9,
+            loop=loop,
+        )
 
 
 def mini() -> Preset:

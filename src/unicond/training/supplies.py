@@ -8,7 +8,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from unicond.adapters.grounding.config import Method
 from unicond.conditions import Condition
 from unicond.data import latents, renders, texts
 from unicond.data.partners import PartnerRecipe, scene_rows
@@ -200,9 +199,7 @@ def mapped(
     return Mapped(pictures.only(rows), maps[rows])
 
 
-def placed(
-    shop: Workshop, base: Base, seed: int, count: int, variants: int, method: Method
-) -> Placed:
+def placed(shop: Workshop, base: Base, seed: int, count: int, variants: int) -> Placed:
     """Scenes and what is where in them.
 
     Args:
@@ -211,7 +208,6 @@ def placed(
         seed: of the world.
         count: scenes, of which those are taken that have something to tell.
         variants: wordings of each caption.
-        method: what it is told to.
 
     Returns:
         The scenes, on the training device.
@@ -226,9 +222,9 @@ def placed(
     found = Placed.of(
         pictures, things(folder, recipe, count), recipe.size, text_encoder.eval(), base.words
     )
-    rows = found.there(method).any(1).nonzero()[:, 0]
+    rows = found.seen.any(1).nonzero()[:, 0]
     if not len(rows):
-        raise ValueError(f"none of {count} scenes has anything for {method}; give more --scenes")
+        raise ValueError(f"none of {count} scenes has anything to tell; give more --scenes")
     return found.only(rows)
 
 

@@ -1,8 +1,10 @@
 """Scenes with what is where in them, and what of it a grounding adapter is told in training.
 
-Each draw tells of a scene some of its things (or of the relations between them) in random order:
-all, or a random number. That a thing is there is a relation with itself, as callers tell it
-(`unicond.grounding`). Things have their colour in a share of the draws, an article in half.
+Each draw tells of some things of a scene, all or a random number, in random order. Of relations it
+tells what callers tell (`unicond.grounding`): some between these things, then, of each thing that
+is in none of them, that it is there, which is a relation with itself; in a share of the draws
+nothing but that. In a share of the draws all have their colour, in the others none; half of the
+names have an article.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,10 @@ from unicond.training.text2image import Pictured
 from unicond.world.vocabulary import ACTIONS
 
 FIRM = ("on top of", *ACTIONS)
-"""Relations of things that touch or act: in half of the draws they are told before all others."""
+"""Relations of things that touch or act: where there are some, they are told before all others."""
+FEW_PAIRS = 4
+"""Half of the draws that tell relations between different things tell at most so many, the others
+all that there is room for."""
 LEAST_SHARE = 0.005
 """Of the picture, which things that are told cover: 9 x 9 of 128 x 128 pixels."""
 
@@ -129,9 +134,15 @@ class Placed:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def there(self, method: Method) -> Tensor:
-        """(N, E or R) bool: what a method can be told of each scene."""
-        return self.shown if method == "interact" else self.seen
+    def weights(self, method: Method) -> Tensor:
+        """(N,) how often each scene is to be drawn: as often as it has things that can be told.
+
+        For InteractDiffusion twice as often where a relation is firm.
+        """
+        things = self.seen.sum(1).float()
+        if method != "interact":
+            return things
+        return things * (1 + (self.shown & self.firm).any(1))
 
     def only(self, rows: Tensor) -> "Placed":
         """Some of the scenes."""
@@ -166,18 +177,18 @@ class Shares(Protocol):
         ...
 
     @property
-    def nothing(self) -> float:
-        """Of the draws that tell nothing."""
-        ...
-
-    @property
     def some(self) -> float:
         """Of the draws that tell a random number of things, and not all."""
         ...
 
     @property
+    def alone(self) -> float:
+        """Of the draws that tell no relation between different things."""
+        ...
+
+    @property
     def colored(self) -> float:
-        """Of the things whose colour is told."""
+        """Of the draws that tell the things' colours."""
         ...
 
 
@@ -205,35 +216,79 @@ class Told:
         return Told(**{name: part.of(value) for name, value in vars(self).items()})
 
 
-def draw(data: Placed, shares: Shares, rows: Tensor, generator: torch.Generator) -> Told:
+def draw(
+    data: Placed, shares: Shares, rows: Tensor, nothing: Tensor, generator: torch.Generator
+) -> Told:
     """Draw what is told of some scenes.
 
     Args:
         data: all scenes.
         shares: of the draws.
         rows: (B,) scenes.
+        nothing: (B,) bool, draws that tell nothing.
         generator: on the device of the data.
 
     Returns:
         What is told.
     """
-    there, count, device = data.there(shares.method)[rows], len(rows), rows.device
+    count, device = len(rows), rows.device
 
     def chance(*shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=generator, device=device)
 
-    rank = chance(there.shape[1]) + 2.0 * ~there
+    seen = data.seen[rows]
+    order, most = chance(seen.shape[1]), seen.sum(1)
+    wanted = torch.where(chance() < shares.some, 1 + (chance() * most).long(), most)
+    told = first(order, seen, wanted)
     if shares.method == "interact":
-        rank = rank + ~data.firm[rows] * (chance(1) < 0.5)
-    places = rank.argsort(1)[:, : shares.slots]
-    most = there.sum(1).clamp_max(shares.slots)
-    few = 1 + (chance() * most).long().clamp_max(most - 1)
-    told = torch.where(chance() < shares.some, few, most) * (chance() >= shares.nothing)
-    colored, article = chance(places.shape[1], 2) < shares.colored, chance(places.shape[1], 2) < 0.5
+        order = (chance(data.relations.shape[1]) + ~data.firm[rows]) / 2
+        pairs = torch.where(chance() < 0.5, (1 + FEW_PAIRS * chance()).long(), shares.slots)
+        told = relations(data, rows, told, pairs * (chance() >= shares.alone), order)
+        order = order + (data.relations[rows, :, 0] == data.relations[rows, :, 2])
+    told = told & ~nothing[:, None]
+    places = (order + 2.0 * ~told).argsort(1)[:, : shares.slots]
+    colored, article = chance(1, 1) < shares.colored, chance(places.shape[1], 2) < 0.5
     seeds = torch.randint(2**31, (count,), generator=generator, device=device)
-    slot = torch.arange(places.shape[1], device=device)
     wording = 2 * colored.long() + article
-    return Told(rows, places, slot < told[:, None], wording, seeds)
+    return Told(rows, places, told.gather(1, places), wording, seeds)
+
+
+def first(order: Tensor, may: Tensor, count: Tensor) -> Tensor:
+    """The first few of some.
+
+    Args:
+        order: (B, K) in [0, 1), the lowest first.
+        may: (B, K) bool, which may be taken.
+        count: (B,) how many; all where there are fewer.
+
+    Returns:
+        (B, K) bool.
+    """
+    rank = (order + 2.0 * ~may).argsort(1).argsort(1)
+    return may & (rank < count[:, None])
+
+
+def relations(data: Placed, rows: Tensor, things: Tensor, pairs: Tensor, order: Tensor) -> Tensor:
+    """Relations that tell of some things, as `unicond.grounding.Grounding.told` has them.
+
+    Args:
+        data: all scenes.
+        rows: (B,) scenes.
+        things: (B, E) bool, which are told of; all of them are clearly visible.
+        pairs: (B,) how many relations between different things; all where there are fewer.
+        order: (B, R) in [0, 1), the lowest first.
+
+    Returns:
+        (B, R) bool.
+    """
+    subject, _, target = data.relations[rows].unbind(2)
+    alone = subject == target
+    told = data.shown[rows] & things.gather(1, subject) & things.gather(1, target)
+    between = first(order, told & ~alone, pairs)
+    named = torch.zeros_like(things)
+    for ends in (subject, target):
+        named |= torch.zeros_like(named, dtype=torch.int64).scatter_add(1, ends, between.long()) > 0
+    return between | (told & alone & ~named.gather(1, subject))
 
 
 def inputs_of(data: Placed, method: Method, told: Told) -> Inputs:
