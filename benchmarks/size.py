@@ -3,9 +3,12 @@
 Bytes are those of parameters and buffers of network and adapter, shared storage counted once.
 """
 
+import sys
+
 import torch
 from diffusers import UNet2DConditionModel
 
+from benchmarks.bars import Bar, report
 from unicond.adapters.attach import attached
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
@@ -16,8 +19,9 @@ BAR = 1.10
 RANK = 64
 
 
-def main() -> None:
+def adapter_sizes() -> list[Bar]:
     """Print parameters and bytes of the papers' two kinds of adapters."""
+    bars = list[Bar]()
     with torch.device("meta"):
         network = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
     whole, plain = network.num_parameters(), unique_bytes(network)
@@ -31,9 +35,11 @@ def main() -> None:
         count = sum(parameter.numel() for parameter in adapter.parameters())
         print(
             f"Stable Diffusion 1.5, rank {RANK}, {name}: {count:,} trained parameters, "
-            f"{count / whole:.1%} of {whole:,}; {adapted / plain:.3f} times the bytes (bar {BAR})"
+            f"{count / whole:.1%} of {whole:,}; {adapted / plain:.3f} times the bytes"
         )
+        bars.append(Bar(f"bytes with an adapter of {name}, plain = 1", adapted / plain, BAR))
+    return bars
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(report(adapter_sizes()))

@@ -12,18 +12,18 @@ median, over the rounds, of a way's time over plain LoRA's in the same round.
 
 Operations and memory are counted on the meta device as `benchmarks.training` does. `turn_gib` are
 activations and gradients at their peak, `all_gib` the weights and AdamW's moments too, without the
-autoencoder and the text encoder, which either training may leave out.
+autoencoder and the text encoder, which either training may leave out. `peak_gib` is measured: the
+most memory of a process that makes two steps in one way and nothing else.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -31,10 +31,12 @@ from peft import LoraConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import Ratio, interleave, ratio
+from benchmarks.peaks import peak_gib, peak_memory
+from benchmarks.timing import interleave, ratio
 from benchmarks.training import GIB, Alive, as_autocast
-from benchmarks.unicon import SIZES, Size, filled
+from benchmarks.unicon import SIZES, Size, bare, filled
 from unicond.adapters.attach import attached
+from unicond.adapters.joint import JointAdapter
 from unicond.adapters.network import unique_bytes
 from unicond.adapters.recompute import recomputed
 from unicond.conditions import named
@@ -69,7 +71,7 @@ class Counted:
 
 
 class Bench:
-    """All ways on one base.
+    """All ways on one base; what a way does not need is not built for it.
 
     Args:
         size: how large.
@@ -78,18 +80,10 @@ class Bench:
     """
 
     def __init__(self, size: Size, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.side, generator = device, size.latents, torch.Generator().manual_seed(0)
-        with torch.device("meta"):
-            base, wrapped = (
-                cast(UNet2DConditionModel, UNet2DConditionModel.from_config(size.config()))
-                for _ in range(2)
-            )
-        self.base = filled(base, device, dtype).requires_grad_(False).eval()
+        self.size, self.device, self.side = size, device, size.latents
+        generator = torch.Generator().manual_seed(0)
+        self.base = filled(bare(size), device, dtype).requires_grad_(False).eval()
         self.base.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        wrapped.load_state_dict(self.base.state_dict(), assign=True)  # the weights are shared
-        self.wrapped = _with_lora(wrapped, size.rank)
-        recipe = JointRecipe(rank=size.rank, y_rank=size.rank)
-        self.adapter = recipe.adapter(self.base, named("depth"), "benchmark")
         width = int(str(size.config()["cross_attention_dim"]))
         noisy, self.target = (
             torch.randn(2, 4, self.side, self.side, generator=generator).to(device)
@@ -98,6 +92,19 @@ class Bench:
         self.noisy = noisy.contiguous(memory_format=torch.channels_last)
         self.words = torch.randn(2, 77, width, generator=generator).to(device, dtype)
         self.index = torch.full((2,), 500, device=device)
+
+    @cached_property
+    def wrapped(self) -> UNet2DConditionModel:
+        """The base with peft's LoRA; they share the weights."""
+        network = bare(self.size)
+        network.load_state_dict(self.base.state_dict(), assign=True)
+        return _with_lora(network, self.size.rank)
+
+    @cached_property
+    def adapter(self) -> JointAdapter:
+        """That a pair trains."""
+        recipe = JointRecipe(rank=self.size.rank, y_rank=self.size.rank)
+        return recipe.adapter(self.base, named("depth"), "benchmark")
 
     def network(self, way: str) -> UNet2DConditionModel:
         """The network of a way."""
@@ -116,7 +123,7 @@ class Bench:
 
     def step(self, way: str) -> Callable[[], None]:
         """What trains once in one way."""
-        (adamw,) = self.adamw["lora" if way.startswith("lora") else "pair"]
+        (adamw,) = self._lora_adamw if way.startswith("lora") else self._pair_adamw
 
         def run() -> None:
             self.turn(way)
@@ -126,12 +133,14 @@ class Bench:
         return run
 
     @cached_property
-    def adamw(self) -> dict[str, list[torch.optim.Optimizer]]:
-        """The optimiser of each adapter; the ways that train the same one share it."""
-        return {
-            way: optimizers(self.trained(way), 1e-4, matrix_lr=None, beta2=0.99, weight_decay=0.0)
-            for way in ("lora", "pair")
-        }
+    def _lora_adamw(self) -> list[torch.optim.Optimizer]:
+        """The optimiser that the ways of plain LoRA share."""
+        return _adamw(self.wrapped)
+
+    @cached_property
+    def _pair_adamw(self) -> list[torch.optim.Optimizer]:
+        """The optimiser that the ways of pairs share."""
+        return _adamw(self.adapter)
 
     def _half_network(self) -> AbstractContextManager[object]:
         """As in training; the meta device knows no autocast."""
@@ -155,6 +164,10 @@ class Bench:
                 stack.enter_context(attached(self.base, {NAME: self.adapter}))
                 stack.enter_context(rows_of(drawn, (self.side, self.side)).active())
             yield
+
+
+def _adamw(trained: nn.Module) -> list[torch.optim.Optimizer]:
+    return optimizers(trained, 1e-4, matrix_lr=None, beta2=0.99, weight_decay=0.0)
 
 
 def _with_lora(network: UNet2DConditionModel, rank: int) -> UNet2DConditionModel:
@@ -218,35 +231,66 @@ def metrics(found: Counted, lora: Counted) -> dict[str, float]:
     }
 
 
+def measure(
+    size: str, device: torch.device, ways: Sequence[str], rounds: int
+) -> dict[str, dict[str, float]]:
+    """{way: its times over plain LoRA's, and its peak in a process of its own}."""
+    bench, every = Bench(SIZES[size], device, torch.bfloat16), dict.fromkeys(("lora", *ways))
+    seconds = interleave({way: bench.step(way) for way in every}, rounds)
+    asked = ["--size", size, "--peak"]
+    peaks = {way: peak_gib("benchmarks.training_step", [*asked, way]) for way in every}
+    found: dict[str, dict[str, float]] = {}
+    for way in ways:
+        one = ratio(seconds, way, "lora")
+        found[way] = {
+            "ratio": one.median,
+            "low": one.low,
+            "high": one.high,
+            "peak_gib": peaks[way],
+            "peak_ratio": peaks[way] / peaks["lora"],
+        }
+    return found
+
+
+def line(way: str, found: Mapping[str, float]) -> str:
+    """What is printed of a way."""
+    times = peak = ""
+    if "ratio" in found:
+        times = f"{found['ratio']:6.2f}  ({found['low']:.2f} to {found['high']:.2f})  "
+        peak = f"  measured {found['peak_gib']:6.3f} GiB"
+    return (
+        f"{way:<28} {times}operations {found['macs_ratio']:5.2f}  "
+        f"turn {found['turn_gib']:6.3f} GiB  all {found['all_gib']:6.3f} GiB{peak}"
+    )
+
+
 def main() -> None:
     """Measure, count, print, and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_step", description=__doc__)
     parser.add_argument("--json", type=Path, help="file for the table")
     parser.add_argument("--size", choices=SIZES, default="sd15", help="of the network")
-    parser.add_argument("--rounds", type=int, default=5, help="the median counts; 0: no times")
+    parser.add_argument("--rounds", type=int, default=5, help="the median counts; 0: only count")
     parser.add_argument("--only", nargs="+", choices=WAYS, help="some ways")
+    parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size, wanted = SIZES[options.size], [w for w in WAYS if w in (options.only or WAYS)]
+    if options.peak:
+        step = Bench(size, device, torch.bfloat16).step(options.peak)
+        for _ in range(2):  # from the second on AdamW's moments are there during the turn
+            step()
+        print(peak_memory(device))
+        return
     print(f"{describe_machine(device)}; medians of {options.rounds} rounds (least to greatest)")
-    times: dict[str, Ratio] = {}
+    measured: dict[str, dict[str, float]] = {}
     if options.rounds:
-        bench = Bench(size, device, torch.bfloat16)
-        steps = {way: bench.step(way) for way in dict.fromkeys(("lora", *wanted))}
-        seconds = interleave(steps, options.rounds)
-        times = {way: ratio(seconds, way, "lora", way) for way in wanted}
+        measured = measure(options.size, device, wanted, options.rounds)
     count, rows = Count(size), list[dict[str, object]]()
     lora = count("lora")
     for way in wanted:
-        found = metrics(count(way), lora)
-        if way in times:
-            one = times[way]
-            found = {"ratio": one.median, "low": one.low, "high": one.high} | found
+        found = measured.get(way, {}) | metrics(count(way), lora)
         rows.append({"row": way, "metrics": found})
-        print(
-            f"{times.get(way, f'{way:<48}')}  operations {found['macs_ratio']:5.2f}  "
-            f"turn {found['turn_gib']:6.3f} GiB  all {found['all_gib']:6.3f} GiB"
-        )
+        print(line(way, found))
     if options.json:
         command = " ".join(["python -m benchmarks.training_step", *sys.argv[1:]])
         about = {"command": command, "rounds": options.rounds, "machine": describe_machine(device)}

@@ -4,12 +4,14 @@ As the trainers draw them: one process a core, one thread each.
 """
 
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import torch
 
+from benchmarks.bars import Bar, report
 from unicond.world import World, describe, render
 
 BAR = 60.0
@@ -64,15 +66,15 @@ def world_speed(seconds: float = 6.0, processes: int | None = None) -> dict[str,
     return {"drawn": drawn, "pairs": pairs, "processes": float(count)}
 
 
-def main() -> None:
-    """Print the speeds beside the bar."""
+def drawing_speed() -> list[Bar]:
+    """Print the speeds of making and drawing."""
     speeds = world_speed()
     print(
-        f"world: {speeds['pairs']:.0f} image + depth pairs/s at 128 x 128 with captions "
-        f"(bar {BAR:.0f}), drawing alone {speeds['drawn']:.0f}; "
-        f"{speeds['processes']:.0f} processes of one thread"
+        f"world: {speeds['pairs']:.0f} image + depth pairs/s at 128 x 128 with captions, "
+        f"drawing alone {speeds['drawn']:.0f}; {speeds['processes']:.0f} processes of one thread"
     )
+    return [Bar("image + depth pairs of the world a second", speeds["pairs"], BAR, at_least=True)]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(report(drawing_speed()))
