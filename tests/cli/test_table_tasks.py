@@ -7,10 +7,10 @@ import torch
 from typer.testing import CliRunner
 
 from unicond.backbones import files
-from unicond.cli.table import _taken, app
+from unicond.cli import app
+from unicond.cli.table_tasks import _taken
 from unicond.evaluation.probes import Probe, ProbeConfig
 from unicond.evaluation.tasks import composition, editing, inversion, layout, restoration, style
-from unicond.evaluation.tasks.inversion import Way
 from unicond.evaluation.tasks.registry import GROUPS
 
 
@@ -18,9 +18,7 @@ from unicond.evaluation.tasks.registry import GROUPS
 def line(tiny_base, tmp_path, monkeypatch):
     """The command on one scene, with few methods."""
     monkeypatch.setattr(editing, "METHODS", ("sdedit",))
-    monkeypatch.setattr(inversion, "STEPS", (2,))
-    monkeypatch.setattr(inversion, "INVERSIONS", ("direct",))
-    monkeypatch.setattr(inversion, "WAYS", tuple(Way("direct", 2, g) for g in (1.0, 7.5)))
+    monkeypatch.setattr(inversion, "METHODS", ("direct",))
     monkeypatch.setattr(restoration, "OPERATORS", ("inpaint-box",))
     monkeypatch.setattr(restoration, "methods_for", lambda _: ["ddnm"])
     monkeypatch.setattr(layout, "TASK_METHODS", ("text",))
@@ -29,7 +27,7 @@ def line(tiny_base, tmp_path, monkeypatch):
     torch.manual_seed(0)
     Probe(ProbeConfig(widths=(4, 4, 8))).save_pretrained(tmp_path / "probes")
     return [
-        *("tasks", "--base", str(tiny_base), "--device", "cpu", "--steps", "2"),
+        *("table", "tasks", "--base", str(tiny_base), "--device", "cpu", "--steps", "2"),
         *("--probes", str(tmp_path / "probes"), "--out", str(tmp_path / "runs")),
         *("--scenes", "1", "--seed", "5", "--report", str(tmp_path / "report")),
         *("--guidance", "2.5", "--json", str(tmp_path / "t.json")),
@@ -41,12 +39,18 @@ def test_all_groups_are_one_table_and_a_page_each(line, tmp_path):
     assert done.exit_code == 0, done.output
     data = json.loads((tmp_path / "t.json").read_text())
     names = [row["row"] for row in data["rows"]]
-    assert {"editing/recolour/sdedit", "inversion/2-7.5/direct"} < set(names)
+    assert {"editing/recolour/sdedit", "inversion/2-2.5/direct"} < set(names)
     assert {"restoration/inpaint-box-noisy/ddnm", "restoration/inpaint-box-clean/input"} < set(
         names
     )
     assert {"layout/1_box/text", "composition/all/text", "style/toon/text"} < set(names)
-    assert all({"seconds", "calls"} <= row["metrics"].keys() for row in data["rows"])
+    assert all({"seconds", "calls", "seed"} <= row["metrics"].keys() for row in data["rows"])
+    assert {row["metrics"]["seed"] for row in data["rows"]} == {5}
+    assert (
+        "editing: the best method's edits are done more often than those of the unedited input"
+        in {found["claim"] for found in data["findings"]}
+    )
+    assert {found["met"] for found in data["findings"]} == {None}  # one scene has no interval
     assert (data["seed"], data["scenes"]) == (5, 1)
     assert "guidance=2.5" in data["settings"]["generation"]
     for group in (each.name for each in GROUPS):

@@ -92,7 +92,7 @@ def test_rows_and_page(made, tmp_path):
     table, folder, pictures = made
     assert [r.name for r in table.rows] == [f"composition/all/{m}" for m in ("truth", *METHODS)]
     for row in table.rows:
-        wanted = {"both_there", "right_sides", "right_place", "seconds", "calls"}
+        wanted = {"both_there", "right_sides", "right_place", "seconds", "calls", "seed"}
         assert wanted == row.metrics.keys()
     assert table.row("composition/all/text").metrics["calls"] == STEPS
     assert table.row("composition/all/magic_fusion").metrics["calls"] == 2 * STEPS

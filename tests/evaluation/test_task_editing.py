@@ -163,7 +163,7 @@ def test_a_rerun_reads_what_is_there(bench, made):
     blind = replace(bench, judge=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(editing, "METHODS", ("direct+p2p", "sdedit", "semantic"))
-        assert tuple(EDITING.make(blind)) == table.rows
+        assert tuple(EDITING.study.make(blind)) == table.rows
 
 
 def test_removals_take_away_and_words_are_of_what_changes(bench):

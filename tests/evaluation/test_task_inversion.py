@@ -1,5 +1,7 @@
 """Reconstruction by inversion: what comes back exactly does, and the rest is as near as it is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from truth import Brightness
@@ -8,9 +10,9 @@ import unicond
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.metrics_pictures import psnr
 from unicond.evaluation.study import Bench, tabulate
+from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks import inversion
-from unicond.evaluation.tasks.inversion import INVERSION, Way, prepared
-from unicond.tasks.edit import INVERSIONS
+from unicond.evaluation.tasks.inversion import GUIDANCES, INVERSION, METHODS, Way, prepared, ways
 
 STEPS = 2
 EXACT = ("direct", "edit_friendly", "edict")
@@ -27,24 +29,29 @@ def bench(tiny_base, tmp_path_factory):
 def made(bench):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inversion, "STEPS", (STEPS,))
-        ways = tuple(Way(m, STEPS, g) for g in inversion.GUIDANCES for m in INVERSIONS)
-        patch.setattr(inversion, "WAYS", ways)
         table, folder = tabulate(INVERSION.study, bench)
         assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
         yield table, INVERSION.show(bench)
 
 
-def test_every_way_is_planned():
-    names = [way.name for way in inversion.WAYS]
-    assert len(set(names)) == len(names) == 3 * 2 * 7
-    assert {"50-1-ddim", "10-7.5-null_text", "20-1-edict"} < set(names)
+def test_every_way_is_planned(bench):
+    names = [way.name for way in ways(bench)]
+    assert len(set(names)) == len(names) == 3 * 2 * 8
+    assert {"50-1-ddim", "10-7.5-null_text", "20-1-edict", "50-7.5-sdedit"} < set(names)
+
+
+def test_steps_and_a_guidance_that_are_asked_for_take_their_place(bench):
+    few = ways(replace(bench, generation=Sampling(steps=4)))
+    assert {(way.steps, way.guidance) for way in few} == {(4, g) for g in GUIDANCES}
+    one = ways(replace(bench, generation=Sampling(steps=4, guidance=2.5)))
+    assert {way.case for way in one} == {"4-2.5"}
 
 
 def test_rows(made):
     table, pictures = made
     best = table.row("inversion/all/autoencoder").metrics["psnr"]
     for guidance in ("1", "7.5"):
-        for method in INVERSIONS:
+        for method in METHODS:
             row = table.row(f"inversion/{STEPS}-{guidance}/{method}")
             numbers = row.metrics
             assert numbers["psnr_autoencoder"] == best
@@ -52,6 +59,12 @@ def test_rows(made):
             assert (numbers["steps"], numbers["guidance"]) == (STEPS, float(guidance))
             assert {"psnr", "psnr_same_words", "below_autoencoder"} <= row.intervals.keys()
             assert numbers["seconds"] > 0
+            over = {key for key in row.intervals if key.startswith("psnr_over_")}
+            assert over == {f"psnr_over_{b}" for a, b in inversion.ORDERS if a == method}
+            for key in over:
+                worse = f"inversion/{STEPS}-{guidance}/{key.removeprefix('psnr_over_')}"
+                gained = numbers["psnr"] - table.row(worse).metrics["psnr"]
+                assert numbers[key] == pytest.approx(gained)
             if method in EXACT:
                 assert abs(numbers["below_autoencoder"]) < 1e-2
     assert list(pictures) == [f"{STEPS}-{g} (steps-guidance)" for g in ("1", "7.5")]
@@ -59,8 +72,10 @@ def test_rows(made):
 
 def test_calls_of_a_run(made):
     table, _ = made
-    numbers = {m: table.row(f"inversion/{STEPS}-7.5/{m}").metrics for m in INVERSIONS}
+    numbers = {m: table.row(f"inversion/{STEPS}-7.5/{m}").metrics for m in METHODS}
     assert numbers["ddim"]["calls"] == 2 * STEPS
+    assert numbers["sdedit"]["calls"] == round(0.75 * STEPS)
+    assert numbers["sdedit"]["psnr"] == numbers["sdedit"]["psnr_same_words"]
     assert numbers["edit_friendly"]["calls"] == STEPS
     assert numbers["edict"]["calls"] == 4 * STEPS
     assert numbers["fixed_point"]["calls"] > 2 * STEPS

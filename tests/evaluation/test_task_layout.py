@@ -87,7 +87,7 @@ def test_rows_and_page(made, tmp_path):
     cases = ("all", "1_box", "2_boxes")
     assert [r.name for r in table.rows] == [f"layout/{c}/{n}" for c in cases for n in names]
     for row in table.rows:
-        assert {"instances", "miou", "seconds", "calls"} == row.metrics.keys()
+        assert {"instances", "miou", "seconds", "calls", "seed"} == row.metrics.keys()
         assert (row.metrics["calls"] == 0) == row.name.endswith("truth")
     assert table.row("layout/1_box/text").metrics["calls"] == STEPS
     assert "instances" in table.row("layout/all/regions").intervals

@@ -1,6 +1,7 @@
 """Restorations: what is measured on them, several pictures in one run, and a tiny table."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from unicond.backbones import pixels
 from unicond.backbones.pixels import UnshuffledUNet
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.grid import save_grid
-from unicond.evaluation.metrics_pictures import ssim
+from unicond.evaluation.metrics_pictures import boundary, ssim
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks import restoration
+from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.page import write_page
 from unicond.evaluation.tasks.restoration import (
     INPUT,
@@ -152,7 +154,10 @@ def test_rows(made):
     assert "restoration/sr4-clean/repaint" not in names
     assert len(names) == len(table.rows) == 2 * (1 + 9 + 1 + 7)
     for row in table.rows:
-        assert {*restoration.METRICS, "seconds", "calls"} == row.metrics.keys()
+        masked = {"boundary_error"} if "inpaint" in row.name else set[str]()
+        found = {key for key in row.metrics if "_over_" not in key}
+        plain = {*restoration.METRICS} - {"boundary_error"}
+        assert found == {*plain, *masked, "seconds", "calls", "seed"}
         assert {"psnr", "ssim", "feature_distance", "residual"} <= row.intervals.keys()
         assert (row.metrics["calls"] == 0) == row.name.endswith(INPUT)
     assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
@@ -175,6 +180,66 @@ def test_what_is_exact_leaves_no_residual_but_that_of_the_file(made):
     assert table.row("restoration/sr4-clean/ddnm").metrics["calls"] == STEPS
 
 
+def test_edges_are_measured_where_a_mask_has_them(bench):
+    """A constant added inside the band counts as it is; beyond it nothing does."""
+    scenes = prepared(bench, range(2))
+    seen = Way("inpaint-box", "clean").task(scenes).seen(bench.model.backbone)
+    band = boundary(seen.known())[0, 0]
+    clean, spent = scenes.cases.images, [Cost()] * 2
+    near, far = clean + 0.25 * band, clean + 0.25 * ~band
+    for picture, wanted in ((near, 0.25), (far, 0.0)):
+        values = scenes.scores("edges", seen, picture, picture, spent).values
+        assert values["boundary_error"] == pytest.approx([wanted] * 2, abs=1e-6)
+    grey = Way("colorize", "clean").task(scenes).seen(bench.model.backbone)
+    assert scenes.scores("grey", grey, clean, clean, spent).values["boundary_error"] == [None] * 2
+
+
+def test_by_how_much_methods_are_better(made):
+    """What is better has the sign above nothing: less error, more PSNR."""
+    table, _, _ = made
+    for case in ("clean", "noisy"):
+        box, small = f"restoration/inpaint-box-{case}", f"restoration/sr4-{case}"
+        errors = [table.row(f"{box}/{m}").metrics for m in ("repaint", "replacement")]
+        gained = errors[1]["boundary_error"] - errors[0]["boundary_error"]
+        assert errors[0]["boundary_error_over_replacement"] == pytest.approx(gained)
+        ilvr = table.row(f"{small}/ilvr").metrics["psnr"]
+        for method in ("ddnm", "pigdm"):
+            row = table.row(f"{small}/{method}")
+            over = "psnr_over_ilvr"
+            assert row.metrics[over] == pytest.approx(row.metrics["psnr"] - ilvr)
+            assert over in row.intervals
+
+
+def test_its_bars_are_about_rows_that_there_are(made, bench):
+    table, _, _ = made
+    found = {each.claim: each for each in RESTORATION.judged(table, bench).findings}
+    exact = found["ddnm leaves a residual below 1e-3 on sr4"]
+    assert exact.met
+    assert found["ddnm leaves a residual below 1e-3 on blur"].met is None
+    assert found["repaint is above replacement on inpaint-box-clean by boundary error"].met in (
+        True,
+        False,
+    )
+    assert found["of sr4-clean the best method's PSNR is above that of the plain estimate"].met in (
+        True,
+        False,
+    )
+
+
+def test_words_are_told_where_a_guidance_is_asked_for(bench):
+    scenes = prepared(replace(bench, generation=Sampling(steps=STEPS)), range(2))
+    told = replace(scenes, bench=replace(bench, generation=Sampling(steps=STEPS, guidance=3.0)))
+    way = Way("sr4", "clean")
+    without, with_ = (way.task(each, "ddnm").run(bench.model) for each in (scenes, told))
+    assert without.record.prompts == ("", "")
+    assert with_.record.prompts == scenes.cases.captions
+    assert (without.record.guidance_scale, with_.record.guidance_scale) == (1.0, 3.0)
+    bicubic = Way("sr4:bicubic", "clean")
+    assert bicubic.case == "sr4-bicubic-clean"
+    seen = [each.task(scenes).seen(bench.model.backbone) for each in (way, bicubic)]
+    assert (seen[0].measurement.values - seen[1].measurement.values).abs().max() > 1e-2
+
+
 def test_the_page(made, tmp_path):
     table, folder, pictures = made
     assert list(pictures)[:2] == ["inpaint-box-clean", "inpaint-box-noisy"]
@@ -195,8 +260,8 @@ def test_a_clean_picture_is_its_own_best(bench):
     seen = Way("blur", "clean").task(scenes).seen(bench.model.backbone)
     clean = scenes.cases.images
     near = (clean + 0.01).clamp(-1, 1)
-    values = scenes.scores("x", seen, near, near, [restoration.Cost()] * 2).values
-    far = scenes.scores("y", seen, -clean, -clean, [restoration.Cost()] * 2).values
+    values = scenes.scores("x", seen, near, near, [Cost()] * 2).values
+    far = scenes.scores("y", seen, -clean, -clean, [Cost()] * 2).values
     for row in range(2):
         assert values["feature_distance"][row] < far["feature_distance"][row]
         assert values["ssim"][row] > far["ssim"][row]

@@ -27,6 +27,7 @@ from unicond.cli import (
     serve,
     table,
     table_amdm,
+    table_tasks,
     train,
     world,
 )
@@ -53,6 +54,7 @@ app.command("rerun")(inspect.rerun)
 app.add_typer(train.app, name="train")
 evaluate.app.command("mig")(evaluate_mig.mig)
 app.add_typer(evaluate.app, name="evaluate")
+table.app.command("tasks")(table_tasks.tasks)
 table.app.command("amdm")(table_amdm.amdm)
 app.add_typer(table.app, name="table")
 app.command("gallery")(gallery.gallery)

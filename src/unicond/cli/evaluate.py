@@ -196,5 +196,7 @@ def finish(table: "Table", folder: Path, json: Path | None) -> None:
         write_atomically(json, table.to_json())
     console = Console()
     console.print(table.to_rich(f"{table.scenes} scenes, {table.seconds:.0f} s"))
+    for found in table.findings:
+        console.print(found.sentence, highlight=False, markup=False)
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     console.print(f"{folder}: {', '.join(files)}", highlight=False)

@@ -11,7 +11,6 @@ from unicond.cli.evaluate import (
     Base,
     Batch,
     Device,
-    Guidance,
     Json,
     Out,
     Probes,
@@ -25,9 +24,7 @@ from unicond.cli.train import Preset, Runs
 from unicond.conditions import CONDITIONS, named
 
 if TYPE_CHECKING:
-    from unicond.evaluation.study import Bench, Other, Study
-    from unicond.evaluation.tables import Table
-    from unicond.evaluation.tasks.group import Group
+    from unicond.evaluation.study import Bench, Study
 
 app = typer.Typer(
     help="Compare settings: parts, guidance, several adapters, schedules, costs.",
@@ -66,19 +63,6 @@ Only = Annotated[
     list[str] | None, typer.Option(help="A run; several times for several; default all.")
 ]
 
-Groups = Annotated[
-    list[str] | None, typer.Option("--group", help="A group of tasks; repeat; default all.")
-]
-TaskBase = Annotated[
-    str | None,
-    typer.Option(
-        "--base",
-        help="'mini', 'mini-pixel', a folder, or a hub id; default each group's own: restoration "
-        "mini-pixel, all others mini.",
-    ),
-]
-Report = Annotated[Path, typer.Option(help="Folder for the pages with pictures, JSON and CSV.")]
-
 
 def _add_study(name: str, about: str) -> None:
     """The command of one study."""
@@ -96,7 +80,9 @@ def _add_study(name: str, about: str) -> None:
         steps: Steps = None,
     ) -> None:
         study = _study(name)
-        bench = _bench(study, scenes, seed, json, out, batch, base, adapter, probes, device, steps)
+        bench = bench_of(
+            study, scenes, seed, json, out, batch, base, adapter, probes, device, steps
+        )
         _make(study, bench, json)
 
     app.command(name=name, help=about)(command)
@@ -123,18 +109,15 @@ def styles(
     steps: Steps = None,
 ) -> None:
     """Unchanged adapters on another base, beside their own."""
-    from unicond.evaluation.subject import fingerprints
     from unicond.world.vocabulary import STYLES, check_word
 
     if other_base is None:
         raise ValueError("table styles compares two bases: give the second by --other-base FOLDER")
     check_word(other_style, STYLES, "--other-style")
     study = _study("styles")
-    bench = _bench(study, scenes, seed, json, out, batch, base, adapter, probes, device, steps)
-    bench.other = _other(other_base, other_style, bench, device)
-    other = fingerprints(bench.other.model)
-    known = {f"other {part}": digits for part, digits in other.items()}
-    bench.run = replace(bench.run, settings={**bench.run.settings, **known})
+    bench = bench_of(study, scenes, seed, json, out, batch, base, adapter, probes, device, steps)
+    same = [f"{branch}={loaded.source}" for branch, loaded in bench.model.adapters.items()]
+    beside(bench, other_base, other_style, same, device)
     _make(study, bench, json)
 
 
@@ -194,59 +177,6 @@ def ablation(
     finish(table, folder, json)
 
 
-@app.command()
-def tasks(
-    group: Groups = None,
-    scenes: Scenes = 100,
-    seed: Seed = 0,
-    json: Json = None,
-    report: Report = Path("reports/tasks"),
-    out: Out = Path("runs/table"),
-    batch: Batch = 5,
-    base: TaskBase = None,
-    adapter: Adapters = None,
-    probes: Probes = None,
-    device: Device = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-) -> None:
-    """Tasks that users name on exact truth: edit, invert, restore, layout, compose, restyle."""
-    from unicond.evaluation.condition_table import command_line
-    from unicond.evaluation.study import tabulate
-    from unicond.evaluation.tasks.group import joined
-    from unicond.evaluation.tasks.page import write_contents, write_page
-    from unicond.evaluation.tasks.registry import GROUPS, groups
-    from unicond.pictures.files import check_output_folder
-
-    chosen = groups(group or ())
-    check_output_folder(report)
-    tables: list[Table] = []
-    for each in chosen:
-        where = base or each.base
-        told = adapter if each.needs else _taken(each, where, adapter)
-        bench = _bench(
-            each.study, scenes, seed, json, out, batch, where, told, probes, device, steps
-        )
-        bench.generation = replace(bench.generation, guidance=guidance)
-        table, folder = tabulate(each.study, bench)
-        write_page(each, table, folder, each.show(bench), report / each.name)
-        tables.append(table)
-    write_contents(GROUPS, report)
-    finish(joined(tables, command_line(sys.argv[1:])), report, json)
-
-
-def _taken(group: "Group", base: str, asked: list[str] | None) -> list[str]:
-    """Of the adapters that a group can do without: those asked for, else those of `mini`."""
-    from unicond.backbones.files import EMBEDDED
-
-    if asked is None:
-        ships = base == group.base
-        found = [n for n in group.takes if ships and (EMBEDDED / "adapters" / n).is_dir()]
-    else:
-        found = [text for text in asked if text.partition("=")[0] in group.takes]
-    return found or ["none"]
-
-
 def _study(name: str) -> "Study":
     """A study by its name."""
     from unicond.evaluation.studies import STUDIES
@@ -261,7 +191,7 @@ def _make(study: "Study", bench: "Bench", json: Path | None) -> None:
     finish(table, folder, json)
 
 
-def _bench(
+def bench_of(
     study: "Study",
     scenes: int,
     seed: int,
@@ -317,10 +247,21 @@ def adapters_of(study: "Study", asked: list[str] | None) -> dict[str, str]:
     return {named(name).branch: given.get(name, name) for name in names}
 
 
-def _other(base: str, style: str, bench: "Bench", device: str | None) -> "Other":
-    """The second base, with the same adapters."""
+def beside(bench: "Bench", base: str, style: str, adapters: list[str], device: str | None) -> None:
+    """Load a second base, whose weights the numbers depend on, too.
+
+    Args:
+        bench: gets it.
+        base: which.
+        style: of the scenes that it is measured on.
+        adapters: of it.
+        device: where it runs.
+    """
     from unicond.cli.running import load_model
     from unicond.evaluation.study import Other
+    from unicond.evaluation.subject import fingerprints
 
-    same = [f"{branch}={loaded.source}" for branch, loaded in bench.model.adapters.items()]
-    return Other(load_model(base, same, device, "float32"), style)
+    bench.other = Other(load_model(base, adapters, device, "float32"), style)
+    other = fingerprints(bench.other.model)
+    known = {f"other {part}": digits for part, digits in other.items()}
+    bench.run = replace(bench.run, settings={**bench.run.settings, **known})

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import rich.box
@@ -60,6 +60,33 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What a table says of something that was expected of it.
+
+    Attributes:
+        claim: what was expected.
+        met: whether it holds; None where it was not measured.
+        measured: the numbers that say so.
+        why: where it does not hold, the numbers that explain it.
+    """
+
+    claim: str
+    met: bool | None
+    measured: str
+    why: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return {True: "met", False: "not met", None: "not measured"}[self.met]
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self.verdict}: {self.claim} ({self.measured}{self.why and f'; {self.why}'})"
+
+
+@dataclass(frozen=True)
 class Table:
     """What one command measured.
 
@@ -71,6 +98,7 @@ class Table:
         rows: in the order shown.
         settings: {name: value}, what was measured and how.
         machine: where.
+        findings: whether what was expected holds.
     """
 
     command: str
@@ -80,6 +108,7 @@ class Table:
     rows: tuple[Row, ...]
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     machine: str = ""
+    findings: tuple[Finding, ...] = ()
 
     def row(self, name: str) -> Row:
         """The row of that name.
@@ -113,6 +142,8 @@ class Table:
             "settings": dict(self.settings),
             "machine": self.machine,
         }
+        if self.findings:
+            data["findings"] = [asdict(each) for each in self.findings]
         return json.dumps(data, indent=2)
 
     def to_csv(self) -> str:

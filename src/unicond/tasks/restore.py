@@ -304,6 +304,10 @@ class Restore(Task):
                 "simulate=True (--simulate)"
             )
 
+    def words(self) -> str | Sequence[str]:
+        """The prompt, or one a sample."""
+        return self.prompt
+
     def chosen(self) -> str:
         """The method: what is asked for, or the default of the operator's kind."""
         return self.method or DEFAULTS[measured.kind_of(self.operator)]
@@ -313,10 +317,11 @@ class Restore(Task):
         seen = self.seen(model.backbone)
         with torch.no_grad():
             way = METHODS[self.chosen()][0](Case(seen, model.backbone, self.times(model)))
-        words = bool(self.prompt or self.negative_prompt)
-        guidance = 1.0 if self.guidance_scale is None and not words else self.guidance_scale
+        words = self.words()
+        told = bool(words or self.negative_prompt)
+        guidance = 1.0 if self.guidance_scale is None and not told else self.guidance_scale
         out = model(
-            self.prompt,
+            words,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             count=self.count,

@@ -40,6 +40,7 @@ from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
     Cost,
@@ -325,6 +326,18 @@ def draw(table: Table, path: Path) -> Path:
     return save_plot(whole, path, list(METRICS), f"composition, {table.scenes} held-out scenes")
 
 
+BARS = (
+    Bar(
+        "the best method has both there, and both in their places, more often than text alone",
+        beats(f"composition/{ALL}", (("both_there", TEXT), ("right_place", TEXT)), (TEXT, TRUTH)),
+        "what the probe sees of the scene itself, and of text alone",
+        tuple(
+            (f"composition/{ALL}/{method}", metric)
+            for method in (TRUTH, TEXT)
+            for metric in METRICS
+        ),
+    ),
+)
 COMPOSITION = Group(
     "composition",
     "Two solids in one picture, the one left of the other.",
@@ -333,4 +346,5 @@ COMPOSITION = Group(
     draw,
     (TEXT, TRUTH),
     METRICS,
+    bars=BARS,
 )

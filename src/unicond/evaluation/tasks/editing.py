@@ -32,6 +32,7 @@ from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
     Cost,
@@ -228,6 +229,26 @@ def draw(table: Table, path: Path) -> Path:
     return save_plot(whole, path, shown, f"editing, {table.scenes} held-out edits")
 
 
+_TRUTH = f"editing/{ALL}/truth"
+BARS = (
+    Bar(
+        "the best method's edits are done more often than those of the unedited input",
+        beats(f"editing/{ALL}", (("done", "unedited"),), BOUNDS),
+        "what the probe reads of the true result itself",
+        ((_TRUTH, "done"),),
+    ),
+    Bar(
+        "the best method is nearer to the true result than the unedited input",
+        beats(f"editing/{ALL}", (("psnr_target", "unedited"),), BOUNDS),
+        "most of a picture is to stay, the unedited one went through no autoencoder, which alone "
+        "leaves the true result with",
+        (
+            (_TRUTH, "psnr_target"),
+            (_TRUTH, "psnr_outside"),
+            *((f"editing/{kind}/unedited", "psnr_target") for kind in KINDS),
+        ),
+    ),
+)
 EDITING = Group(
     "editing",
     "A picture changed by words; the world renders the true result.",
@@ -236,4 +257,5 @@ EDITING = Group(
     draw,
     BOUNDS,
     METRICS,
+    bars=BARS,
 )

@@ -2,9 +2,10 @@
 
 A group measures the methods of one task, each on the same held-out cases. Its rows are named
 `group/case/method`; all have means over the scenes of the case with their 95 % intervals, and what
-a scene costs: `seconds` and the network's `calls`. A group is made by `tabulate` as every study is,
-so that it goes on where it was interrupted and several processes share it; it is one file beside
-this one, named in `registry.GROUPS`.
+a scene costs: `seconds` and the network's `calls`; `seed` is the table's. A group is made by
+`tabulate` as every study is, so that it goes on where it was interrupted and several processes
+share it; it is one file beside this one, named in `registry.GROUPS`. Its bars say what is expected
+of its numbers.
 """
 
 import math
@@ -22,6 +23,7 @@ from unicond.evaluation.estimates import Estimate, mean, row_of
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.study import Bench, Study, network_calls
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar
 from unicond.model import Model
 from unicond.pictures.reading import read_picture
 from unicond.pictures.sheet import Line
@@ -30,6 +32,9 @@ ALL = "all"
 """The case of a group's rows over all of its scenes."""
 COSTS = ("seconds", "calls")
 """What every row has beside its metrics."""
+
+LEFT_OUT = "rows left out"
+"""The setting that says which rows a table has none of."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class Group:
         version: raised when the meaning of its numbers changes.
         base: what it is measured on where no base is named.
         takes: conditions whose adapters it has rows for, and goes without.
+        bars: what is expected of its numbers.
+        scenes: how many it is measured on where no number is asked for.
+        missing: {row: why a model has none of it}.
+        companion: it has a row of two models, the other one given.
     """
 
     name: str
@@ -61,18 +70,35 @@ class Group:
     version: str = "1"
     base: str = "mini"
     takes: tuple[str, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    scenes: int = 100
+    missing: Callable[[Bench], Mapping[str, str]] = lambda _: {}
+    companion: bool = False
 
     @property
     def study(self) -> Study:
         """The group as `tabulate` takes it."""
         return Study(
             f"tasks-{self.name}",
-            self.make,
+            self._seeded,
             self.draw,
             needs=self.needs,
             version=self.version,
             bare=not self.needs,
         )
+
+    def judged(self, table: Table, bench: Bench) -> Table:
+        """The group's table with what its bars say of it, and what it has no row of."""
+        left = self.missing(bench)
+        told = {LEFT_OUT: "; ".join(f"{name}: {why}" for name, why in left.items())}
+        findings = tuple(bar.found(table) for bar in self.bars)
+        settings = {**table.settings, **(told if left else {})}
+        return replace(table, findings=findings, settings=settings)
+
+    def _seeded(self, bench: Bench) -> list[Row]:
+        """The rows, each with the seed that it was made by."""
+        seed = {"seed": bench.run.seed}
+        return [replace(row, metrics={**row.metrics, **seed}) for row in self.make(bench)]
 
 
 @dataclass
@@ -142,6 +168,11 @@ def _over(samples: Samples, metric: str, scenes: Sequence[int], rows: Sequence[i
     return mean(samples, metric, [scenes[row] for row in rows])
 
 
+def gain(samples: Samples, other: Samples, metric: str) -> Estimate:
+    """How much more of a metric one measure has than another on the same scenes, in the mean."""
+    return lambda rows: mean(samples, metric, rows) - mean(other, metric, rows)
+
+
 def as_share(values: Sequence[bool]) -> list[float | None]:
     """Yes and no as 1 and 0, whose mean is a share."""
     return [float(value) for value in values]
@@ -185,35 +216,45 @@ def kept_picture(bench: Bench, part: str, number: int) -> Tensor:
     return read_picture(bench.folder / "pictures" / part / f"{number:03d}.png")
 
 
-def joined(tables: Sequence[Table], command: str) -> Table:
+def joined(tables: Sequence[Table], command: str, names: Sequence[str] = ()) -> Table:
     """The tables of several groups as one.
 
     Args:
-        tables: one or more, of one seed and number of scenes.
+        tables: one or more, of one seed.
         command: that made them.
+        names: of the groups; none are the first parts of their rows.
 
     Returns:
-        All rows; settings that the tables do not share are named by the table's first.
+        All rows; settings that the tables do not share, and findings, are named by their group.
     """
     first = tables[0]
-    named = [(table.rows[0].name.split("/")[0], table.settings) for table in tables]
+    called = names or [table.rows[0].name.split("/")[0] for table in tables]
+    named = list(zip(called, tables, strict=True))
     same = {
         key: value
         for key, value in first.settings.items()
-        if all(settings.get(key) == value for _, settings in named)
+        if all(table.settings.get(key) == value for table in tables)
     }
     own = {
         f"{group} {key}": value
-        for group, settings in named
-        for key, value in settings.items()
+        for group, table in named
+        for key, value in table.settings.items()
         if key not in same
     }
+    if len({table.scenes for table in tables}) > 1:
+        own |= {f"{group} scenes": str(table.scenes) for group, table in named}
+    findings = [
+        replace(each, claim=each.claim if len(tables) == 1 else f"{group}: {each.claim}")
+        for group, table in named
+        for each in table.findings
+    ]
     return Table(
         command=command,
         seed=first.seed,
         seconds=math.fsum(table.seconds for table in tables),
-        scenes=first.scenes,
+        scenes=max(table.scenes for table in tables),
         rows=tuple(row for table in tables for row in table.rows),
         settings=same | own,
         machine=first.machine,
+        findings=tuple(findings),
     )

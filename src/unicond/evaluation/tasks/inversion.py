@@ -1,17 +1,20 @@
 """Reconstruction by inversion: a picture goes up to noise and comes back under its own caption.
 
-Cases are `steps-guidance`: 10, 20 and 50 steps, text guidance 1 and 7.5 on the way down. Source and
-target are the two branches of an edit whose words do not change anything:
+Cases are `steps-guidance`: 10, 20 and 50 steps, text guidance 1 and 7.5 on the way down; steps or a
+guidance that are asked for take their place. Source and target are the two branches of an edit
+whose words do not change anything:
 
     psnr              of the source, which attention looks at while the target is edited
     psnr_same_words   of the target, which gets nothing but the same words
     below_autoencoder how far `psnr` is below `psnr_autoencoder`, what the autoencoder gives back
+    psnr_over_METHOD  how far `psnr` is above that of another method, on the same pictures
 
 A method's reconstruction is its source branch, and every method's is measured there, in one and the
 same run: of direct inversion it is what the formula defines (`x'_s + d_s`, source branch only), of
 DDIM the guided way down that direct inversion corrects. Some put the source back where it was by
 construction (direct, edit-friendly); their targets do not gain by that alone, and what an edit
-keeps shows in `psnr_same_words`. The pictures of a chunk go through the network together:
+keeps shows in `psnr_same_words`. SDEdit has no source: both are its one picture, from 0.75 of the
+way to noise. The pictures of a chunk go through the network together:
 `calls` are those of a run, `seconds` a picture's share of it.
 """
 
@@ -32,6 +35,7 @@ from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, ahead, within
 from unicond.evaluation.tasks.group import (
     ALL,
     COSTS,
@@ -39,17 +43,21 @@ from unicond.evaluation.tasks.group import (
     Group,
     cost_of,
     costs,
+    gain,
     kept_picture,
     shared_cost,
     through_autoencoder,
 )
 from unicond.mechanisms.inversion.methods import Method, plan_edit
 from unicond.pictures.sheet import Line
-from unicond.tasks.edit import INVERSIONS
+from unicond.tasks.edit import INVERSIONS, STRENGTHS
 from unicond.world.edits import Edits, SceneEdit, rendered
 
 STEPS = (10, 20, 50)
 GUIDANCES = (1.0, 7.5)
+METHODS = ("sdedit", *INVERSIONS)
+ORDERS = (("fixed_point", "ddim"), ("direct", "ddim"), ("null_text", "negative_prompt"))
+"""Which method is said to be better than which."""
 AUTOENCODER = "autoencoder"
 SHOWN = 3
 """Pictures that are shown."""
@@ -112,20 +120,23 @@ class Way:
         """Source and target, as they come back, each (B, 3, H, W) in [-1, 1]."""
         model, run = cases.bench.model, cases.bench.run
         times = model.backbone.schedule.times(self.steps)
-        route = plan_edit(cast(Method, self.method), times, target="image")
+        alone = self.method == "sdedit"
+        strength = STRENGTHS["sdedit"] if alone else 1.0
+        route = plan_edit(cast(Method, self.method), times, strength=strength, target="image")
         shown = Reference(prompt=cases.captions, picture=list(cases.pictures))
         out = model(
             cases.captions,
             seed=[run.seed * 1_000_000 + number for number in cases.numbers],
             branches=["image"],
-            references={"source": shown},
+            references={} if alone else {"source": shown},
             solver=route.solver,
             plan=route.plan,
             guidance_scale=self.guidance,
             mechanisms=[*route.mechanisms, *route.inner],
             image=cases.pictures,
         )
-        return out.pictures["source"].float(), out.pictures["image"].float()
+        source = out.pictures["image" if alone else "source"]
+        return source.float(), out.pictures["image"].float()
 
     def measure(self, cases: PictureCases) -> Samples:
         """How near the pictures come back."""
@@ -139,7 +150,12 @@ class Way:
         return Samples({**found, **costs(shared_cost(cost, len(cases.numbers)))})
 
 
-WAYS = tuple(Way(m, n, g) for n in STEPS for g in GUIDANCES for m in INVERSIONS)
+def ways(bench: Bench) -> tuple[Way, ...]:
+    """All ways; steps and a guidance that were asked for alone, where they were."""
+    asked = bench.generation
+    steps = STEPS if asked.steps is None else (asked.steps,)
+    guidances = GUIDANCES if asked.guidance is None else (asked.guidance,)
+    return tuple(Way(m, n, g) for n in steps for g in guidances for m in METHODS)
 
 
 def _autoencoder(cases: PictureCases) -> Samples:
@@ -159,33 +175,34 @@ def prepared(bench: Bench, rows: range) -> PictureCases:
 def make(bench: Bench) -> list[Row]:
     """The autoencoder, and every way."""
     measures: list[Measure[PictureCases]] = [Measure(AUTOENCODER, _autoencoder)]
-    measures += [Measure(way.name, way.measure) for way in WAYS]
+    measures += [Measure(way.name, way.measure) for way in ways(bench)]
     found = bench.measure("inversion", measures, partial(prepared, bench))
     best, scenes = found[AUTOENCODER], bench.run.scenes
     numbers: dict[str, Estimate] = {m: partial(mean, best, m) for m in ("psnr", *COSTS)}
     rows = [row_of(f"inversion/{ALL}/{AUTOENCODER}", numbers, scenes)]
-    for way in WAYS:
+    for way in ways(bench):
         samples = found[way.name]
         numbers = {m: partial(mean, samples, m) for m in ("psnr", "psnr_same_words", *COSTS)}
         numbers["psnr_autoencoder"] = partial(mean, best, "psnr")
-        numbers["below_autoencoder"] = partial(_below, samples, best)
+        numbers["below_autoencoder"] = gain(best, samples, "psnr")
+        for better, worse in ORDERS:
+            other = Way(worse, way.steps, way.guidance).name
+            if better == way.method and other in found:
+                numbers[f"psnr_over_{worse}"] = gain(samples, found[other], "psnr")
         row = row_of(f"inversion/{way.case}/{way.method}", numbers, scenes)
         facts = {"steps": way.steps, "guidance": way.guidance}
         rows.append(replace(row, metrics={**row.metrics, **facts}))
     return rows
 
 
-def _below(samples: Samples, best: Samples, rows: Sequence[int]) -> float:
-    return mean(best, "psnr", rows) - mean(samples, "psnr", rows)
-
-
 def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
     """The first pictures as the sources come back, case by case."""
     lines: dict[str, list[Line]] = {}
     edits = Edits(TABLE_WORLD + bench.run.seed).edits(range(min(bench.run.scenes, SHOWN, KEPT)))
-    for case in dict.fromkeys(way.case for way in WAYS):
-        ways = [way for way in WAYS if way.case == case]
-        parts = {"real": "real", AUTOENCODER: AUTOENCODER, **{w.method: w.name for w in ways}}
+    every = ways(bench)
+    for case in dict.fromkeys(way.case for way in every):
+        own = {way.method: way.name for way in every if way.case == case}
+        parts = {"real": "real", AUTOENCODER: AUTOENCODER, **own}
         for number, edit in enumerate(edits):
             pictures = [kept_picture(bench, part, number) for part in parts.values()]
             line = Line(edit.source_caption, pictures, list(parts))
@@ -196,24 +213,71 @@ def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
 def draw(table: Table, path: Path) -> Path:
     """PSNR over steps, a panel a guidance, for the source and for the target."""
     level = {AUTOENCODER: table.row(f"inversion/{ALL}/{AUTOENCODER}")}
+    swept = [row for row in table.rows if "guidance" in row.metrics]
+    guidances = list(dict.fromkeys(row.metrics["guidance"] for row in swept))
     panels = [
-        Panel("steps", metric, _lines(table, guidance), level, log=True)
+        Panel("steps", metric, _lines(swept, guidance), level, log=True)
         for metric in ("psnr", "psnr_same_words")
-        for guidance in GUIDANCES
+        for guidance in guidances
     ]
-    left, right = (f"{guidance:g}" for guidance in GUIDANCES)
-    title = f"guidance {left} (left) and {right} (right), {table.scenes} held-out pictures"
-    return save_curves(panels, path, title, columns=len(GUIDANCES))
+    told = ", ".join(f"{guidance:g}" for guidance in guidances)
+    title = f"guidance {told} (from the left), {table.scenes} held-out pictures"
+    return save_curves(panels, path, title, columns=len(guidances))
 
 
-def _lines(table: Table, guidance: float) -> dict[str, list[Row]]:
+def _lines(rows: Sequence[Row], guidance: float) -> dict[str, list[Row]]:
     """{method: its rows under a guidance, by steps}."""
-    return {
-        method: [table.row(f"inversion/{Way(method, n, guidance).case}/{method}") for n in STEPS]
-        for method in INVERSIONS
-    }
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.metrics["guidance"] == guidance:
+            found.setdefault(row.name.split("/")[2], []).append(row)
+    return found
 
 
+def _shown(method: str, metric: str, *cases: str) -> tuple[tuple[str, str], ...]:
+    """A method's numbers in some cases."""
+    return tuple((f"inversion/{case}/{method}", metric) for case in cases)
+
+
+_BELOW, _BEST = "below_autoencoder", "inversion/50-1"
+_MORE_STEPS = ("10-1", "20-1", "50-1")
+BARS = (
+    Bar(
+        "DDIM inversion at 50 steps and guidance 1 is within 3 dB of the autoencoder",
+        within(f"{_BEST}/ddim", _BELOW, high=3.0),
+        "what it loses comes from the length of its steps",
+        _shown("ddim", _BELOW, *_MORE_STEPS),
+    ),
+    *(
+        Bar(
+            f"{method.replace('_', '-')} inversion is better than it",
+            ahead(f"{_BEST}/{method}", "psnr_over_ddim"),
+            "as near to the autoencoder",
+            (*_shown(method, _BELOW, *_MORE_STEPS), *_shown("ddim", _BELOW, *_MORE_STEPS)),
+        )
+        for method in ("fixed_point", "direct")
+    ),
+    *(
+        Bar(
+            f"{method} is equal to the autoencoder to 0.1 dB at 50 steps and guidance {guidance}",
+            within(f"inversion/50-{guidance}/{method}", _BELOW, -0.1, 0.1),
+            "by the number of steps",
+            _shown(method, _BELOW, *(f"{n}-{guidance}" for n in STEPS)),
+        )
+        for method in ("edict", "edit_friendly")
+        for guidance in ("1", "7.5")
+    ),
+    Bar(
+        "null-text is above negative-prompt inversion under guidance 7.5, at 50 steps",
+        ahead("inversion/50-7.5/null_text", "psnr_over_negative_prompt"),
+        "how near both are to the autoencoder, by the number of steps",
+        tuple(
+            one
+            for method in ("null_text", "negative_prompt")
+            for one in _shown(method, _BELOW, *(f"{n}-7.5" for n in STEPS))
+        ),
+    ),
+)
 INVERSION = Group(
     "inversion",
     "A picture inverted to noise and reconstructed under its own caption.",
@@ -227,4 +291,6 @@ INVERSION = Group(
         "below_autoencoder": "dB that the source is below what the autoencoder gives back",
         "psnr_autoencoder": "dB of what the autoencoder gives back",
     },
+    bars=BARS,
+    scenes=20,
 )

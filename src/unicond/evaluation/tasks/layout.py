@@ -28,6 +28,7 @@ from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
     Cost,
@@ -186,6 +187,18 @@ def draw(table: Table, path: Path) -> Path:
     return save_plot(whole, path, list(METRICS), f"layout, {table.scenes} held-out scenes")
 
 
+BARS = (
+    Bar(
+        "the best method has more instances in place, and a better mIoU, than text alone",
+        beats(f"layout/{ALL}", (("instances", TEXT), ("miou", TEXT)), (TEXT, TRUTH)),
+        "what the probe sees of things that are in place, by their number",
+        tuple(
+            (f"layout/{case}/{TRUTH}", metric)
+            for case in map(case_of, range(1, MOST_SOLIDS + 1))
+            for metric in METRICS
+        ),
+    ),
+)
 LAYOUT = Group(
     "layout",
     "Things drawn in their boxes: one to five solids.",
@@ -195,4 +208,5 @@ LAYOUT = Group(
     (TEXT, TRUTH),
     METRICS,
     takes=(SEGMENTATION,),
+    bars=BARS,
 )

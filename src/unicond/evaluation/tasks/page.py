@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unicond.evaluation.report import half_width
 from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table, save_table, write_atomically
-from unicond.evaluation.tasks.group import COSTS, Group
+from unicond.evaluation.tasks.group import COSTS, LEFT_OUT, Group
 from unicond.pictures.files import whole_file
 from unicond.pictures.sheet import Line, sheet
 
@@ -21,7 +21,7 @@ _STYLE = (
     "body{font-family:sans-serif;margin:2em;color:#2e3440}img{max-width:100%}"
     "table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:.2em .8em;text-align:right}"
     "td:first-child,th:first-child{text-align:left}tr{border-bottom:1px solid #ddd}"
-    ".bound{color:#888}small{color:#888}"
+    ".bound{color:#888}small{color:#888}.said td,.said th{text-align:left}"
 )
 
 
@@ -43,7 +43,7 @@ def write_page(
     how = (
         f"<p>{table.scenes} held-out scenes, seed {table.seed}, {table.seconds:.0f} s measured on "
         f"{escape(table.machine)}. Means with 95 % intervals over scenes; bold is best, grey is "
-        f"for comparison.</p>{_words(group)}"
+        f"for comparison.</p>{_words(group)}{_left_out(table)}{_findings(table)}"
     )
     numbers = [
         f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}"
@@ -162,6 +162,25 @@ def _words(group: Group) -> str:
     """What the metrics mean."""
     listed = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in group.metrics.items())
     return f"<ul>{listed}</ul>"
+
+
+def _left_out(table: Table) -> str:
+    """Which rows there are none of, and why."""
+    told = table.settings.get(LEFT_OUT)
+    return "" if told is None else f"<p>Left out: {escape(told)}.</p>"
+
+
+def _findings(table: Table) -> str:
+    """Whether what was expected holds, with the numbers that say so."""
+    if not table.findings:
+        return ""
+    lines = [
+        f"<tr><td>{escape(each.claim)}</td><td><b>{each.verdict}</b></td>"
+        f"<td>{escape(each.measured)}</td><td>{escape(each.why)}</td></tr>"
+        for each in table.findings
+    ]
+    head = "<tr><th>what is expected</th><th></th><th>measured</th><th>why not</th></tr>"
+    return f'<h2>findings</h2><table class="said">{head}{"".join(lines)}</table>'
 
 
 def _by_case(table: Table) -> dict[str, list[Row]]:

@@ -1,14 +1,18 @@
 """Restoring held-out pictures from what was measured of them, exactly and with noise.
 
-Cases are `OPERATOR-clean` (y = A x) and `OPERATOR-noisy` (y = A x + 0.05 z). Methods are those of
-`unicond.tasks.restore`, without a prompt, and the table is meant for the pixel base `mini-pixel`,
-where they are defined and exact. On a latent base operators act on decoded pictures; methods that
-need latents which a mask leaves whole are left out where there are none.
+Cases are `OPERATOR-clean` (y = A x) and `OPERATOR-noisy` (y = A x + 0.05 z); `sr4-bicubic` is
+another `sr4`, smaller by a bicubic filter. Methods are those of `unicond.tasks.restore`, without a
+prompt; under its caption where a guidance of text is asked for. The table is meant for the pixel
+base `mini-pixel`, where they are defined and exact. On a latent base operators act on decoded
+pictures; methods that need latents which a mask leaves whole are left out where there are none.
 
     psnr, ssim        to the clean picture
     feature_distance  of the judge's features: |f - f*| / |f*|
     residual          rms of y - A x, x as the method leaves it (on latents: decoded)
     residual_saved    the same once x is clipped and rounded to the 8 bits of a file
+    boundary_error    of masks: mean absolute error within 4 pixels of the mask's edge
+    METRIC_over_OTHER of methods that are said to be better than another: by how much they are, on
+                      the same pictures
 
 Rounding alone is 0.0023 a pixel; of a noisy measurement 0.05 is what its noise leaves. `input` is
 the plain estimate: a bicubic enlargement, a hole filled from around it, the grey or blurred picture
@@ -17,40 +21,49 @@ itself, A^+ y. The pictures of a chunk go through the network together: `calls` 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from typing_extensions import override
 
 from unicond.backbones.base import Backbone
 from unicond.evaluation.cases import TABLE_WORLD, Cases, HeldOut
 from unicond.evaluation.estimates import Estimate, mean, row_of
 from unicond.evaluation.grid import save_grid
-from unicond.evaluation.metrics_pictures import psnr, ssim
+from unicond.evaluation.metrics_pictures import boundary_error, psnr, ssim
 from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
-from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table
+from unicond.evaluation.tasks.bars import Bar, ahead, beats, within
 from unicond.evaluation.tasks.group import (
     COSTS,
     Cost,
     Group,
     cost_of,
     costs,
+    gain,
     kept_picture,
     shared_cost,
 )
+from unicond.evaluation.tasks.together import Together
 from unicond.pictures.sheet import Line
 from unicond.tasks import measured
 from unicond.tasks.measured import Measured
 from unicond.tasks.restore import Case, Restore, methods_for
 
-OPERATORS = ("inpaint-box", "inpaint-free", "sr4", "blur", "colorize", "hadamard")
+OPERATORS = (
+    "inpaint-box",
+    "inpaint-free",
+    "sr4",
+    "sr4:bicubic",
+    "blur",
+    "colorize",
+    "hadamard",
+)
 NOISES: Mapping[str, float] = {"clean": 0.0, "noisy": 0.05}
 INPUT = "input"
 WHOLE_LATENTS = ("repaint", "replacement", "reconstruction")
@@ -61,37 +74,18 @@ METRICS: Mapping[str, str] = {
     "feature_distance": "of the probe's features to its, as a share of their length",
     "residual": "rms of what is measured less what the result would measure",
     "residual_saved": "the same of the result as a file of 8 bits",
+    "boundary_error": "mean absolute error within 4 pixels of the mask's edge",
 }
+ORDERS = (
+    ("inpaint", "repaint", "replacement", "boundary_error"),
+    ("sr4", "ddnm", "ilvr", "psnr"),
+    ("sr4", "pigdm", "ilvr", "psnr"),
+)
+"""On which operators which method is said to be better than which, by what."""
 READ_AT = 128
 """Pixels a side at which the judge looks at least: what it was trained at."""
 SHOWN = 2
 """Pictures that are shown of each case."""
-
-
-@dataclass(frozen=True, eq=False)
-class Together(Restore):
-    """The same restoration of several pictures in one run, picture n with the seed of sample n.
-
-    Args:
-        pictures: (B, 3, H, W) in [-1, 1], clean; `picture` is the first, `count` is B.
-    """
-
-    PICTURES: ClassVar[frozenset[str]] = Restore.PICTURES | {"pictures"}
-
-    pictures: Tensor = field(kw_only=True)
-
-    @override
-    def seen(self, backbone: Backbone) -> Measured:
-        """All measurements as one; each is as it would be alone."""
-        each = [
-            replace(self, picture=picture, count=1, seed=self.seed + n)._alone(backbone)
-            for n, picture in enumerate(self.pictures)
-        ]
-        values = torch.cat([one.measurement.values for one in each])
-        return replace(each[0], measurement=replace(each[0].measurement, values=values))
-
-    def _alone(self, backbone: Backbone) -> Measured:
-        return super().seen(backbone)
 
 
 @dataclass(frozen=True)
@@ -109,11 +103,12 @@ class Way:
     @property
     def case(self) -> str:
         """In the names of rows."""
-        return f"{self.operator}-{self.noise}"
+        return f"{self.operator.replace(':', '-')}-{self.noise}"
 
     def task(self, scenes: "Scenes", method: str | None = None) -> Together:
         """The restoration of some pictures by a method; None is the operator's own."""
         first, bench = scenes.cases.images[0], scenes.bench
+        guidance = bench.generation.guidance
         return Together(
             first,
             self.operator,
@@ -124,7 +119,9 @@ class Way:
             count=len(scenes.cases.seeds),
             size=bench.model.backbone.sample_size,
             num_inference_steps=bench.generation.steps,
+            guidance_scale=guidance,
             pictures=scenes.cases.images,
+            captions=() if guidance is None else scenes.cases.captions,
         )
 
 
@@ -175,8 +172,15 @@ class Scenes:
             "feature_distance": as_list(gap / self.features.norm(dim=1).clamp_min(1e-12)),
             "residual": as_list(residual(seen, left)),
             "residual_saved": as_list(residual(seen, eight_bits(pictures))),
+            "boundary_error": self._at_edges(seen, pictures),
         }
         return Samples({**found, **costs(spent)})
+
+    def _at_edges(self, seen: Measured, pictures: Tensor) -> list[float | None]:
+        """The error at a mask's edge; None of what is no mask."""
+        if seen.kind != "mask":
+            return [None] * len(pictures)
+        return as_list(boundary_error(pictures, self.cases.images, seen.known().cpu()))
 
 
 def residual(seen: Measured, pictures: Tensor) -> Tensor:
@@ -272,9 +276,22 @@ def make(bench: Bench) -> list[Row]:
             numbers: dict[str, Estimate] = {
                 metric: partial(mean, samples, metric) for metric in (*METRICS, *COSTS)
             }
+            numbers |= _orders(way, method, found)
             name = f"restoration/{way.case}/{method}"
             rows.append(row_of(name, numbers, bench.run.scenes))
     return rows
+
+
+def _orders(way: Way, method: str, found: Mapping[str, Samples]) -> dict[str, Estimate]:
+    """By how much a method is better than those that it is said to be better than."""
+    numbers: dict[str, Estimate] = {}
+    for operator, better, worse, metric in ORDERS:
+        other = f"{way.case}-{worse}"
+        if way.operator.startswith(operator) and method == better and other in found:
+            pair = (found[f"{way.case}-{method}"], found[other])
+            first, second = pair if metric in MORE_IS_BETTER else reversed(pair)
+            numbers[f"{metric}_over_{worse}"] = gain(first, second, metric)
+    return numbers
 
 
 def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
@@ -302,6 +319,50 @@ def draw(table: Table, path: Path) -> Path:
     return save_grid(cells, INPUT, path, title)
 
 
+def _case(way: Way) -> str:
+    return f"restoration/{way.case}"
+
+
+BARS = (
+    *(
+        Bar(
+            f"of {way.case} the best method's PSNR is above that of the plain estimate",
+            beats(_case(way), (("psnr", INPUT),), (INPUT,)),
+            "one sample of many that fit is sharper than their mean, and by squared error worse",
+            tuple(
+                (f"{_case(way)}/{method}", metric)
+                for method in (INPUT, "ddnm", "dps")
+                for metric in ("ssim", "feature_distance")
+            ),
+        )
+        for way in ways()
+    ),
+    *(
+        Bar(
+            f"{method} leaves a residual below 1e-3 on {operator}",
+            within(f"{_case(Way(operator, 'clean'))}/{method}", "residual", high=1e-3),
+            "on latents an operator acts on decoded pictures",
+            ((f"{_case(Way(operator, 'clean'))}/{method}", "residual_saved"),),
+        )
+        for operator in OPERATORS
+        for method in ("ddnm", "ddrm")
+    ),
+    *(
+        Bar(
+            f"{better} is above {worse} on {way.case} by {metric.replace('_', ' ')}",
+            ahead(f"{_case(way)}/{better}", f"{metric}_over_{worse}"),
+            "both methods' other numbers",
+            tuple(
+                (f"{_case(way)}/{method}", shown)
+                for method in (better, worse)
+                for shown in (metric, "ssim", "feature_distance", "residual")
+            ),
+        )
+        for operator, better, worse, metric in ORDERS
+        for way in ways()
+        if way.operator.startswith(operator)
+    ),
+)
 RESTORATION = Group(
     "restoration",
     "A picture restored from what was measured of it; the clean one is known.",
@@ -311,4 +372,6 @@ RESTORATION = Group(
     (INPUT,),
     METRICS,
     base="mini-pixel",
+    bars=BARS,
+    scenes=50,
 )

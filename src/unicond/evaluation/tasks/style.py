@@ -30,6 +30,7 @@ from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
     Cost,
@@ -243,6 +244,19 @@ def draw(table: Table, path: Path) -> Path:
     return save_plot(whole, path, list(METRICS), f"style, {table.scenes} held-out scenes")
 
 
+BARS = (
+    Bar(
+        "the best method takes the style more often than the unedited input, and keeps the content "
+        "better than text alone",
+        beats(f"style/{ALL}", (("style_taken", "unedited"), ("abs_rel", TEXT)), BOUNDS),
+        "what the probe reads of the true result, and of each method",
+        tuple(
+            (f"style/{ALL}/{method}", metric)
+            for method in ("truth", *METHODS)
+            for metric in ("style_taken", "abs_rel")
+        ),
+    ),
+)
 STYLE = Group(
     "style",
     "A photo drawn in another style; the world renders the true result.",
@@ -251,4 +265,5 @@ STYLE = Group(
     draw,
     BOUNDS,
     METRICS,
+    bars=BARS,
 )
