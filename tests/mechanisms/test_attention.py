@@ -18,6 +18,7 @@ from unicond.mechanisms.attention.plug_and_play import PlugAndPlay
 from unicond.mechanisms.attention.prompt_to_prompt import LocalBlend, PromptToPrompt
 from unicond.mechanisms.attention.style_injection import StyleInjection, adain
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
+from unicond.mechanisms.inversion.methods import plan_edit
 from unicond.sampling import plans
 from unicond.sampling.controls import Recorder, acting, in_action
 from unicond.sampling.loop import run
@@ -25,7 +26,7 @@ from unicond.sampling.noise import Generators
 from unicond.sampling.rows import Variant
 from unicond.sampling.schedules import FlowSchedule
 from unicond.sampling.solvers import DDIM
-from unicond.sampling.state import Move, State
+from unicond.sampling.state import Move, State, numbered
 from unicond.sampling.window import ALWAYS, Window
 
 OLD, NEW = "a red ball", "a big red box"
@@ -175,6 +176,30 @@ def test_an_edit_to_the_same_prompt_changes_nothing(tiny, tokenizer, kinds):
     for one in near:
         found = walked(tiny, one, new=OLD)
         torch.testing.assert_close(found["source"], found["target"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "strength"), [("ddim", 1.0), ("edict", 0.7), ("edit_friendly", 0.64)]
+)
+def test_usual_windows_are_shares_of_the_edits_own_way_down(method, strength):
+    """Of 50 times, as many are gone as the strength says; papers count these."""
+    times = [1 - n / 50 for n in range(50)]
+    plan = numbered(plan_edit(method, times, strength=strength).plan)
+    down = [move for move in plan if move.falls("target")]
+    count = round(50 * strength)
+    assert len(down) == count
+    p2p, pnp, masa = PromptToPrompt(), PlugAndPlay(), MasaCtrl()
+    for window, share in [
+        (p2p.cross_maps, 0.8),
+        (p2p.self_maps, 0.4),
+        (pnp.features, 0.8),
+        (pnp.attention, 0.5),
+    ]:
+        active = [window.active(move, "target") for move in down]
+        assert active == [n < share * count for n in range(count)]
+    assert [masa.window.active(move, "target") for move in down].index(True) == math.ceil(
+        0.08 * count
+    )
 
 
 class Layers:

@@ -115,7 +115,7 @@ def test_edits_add_up_and_begin_after_their_warm_up():
     latents = noise_of(3, 1, 1, 8, 8)
 
     def shift(edits, number):
-        move = Move({"image": 0.6}, {"image": 0.5}, number=number, count=10)
+        move = Move({"image": 0.6}, {"image": 0.5}, shares={"image": number / 10})
         found = predicted(SemanticGuidance(edits=edits), Pixels(laws), latents, move=move)
         return found.x0 - Pixels(laws).predict(state_at(0.6, latents), "image", "positive").x0
 

@@ -207,7 +207,7 @@ def test_bootstrapping_shows_a_region_a_plain_colour_around_it():
     mechanism = Regions(regions=regions, bootstrap=Window.share(0, 0.5))
     latents = noise_of(1, 2, 3, 16, 16)
     clean = 0.002  # where nearly all that is seen is the colour
-    early = Move({"image": clean}, {"image": 0.0}, number=4, count=10)
+    early = Move({"image": clean}, {"image": 0.0}, shares={"image": 0.4})
     mechanism.wrap(denoiser, early)(state_at(clean, latents))
     (first, asked), *alone = denoiser.calls
     assert [variant.prompt for variant in asked] == ["positive"]
@@ -221,7 +221,7 @@ def test_bootstrapping_shows_a_region_a_plain_colour_around_it():
         assert all(0.8 * spread < values.std() < 1.2 * spread for values in around)
         levels = torch.stack([values.mean() for values in around])
         assert levels.std() > 0.3  # a colour for each sample and channel
-    late = Move({"image": clean}, {"image": 0.0}, number=5, count=10)
+    late = Move({"image": clean}, {"image": 0.0}, shares={"image": 0.5})
     mechanism.wrap(denoiser, late)(state_at(clean, latents))
     assert [v.prompt for v in denoiser.calls[-1][1]] == ["positive", "ball", "box"]
 

@@ -20,7 +20,7 @@ from unicond.mechanisms.inversion.paths import up_and_down
 from unicond.sampling import plans
 from unicond.sampling.noise import Generators
 from unicond.sampling.solvers import DDIM, named
-from unicond.sampling.state import Setup, State
+from unicond.sampling.state import Setup, State, numbered
 
 TIMES = (0.9, 0.5, 0.2)
 BOTH = {"source": 0.0, "image": 0.0}
@@ -33,7 +33,7 @@ def bench(tiny):
 
 def setup_of(bench, mechanisms, plan, solver=None, sides=(8, 8)):
     """A run of latents of zeros: nothing but its shapes and times."""
-    moves = [dataclasses.replace(m, number=n, count=len(plan)) for n, m in enumerate(plan)]
+    moves = numbered(plan)
     t = moves[0].t
     latents = dict.fromkeys(t, torch.zeros(1, 4, *sides))
     state = State(latents, t, bench.model.backbone.schedule, Generators([0], tuple(t)))

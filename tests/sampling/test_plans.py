@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from unicond.denoisers.exact import JointGaussian
+from unicond.mechanisms.correction.repaint import resampled
+from unicond.mechanisms.inversion.paths import jump_and_down, up_and_down
 from unicond.sampling import plans, released, schedules
 from unicond.sampling.loop import run
 from unicond.sampling.noise import Generators
+from unicond.sampling.plans import descend, segments
 from unicond.sampling.predictions import Prediction, from_output, target
 from unicond.sampling.solvers import DDIM
-from unicond.sampling.state import Move, State
+from unicond.sampling.state import Move, State, numbered
 from unicond.sampling.window import Window
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
@@ -197,14 +200,35 @@ def test_seeds_out_of_range_are_refused(seed):
 
 
 def test_windows():
-    moves = [
-        Move({"image": 1 - i / 10}, {"image": 0.9 - i / 10}, number=i, count=10) for i in range(10)
-    ]
+    moves = numbered([Move({"image": 1 - i / 10}, {"image": 0.9 - i / 10}) for i in range(10)])
     assert [i for i, m in enumerate(moves) if Window(0.85, 0.55).active(m)] == [2, 3, 4]
     assert [i for i, m in enumerate(moves) if Window.steps(1, 4).active(m)] == [1, 2, 3]
     assert [i for i, m in enumerate(moves) if Window.share(0.0, 0.3).active(m)] == [0, 1, 2]
     with pytest.raises(ValueError, match="is empty"):
         Window(0.2, 0.8)
+
+
+def test_shares_are_of_the_way_down_of_each_branch():
+    """Not of the plan's moves, of which some go up and some go again; nor of the times."""
+    times = [0.64, 0.5, 0.3, 0.2, 0.1]
+    first_two = Window.share(0.0, 0.4)
+
+    def inside(plan, branch="image"):
+        return [n for n, m in enumerate(numbered(plan)) if first_two.active(m, branch)]
+
+    alone = descend(times, {"image": 1.0})
+    assert inside(alone) == [0, 1]
+    assert inside(up_and_down(times, ["image"])) == [3, 4, 5, 6]  # up as well as down
+    assert [n for n in inside(jump_and_down(times, ["image"])) if n] == [1, 2]  # the jump asks none
+    assert inside(resampled(alone, 2, 2)) == [0, 1, 3, 4]  # down, again, and on
+    clean = {"image": 0, "depth": 0}
+    both = numbered(segments([{"image": 1, "depth": 1}, {"image": 0, "depth": 1}, clean], [5, 2]))
+    assert [m.share("image") for m in both[:5]] == [0, 0.2, 0.4, 0.6, 0.8]
+    assert [m.share("depth") for m in both[5:]] == [0, 0.5]
+    ahead = numbered(
+        segments([{"image": 1, "depth": 1}, {"image": 0.5, "depth": 1}, clean], [1, 1])
+    )
+    assert [ahead[1].share(b) for b in ("image", "depth", None)] == [0.5, 0, 0]
 
 
 @pytest.mark.parametrize(

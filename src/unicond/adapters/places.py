@@ -73,7 +73,7 @@ class Places:
                 the inputs'.
         """
         move = current_move()
-        if move is not None and not self._window.active(move):
+        if move is not None and not self._window.active(move, self._branch):
             return None
         rows = current()
         last = self._last

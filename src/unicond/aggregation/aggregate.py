@@ -27,7 +27,7 @@ from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.schedules import DiscreteSchedule
 from unicond.sampling.solvers import DDIM, SOLVERS
-from unicond.sampling.state import Mechanism, Move, Setup, Solver, State
+from unicond.sampling.state import Mechanism, Move, Setup, Solver, State, numbered
 from unicond.sampling.window import Window
 
 STEP_SIZES = (45.0, 55.0)
@@ -139,7 +139,8 @@ class Aggregate(Mechanism):
 
     def _acts(self, move: Move) -> bool:
         moving = move.moving()
-        return self.window.active(move) and all(branch in moving for branch in self.branches)
+        inside = self.window.active(move, self.branches[0])
+        return inside and all(branch in moving for branch in self.branches)
 
     def _is_ready(self, state: State, past: Mapping[str, Past]) -> bool:
         """Whether the released mean has an earlier prediction, and not from pure noise."""
@@ -217,9 +218,7 @@ def lockstep(plans: Sequence[Plan], branches: Sequence[str], window: Window) -> 
                 f"from t={way[0][0]:g}, {branches[0]!r} {count} from t={ways[0][0][0]:g}, or at "
                 "other times: give all the same steps, plan and noise on what is given"
             )
-    inside = [
-        n for n, move in enumerate(first) if window.active(replace(move, number=n, count=count))
-    ]
+    inside = [move.number for move in numbered(first) if window.active(move, branches[0])]
     if not inside:
         raise ValueError(
             f"the window {window} holds at none of the {count} moves: nothing would be aggregated"

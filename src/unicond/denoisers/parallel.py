@@ -61,12 +61,15 @@ class Member:
     def move(self, move: Move) -> Move:
         """A move of the run as the member sees it."""
         t, s = ({b: times[self.named(b)] for b in self.branches} for times in (move.t, move.s))
-        return replace(move, t=t, s=s)
+        names = {self.named(b): b for b in self.branches}
+        shares = {names[b]: share for b, share in move.shares.items() if b in names}
+        return replace(move, t=t, s=s, shares=shares)
 
     def move_back(self, move: Move) -> Move:
         """A move of the member by the run's names."""
         t, s = ({self.named(b): times[b] for b in self.branches} for times in (move.t, move.s))
-        return replace(move, t=t, s=s)
+        shares = {self.named(b): share for b, share in move.shares.items()}
+        return replace(move, t=t, s=s, shares=shares)
 
     def back(self, found: State, state: State) -> State:
         """The run after the member has changed its part of it."""

@@ -16,7 +16,16 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Denoiser, Mechanism, Move, Predict, Setup, Solver, State
+from unicond.sampling.state import (
+    Denoiser,
+    Mechanism,
+    Move,
+    Predict,
+    Setup,
+    Solver,
+    State,
+    numbered,
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ def run(
         ValueError: the plan jumps, or the solver or a mechanism refuses the run; raised before the
             denoiser is asked.
     """
-    moves = [replace(move, number=number, count=len(plan)) for number, move in enumerate(plan)]
+    moves = numbered(plan)
     Setup(state, moves, solver, mechanisms).check()
     for mechanism in mechanisms:
         state = mechanism.begin(state)

@@ -96,6 +96,7 @@ class Move:
         kind: along the model's own flow, or by adding noise.
         number: position in the plan, from 0.
         count: number of moves in the plan.
+        shares: {branch that moves: how much of its way down is behind it, in [0, 1)} (`numbered`).
     """
 
     t: Times
@@ -103,6 +104,7 @@ class Move:
     kind: Literal["step", "renoise"] = "step"
     number: int = 0
     count: int = 1
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def moving(self) -> tuple[str, ...]:
         """The branches that change their time."""
@@ -115,6 +117,11 @@ class Move:
     def rises(self, branch: str) -> bool:
         """Whether a branch goes up, along the flow or by noise; one that is not there does not."""
         return branch in self.t and self.s[branch] > self.t[branch]
+
+    def share(self, branch: str | None = None) -> float:
+        """How much of its way down is behind a branch; None: the one with most of it ahead."""
+        behind = self.shares if branch is None else {branch: self.shares.get(branch, 0.0)}
+        return min(behind.values(), default=0.0)
 
     @property
     def time(self) -> float:
@@ -129,6 +136,37 @@ class Move:
             yield self
         finally:
             _CURRENT.reset(token)
+
+
+def numbered(plan: Sequence[Move]) -> list[Move]:
+    """The moves of a plan with their number, count and shares.
+
+    A branch's way down has as many levels as there are noisy ends among its moves along the flow:
+    what is gone several times counts once, and a move up has the share of the one that leads down
+    again.
+
+    >>> up_and_down = [Move({"image": t}, {"image": s}) for t, s in ((0, 1), (1, 0.5), (0.5, 0))]
+    >>> [move.share("image") for move in numbered(up_and_down)]
+    [0.0, 0.0, 0.5]
+    """
+    levels: dict[str, set[float]] = {}
+    for move in plan:
+        for branch in move.moving() if move.kind == "step" else ():
+            levels.setdefault(branch, set()).add(max(move.t[branch], move.s[branch]))
+
+    def behind(move: Move, branch: str) -> float:
+        here, way = max(move.t[branch], move.s[branch]), levels[branch]
+        return sum(level > here for level in way) / len(way)
+
+    return [
+        replace(
+            move,
+            number=number,
+            count=len(plan),
+            shares={b: behind(move, b) for b in move.moving() if b in levels},
+        )
+        for number, move in enumerate(plan)
+    ]
 
 
 _CURRENT: ContextVar[Move | None] = ContextVar("unicond_move", default=None)

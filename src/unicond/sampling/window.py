@@ -12,13 +12,14 @@ class Window:
 
     Args:
         from_t: upper end; with `by="steps"` the first move, with `by="share"` the first share of
-            the plan.
+            the way.
         to_t: lower end, excluded; moves and shares likewise.
-        by: what is compared, the move's time, its number, or its share of the plan.
+        by: what is compared, the move's time, its number in the plan, or its share of the way
+            (`Move.share`).
 
     >>> Window.steps(1, 4).active(Move({"image": 0.9}, {"image": 0.8}, number=3, count=10))
     True
-    >>> Window.share(0, 0.3).active(Move({"image": 0.9}, {"image": 0.8}, number=3, count=10))
+    >>> Window.share(0, 0.3).active(Move({"image": 0.9}, {"image": 0.8}, shares={"image": 0.3}))
     False
     """
 
@@ -38,14 +39,18 @@ class Window:
 
     @staticmethod
     def share(start: float, stop: float) -> "Window":
-        """The moves whose number is in [start, stop) of the plan's length."""
+        """The moves whose share of the way is in [start, stop): what papers call steps' share.
+
+        It is counted down the way of the branch that moves, from where it begins: not by time, nor
+        by moves up.
+        """
         return Window(start, stop, "share")
 
-    def active(self, move: Move) -> bool:
-        """Whether the window holds at this move."""
+    def active(self, move: Move, branch: str | None = None) -> bool:
+        """Whether the window holds at this move, for a branch (of which shares are counted)."""
         if self.by == "time":
             return self.to_t < move.time <= self.from_t
-        position = move.number if self.by == "steps" else move.number / move.count
+        position = move.number if self.by == "steps" else move.share(branch)
         return self.from_t <= position < self.to_t
 
 

@@ -35,7 +35,7 @@ from unicond.sampling.rows import Rows
 from unicond.sampling.state import Move, Sight, State
 from unicond.sampling.window import Window
 
-LATER = Window(0.92)
+LATER = Window.share(0.08, 1.0)
 """All but the first 4 of 50 steps."""
 
 
@@ -104,11 +104,11 @@ class MasaCtrl(Edit):
 
     @override
     def acts(self, move: Move) -> bool:
-        return self.window.active(move) or self.subject is not None
+        return self.window.active(move, self.target) or self.subject is not None
 
     @override
     def controls(self, state: State, move: Move) -> Sequence[Control]:
-        active = self.window.active(move)
+        active = self.window.active(move, self.target)
         if self.subject is None:
             return (_Mutual(self, None),)
         gathered = cast(Gathered, state.memory[self._key])

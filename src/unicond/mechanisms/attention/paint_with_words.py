@@ -127,7 +127,12 @@ class PaintWithWords(Mechanism):
 
     def _acts(self, move: Move) -> bool:
         rises = move.rises(self.branch)
-        return self.scale != 0 and bool(self.regions) and not rises and self.window.active(move)
+        return (
+            self.scale != 0
+            and bool(self.regions)
+            and not rises
+            and self.window.active(move, self.branch)
+        )
 
 
 @dataclass(frozen=True, eq=False)

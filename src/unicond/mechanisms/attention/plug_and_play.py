@@ -21,10 +21,8 @@ from unicond.sampling.rows import Rows
 from unicond.sampling.state import Move, State
 from unicond.sampling.window import Window
 
-MOST = Window(1.0, 0.2)
-"""The first 8 tenths of a run."""
-HALF = Window(1.0, 0.5)
-"""The first half of a run."""
+MOST = Window.share(0.0, 0.8)
+HALF = Window.share(0.0, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +58,17 @@ class PlugAndPlay(Edit):
 
     @override
     def acts(self, move: Move) -> bool:
-        return self.features.active(move) or self.attention.active(move)
+        return self.features.active(move, self.target) or self.attention.active(move, self.target)
 
     @override
     def controls(self, state: State, move: Move) -> Sequence[Control]:
-        return (_Injection(self, self.features.active(move), self.attention.active(move)),)
+        return (
+            _Injection(
+                self,
+                self.features.active(move, self.target),
+                self.attention.active(move, self.target),
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,9 @@ from unicond.sampling.rows import Rows
 from unicond.sampling.state import Move, Sight, State
 from unicond.sampling.window import Window
 
-CROSS = Window(1.0, 0.2)
-"""The first 8 tenths of a run."""
-SELF = Window(1.0, 0.6)
-"""The first 4 tenths of a run."""
-BLENDED = Window(0.8)
-"""All but the first 2 tenths of a run."""
+CROSS = Window.share(0.0, 0.8)
+SELF = Window.share(0.0, 0.4)
+BLENDED = Window.share(0.2, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,13 +107,15 @@ class PromptToPrompt(Edit):
 
     @override
     def acts(self, move: Move) -> bool:
-        return self._cross(move) or self.self_maps.active(move) or self.blend is not None
+        return (
+            self._cross(move) or self.self_maps.active(move, self.target) or self.blend is not None
+        )
 
     @override
     def controls(self, state: State, move: Move) -> Sequence[Control]:
         height, width = state.latents[self.target].shape[-2:]
         size = int(height), int(width)
-        maps = _Maps(self, self._cross(move), self.self_maps.active(move), size)
+        maps = _Maps(self, self._cross(move), self.self_maps.active(move, self.target), size)
         if self.blend is None:
             return (maps,)
         branches = (self.source, self.target)
@@ -143,12 +142,12 @@ class PromptToPrompt(Edit):
 
     def _cross(self, move: Move) -> bool:
         scaled = self.scales is not None and bool((self.scales != 1).any())
-        return (self.alignment is not None or scaled) and self.cross_maps.active(move)
+        return (self.alignment is not None or scaled) and self.cross_maps.active(move, self.target)
 
     def _blends(self, move: Move) -> LocalBlend | None:
         """The blend, where it acts."""
         falls = move.falls(self.target)
-        acts = self.blend is not None and falls and self.blend.window.active(move)
+        acts = self.blend is not None and falls and self.blend.window.active(move, self.target)
         return self.blend if acts else None
 
     def _places(self, gathered: Gathered, blend: LocalBlend, size: Sequence[int]) -> Tensor:

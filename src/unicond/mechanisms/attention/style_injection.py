@@ -91,7 +91,7 @@ class StyleInjection(Edit):
 
     @override
     def acts(self, move: Move) -> bool:
-        return self.window.active(move)
+        return self.window.active(move, self.target)
 
     @override
     def controls(self, state: State, move: Move) -> Sequence[Control]:

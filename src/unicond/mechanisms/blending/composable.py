@@ -79,7 +79,7 @@ class Composable(Prompted):
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask for every concept's bare prediction beside the guided one, and add them up."""
         acting = {text: weight for text, weight in self.concepts.items() if weight}
-        if not acting or not self.window.active(move):
+        if not acting or not self.window.active(move, self.branch):
             return denoiser
 
         def ask(variant: Variant) -> list[Variant]:

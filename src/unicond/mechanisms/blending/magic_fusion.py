@@ -84,7 +84,7 @@ class MagicFusion(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask both models with the prompt, and without; take each pixel from one of them."""
-        if self.weight == 0.0 or not self.window.active(move):
+        if self.weight == 0.0 or not self.window.active(move, self.branch):
             return denoiser
         other = ClassifierFree(self.guidance_scale).wrap(self.other, move)
 

@@ -190,7 +190,7 @@ class Regions(Prompted):
     @override
     def sees(self, move: Move) -> Sight:
         """All of the picture, where it acts."""
-        acts = areas.acting(self.regions) and self.window.active(move)
+        acts = areas.acting(self.regions) and self.window.active(move, self.branch)
         return "whole" if acts else "part"
 
     @override
@@ -204,9 +204,9 @@ class Regions(Prompted):
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask for every region's prompt beside the run's, and average by region."""
         regions = areas.acting(self.regions)
-        if not regions or not self.window.active(move):
+        if not regions or not self.window.active(move, self.branch):
             return denoiser
-        apart = self.bootstrap is not None and self.bootstrap.active(move)
+        apart = self.bootstrap is not None and self.bootstrap.active(move, self.branch)
 
         def ask(variant: Variant) -> list[Variant]:
             return [] if apart else [replace(variant, prompt=one.prompt) for one in regions]

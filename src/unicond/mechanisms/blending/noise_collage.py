@@ -72,7 +72,7 @@ class NoiseCollage(Prompted):
     @override
     def sees(self, move: Move) -> Sight:
         """All of the picture, where it acts."""
-        acts = areas.acting(self.objects) and self.window.active(move)
+        acts = areas.acting(self.objects) and self.window.active(move, self.branch)
         return "whole" if acts else "part"
 
     @override
@@ -95,7 +95,7 @@ class NoiseCollage(Prompted):
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask for every object's prompt beside the scene's, crop and merge."""
         objects = areas.acting(self.objects)
-        if not objects or not self.window.active(move):
+        if not objects or not self.window.active(move, self.branch):
             return denoiser
 
         def ask(variant: Variant) -> list[Variant]:

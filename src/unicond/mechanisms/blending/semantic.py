@@ -115,7 +115,9 @@ class SemanticGuidance(Prompted):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask for every edit's bare prediction beside the guided one, and add what is masked in."""
-        edits = [edit for edit in self.edits if edit.scale and edit.window.active(move)]
+        edits = [
+            edit for edit in self.edits if edit.scale and edit.window.active(move, self.branch)
+        ]
         if not edits:
             return denoiser
 

@@ -82,4 +82,4 @@ class CCDF(Mechanism):
         return self.measurement.projected(state, predictions, self.branch)
 
     def _acts(self, move: Move) -> bool:
-        return self.branch in move.moving() and self.window.active(move)
+        return self.branch in move.moving() and self.window.active(move, self.branch)

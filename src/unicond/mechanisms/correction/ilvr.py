@@ -89,7 +89,7 @@ class ILVR(Mechanism):
         return replace(state, latents={**state.latents, self.branch: mended})
 
     def _acts(self, move: Move) -> bool:
-        return self.branch in move.moving() and self.window.active(move)
+        return self.branch in move.moving() and self.window.active(move, self.branch)
 
     def _coarse(self, values: Tensor) -> Tensor:
         averages = functional.avg_pool2d(values, self.factor)

@@ -66,7 +66,7 @@ class Classifier(Mechanism):
     def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
         """Add the classifier's gradient to the score."""
         moves = self.branch in move.moving() and not ascends(move)
-        if self.scale == 0 or not moves or not self.window.active(move):
+        if self.scale == 0 or not moves or not self.window.active(move, self.branch):
             return predictions
         if min(state.scales(self.branch)) == 0:
             return predictions

@@ -91,7 +91,7 @@ class DPS(Mechanism):
         return towards
 
     def _acts(self, move: Move) -> bool:
-        return self.scale != 0 and not ascends(move) and self.window.active(move)
+        return self.scale != 0 and not ascends(move) and self.window.active(move, self.branch)
 
     def _changing(self, gradients: Latents) -> Change:
         shifts = {branch: -self.scale * gradient for branch, gradient in gradients.items()}

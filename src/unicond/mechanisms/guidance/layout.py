@@ -182,7 +182,12 @@ class Layout(Mechanism):
 
     def _acts(self, move: Move) -> bool:
         falls = move.falls(self.branch)
-        return self.scale != 0 and bool(self.objects) and falls and self.window.active(move)
+        return (
+            self.scale != 0
+            and bool(self.objects)
+            and falls
+            and self.window.active(move, self.branch)
+        )
 
     def _shift(self, denoiser: Denoiser, state: State) -> Tensor | None:
         """The displacement (B, C, H, W), or None where no sample needs one."""

@@ -55,4 +55,4 @@ class MCG(DPS):
 
     def _projects(self, move: Move) -> bool:
         moves = self.branch in move.moving()
-        return self.scale != 0 and moves and self.window.active(move)
+        return self.scale != 0 and moves and self.window.active(move, self.branch)

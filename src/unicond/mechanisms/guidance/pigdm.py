@@ -116,7 +116,7 @@ class PiGDM(Mechanism):
         return towards
 
     def _acts(self, move: Move) -> bool:
-        return self.scale != 0 and not ascends(move) and self.window.active(move)
+        return self.scale != 0 and not ascends(move) and self.window.active(move, self.branch)
 
     def _energy(self, x0: Tensor, alpha: float, sigma: float) -> Tensor:
         """(B,): minus the derivative of it is `w^T A dx0_hat`, with w held fixed."""

@@ -125,7 +125,7 @@ class Readout(Mechanism):
 
     def _acts(self, move: Move) -> bool:
         moves = self.branch in move.moving() and not ascends(move)
-        return self.scale != 0 and moves and self.window.active(move)
+        return self.scale != 0 and moves and self.window.active(move, self.branch)
 
     def _energy(self, features: Sequence[Tensor], t: Tensor) -> Tensor:
         """(B,)."""

@@ -122,7 +122,7 @@ class SelfGuidance(Mechanism):
 
     def _acts(self, move: Move) -> bool:
         falls = move.falls(self.branch)
-        return self._acting and falls and self.window.active(move)
+        return self._acting and falls and self.window.active(move, self.branch)
 
     @property
     def _acting(self) -> bool:

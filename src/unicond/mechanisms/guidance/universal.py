@@ -138,7 +138,7 @@ class Universal(Mechanism):
         """Backward: move x0, and eps so that both belong to the same latents."""
         alpha, sigma = state.scales(self.branch)
         moves = self.branch in move.moving() and not ascends(move)
-        acts = moves and sigma > 0 and self.window.active(move)
+        acts = moves and sigma > 0 and self.window.active(move, self.branch)
         if self.backward is None or not acts:
             return predictions
         old = predictions[self.branch]
@@ -147,7 +147,7 @@ class Universal(Mechanism):
         return {**predictions, self.branch: new}
 
     def _forward(self, move: Move) -> bool:
-        return self.scale != 0 and not ascends(move) and self.window.active(move)
+        return self.scale != 0 and not ascends(move) and self.window.active(move, self.branch)
 
     def _descended(self, x0: Tensor, descent: Descent) -> Tensor:
         """D, (B, C, H, W)."""

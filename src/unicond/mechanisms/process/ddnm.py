@@ -76,7 +76,7 @@ class DDNM(Mechanism):
     def displaces(self, move: Move) -> Collection[str]:
         """Its branch: the steps down are its own, and so is the noise of time travel."""
         rises = move.kind == "step" and move.rises(self.branch)
-        acts = self.branch in move.moving() and not rises and self.window.active(move)
+        acts = self.branch in move.moving() and not rises and self.window.active(move, self.branch)
         return (self.branch,) if acts else ()
 
     @override
@@ -87,7 +87,7 @@ class DDNM(Mechanism):
     @override
     def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
         """x0 and eps of which `alpha_s x0 + sigma_s eps` is the formula's step."""
-        if not self.window.active(move) or not falling(state, move, self.branch):
+        if not self.window.active(move, self.branch) or not falling(state, move, self.branch):
             return predictions
         alpha, sigma = (
             f(move.s[self.branch]) for f in (state.schedule.alpha, state.schedule.sigma)
@@ -103,7 +103,7 @@ class DDNM(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Make the step; on the way up of time travel, noise the last corrected picture."""
-        if not self.window.active(move) or self.branch not in move.moving():
+        if not self.window.active(move, self.branch) or self.branch not in move.moving():
             return state
         key = f"ddnm {self.branch}"
         if move.kind == "step":
