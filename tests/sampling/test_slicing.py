@@ -56,7 +56,9 @@ def test_slices_give_the_same_pictures(tiny, monkeypatch, options):
 
 
 @pytest.mark.parametrize("scores", [1, 15, 30, 60, 100, 10**6])
-@pytest.mark.parametrize("mask", [None, (3, 4, 5, 3), (1, 1, 1, 3), (3, 1, 5, 3), (1, 4, 1, 3)])
+@pytest.mark.parametrize(
+    "mask", [None, (5, 3), (3, 4, 5, 3), (1, 1, 1, 3), (3, 1, 5, 3), (1, 4, 1, 3)]
+)
 def test_every_size_of_slice(monkeypatch, scores, mask):
     """Some heads of a row, a row, several rows: three rows of four heads of 15 scores."""
     generator = torch.Generator().manual_seed(0)

@@ -31,7 +31,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         q: queries (rows, heads, queries, width of a head).
         k: keys, likewise.
         v: values, likewise.
-        mask: (rows or 1, heads or 1, queries or 1, keys), added to the scores.
+        mask: (rows or 1, heads or 1, queries or 1, keys), or (queries, keys) of all, added to the
+            scores.
 
     Returns:
         (rows, heads, queries, width of a head).
@@ -55,5 +56,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 def _part(mask: Tensor, rows: slice, heads: slice) -> Tensor:
     """The mask of some rows and heads; axes that all share stay."""
+    if mask.ndim == 2:
+        return mask
     mask = mask if len(mask) == 1 else mask[rows]
     return mask if mask.shape[1] == 1 else mask[:, heads]
