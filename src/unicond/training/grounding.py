@@ -82,7 +82,7 @@ class GroundingTrainingConfig:
         default_factory=lambda: LoopConfig(
             batch_size=32,
             lr=1e-3,
-            matrix_lr=1.5e-3,
+            matrix_lr=4e-3,
             budget=Budget(minutes=60),
             weight_decay=0.0,
             average=0.995,

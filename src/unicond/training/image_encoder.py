@@ -61,7 +61,7 @@ class ImageEncoderConfig:
         default_factory=lambda: LoopConfig(
             batch_size=128,
             lr=1e-3,
-            matrix_lr=1.5e-3,
+            matrix_lr=3e-3,
             budget=Budget(minutes=20),
             weight_decay=0.05,
             average=0.995,

@@ -62,7 +62,7 @@ class ImagePromptTrainingConfig:
         default_factory=lambda: LoopConfig(
             batch_size=32,
             lr=1e-3,
-            matrix_lr=1e-3,
+            matrix_lr=2e-3,
             budget=Budget(minutes=40),
             weight_decay=0.0,
             average=0.995,
