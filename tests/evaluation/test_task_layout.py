@@ -112,7 +112,7 @@ def test_segmentation_has_a_row_where_its_adapter_is(tiny, tiny_base, bench, tmp
     assert set(METHODS) - set(methods(able)) == {*GROUNDED}
     assert set(METHODS) - set(methods(bench)) == {"segmentation", *GROUNDED}
     cases = prepared(able, range(1))
-    samples = layout._made("segmentation", cases)
+    samples = layout.results("segmentation", cases)
     assert 0 <= samples.values["miou"][0] <= 1
     assert samples.values["calls"][0] >= STEPS
 

@@ -227,22 +227,25 @@ def adapters_of(study: "Study", asked: list[str] | None) -> dict[str, str]:
 
     Args:
         study: which; it may need some.
-        asked: conditions, or CONDITION=where; None is what the study needs or usually takes, and
-            else everything embedded. What a study needs and is not named is taken if embedded.
+        asked: conditions or methods of grounding, or either=where; None is what the study needs or
+            usually takes, and else everything embedded. What a study needs and is not named is
+            taken if embedded.
 
     Returns:
         {branch: where its adapter is loaded from}.
 
     Raises:
-        ValueError: not a condition's name.
+        ValueError: not such a name.
     """
     from unicond.backbones.files import EMBEDDED
+    from unicond.tasks.layout import GROUNDED
 
     ships = [c.name for c in CONDITIONS if (EMBEDDED / "adapters" / c.name).is_dir()]
     usual = study.needs or study.usual or tuple(ships)
     given = {name: where for name, _, where in (text.partition("=") for text in asked or ())}
     names = [*given, *(name for name in (study.needs if given else usual) if name in ships)]
-    return {named(name).branch: given.get(name) or name for name in names}
+    branches = {name: name if name in GROUNDED else named(name).branch for name in names}
+    return {branch: given.get(name) or name for name, branch in branches.items()}
 
 
 def beside(bench: "Bench", base: str, style: str, adapters: list[str], device: str | None) -> None:

@@ -222,7 +222,7 @@ def methods_on(operator: str, backbone: Backbone) -> list[str]:
     return names
 
 
-def _restored(way: Way, method: str, scenes: Scenes) -> Samples:
+def results(way: Way, method: str, scenes: Scenes) -> Samples:
     """A method's results."""
     task, model = way.task(scenes, method), scenes.bench.model
     with cost_of(model) as cost:
@@ -267,7 +267,7 @@ def make(bench: Bench) -> list[Row]:
     for way in ways():
         measures.append(Measure(f"{way.case}-{INPUT}", partial(_input, way)))
         for method in able[way.operator]:
-            measures.append(Measure(f"{way.case}-{method}", partial(_restored, way, method)))
+            measures.append(Measure(f"{way.case}-{method}", partial(results, way, method)))
     found = bench.measure("restoration", measures, partial(prepared, bench))
     rows: list[Row] = []
     for way in ways():
@@ -371,6 +371,7 @@ RESTORATION = Group(
     draw,
     (INPUT,),
     METRICS,
+    version="2",
     base="mini-pixel",
     bars=BARS,
     scenes=50,
