@@ -302,5 +302,5 @@ INVERSION = Group(
     (AUTOENCODER,),
     METRICS,
     bars=BARS,
-    scenes=20,
+    scenes=10,
 )

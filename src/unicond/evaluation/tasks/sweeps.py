@@ -31,7 +31,6 @@ from unicond.pictures.sheet import Line
 
 GUIDANCES = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0)
 STEPS = (5, 10, 20, 50)
-SCENES = 10
 AnyPart = Part[Any]
 """Parts of different cases in one list."""
 _PSNR = ("psnr", "psnr_same_words")
@@ -129,7 +128,11 @@ def values_of(bench: Bench, setting: Setting) -> tuple[float, ...]:
 
 
 def _group(
-    name: str, about: str, sweeps: Callable[[], Sequence[Sweep]], base: str = "mini"
+    name: str,
+    about: str,
+    sweeps: Callable[[], Sequence[Sweep]],
+    base: str = "mini",
+    scenes: int = 10,
 ) -> Group:
     """A group of sweeps."""
 
@@ -172,7 +175,7 @@ def _group(
         metrics,
         base=base,
         takes=(signals.DEPTH,) if base == "mini" else (),
-        scenes=SCENES,
+        scenes=scenes,
     )
 
 
@@ -185,6 +188,7 @@ STEPS_SWEEP = _group(
     "steps",
     "Each method of each task at 5, 10, 20 and 50 steps.",
     lambda: [("steps", BY_METHOD)],
+    scenes=5,
 )
 PIXEL_SWEEPS = _group(
     "pixel_sweeps",
