@@ -222,6 +222,17 @@ def methods_on(operator: str, backbone: Backbone) -> list[str]:
     return names
 
 
+def missing(bench: Bench) -> dict[str, str]:
+    """{operator and methods: why a base has no rows of them}."""
+    found: dict[str, str] = {}
+    for operator in OPERATORS:
+        able = methods_on(operator, bench.model.backbone)
+        left = [name for name in methods_for(operator) if name not in able]
+        if left:
+            found[f"{operator} by {', '.join(left)}"] = "the mask leaves no latent whole"
+    return found
+
+
 def results(way: Way, method: str, scenes: Scenes) -> Samples:
     """A method's results."""
     task, model = way.task(scenes, method), scenes.bench.model
@@ -375,4 +386,5 @@ RESTORATION = Group(
     base="mini-pixel",
     bars=BARS,
     scenes=50,
+    missing=missing,
 )
