@@ -59,7 +59,11 @@ def test_generate_inspect_rerun(run, depth_file, tmp_path):
     )
     assert made.exit_code == 0, made.output
     paths = [tmp_path / line for line in made.stdout.split()]
-    assert [path.name for path in paths] == ["7_image.png", "8_image.png"]
+    made_files, given = ["7_image.png", "8_image.png"], ["7_before_depth.png", "8_before_depth.png"]
+    assert [path.name for path in paths] == made_files + given
+    assert read_settings(paths[3])["seed"] == 8
+    before = np.asarray(Image.open(paths[2]).convert("L")).astype(int)
+    assert before[0, 0] + 100 < before[0, -1]  # nearer to the right, as in the file
     shown = run("inspect", paths[1], model=False)
     settings = json.loads(shown.stdout)
     assert settings["seed"] == 8
@@ -118,7 +122,8 @@ def test_estimation_writes_depth_for_other_programs(run, depth_file, tmp_path):
     made = run("generate", "--image", image)
     assert made.exit_code == 0, made.output
     names = {line.split("/")[-1] for line in made.stdout.split()}
-    assert names == {"0_depth.png", "0_depth_16bit.png", "0_depth_16bit.npy"}
+    drawn = {"0_depth.png", "0_depth_16bit.png", "0_depth_16bit.npy"}
+    assert names == drawn | {"0_before_image.png"}
 
 
 def test_noise_mask_and_size(run, depth_file, tmp_path):
@@ -128,7 +133,8 @@ def test_noise_mask_and_size(run, depth_file, tmp_path):
     arguments = ["--depth", depth_file, "--noise", "depth=0.4", "--mask", "depth=mask.png"]
     made = run("generate", *arguments, "--size", "64x96", "--count", 2, "--steps", 2)
     assert made.exit_code == 0, made.output
-    assert Image.open(tmp_path / "out" / "1_image.png").size == (96, 64)
+    for name in ("1_image.png", "1_before_depth.png"):
+        assert Image.open(tmp_path / "out" / name).size == (96, 64)
 
 
 def test_info_prints_shares(run):

@@ -8,9 +8,18 @@ from typer.testing import CliRunner
 
 from unicond.backbones import files
 from unicond.cli import app
+from unicond.cli.table import adapters_of
 from unicond.cli.table_tasks import _taken
 from unicond.evaluation.probes import Probe, ProbeConfig
-from unicond.evaluation.tasks import composition, editing, inversion, layout, restoration, style
+from unicond.evaluation.tasks import (
+    composition,
+    editing,
+    inversion,
+    layout,
+    restoration,
+    style,
+    sweeps,
+)
 from unicond.evaluation.tasks.registry import GROUPS
 
 
@@ -24,6 +33,11 @@ def line(tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "TASK_METHODS", ("text",))
     monkeypatch.setattr(composition, "METHODS", {"text": composition.METHODS["text"]})
     monkeypatch.setattr(style, "METHODS", ("text",))
+    parts = [part for part in sweeps.BY_METHOD if part.task == "style"]
+    for name in ("BY_TASK", "BY_METHOD", "PIXELS_GUIDED", "PIXELS_STEPPED"):
+        monkeypatch.setattr(sweeps, name, parts if name.startswith("BY") else ())
+    small = sweeps._restoration("sr4", lambda _: ("ddnm",))
+    monkeypatch.setattr(sweeps, "PIXELS_STEPPED", (small,))
     torch.manual_seed(0)
     Probe(ProbeConfig(widths=(4, 4, 8))).save_pretrained(tmp_path / "probes")
     return [
@@ -43,6 +57,8 @@ def test_all_groups_are_one_table_and_a_page_each(line, tmp_path):
     assert {"restoration/inpaint-box-noisy/ddnm", "restoration/inpaint-box-clean/input"} < set(
         names
     )
+    assert {"style/guidance_2.5/text", "style/steps_2/text", "signals/clean/text"} < set(names)
+    assert "restoration/sr4-steps_2/ddnm" in names
     assert {"layout/1_box/text", "composition/all/text", "style/toon/text"} < set(names)
     assert all({"seconds", "calls", "seed"} <= row["metrics"].keys() for row in data["rows"])
     assert {row["metrics"]["seed"] for row in data["rows"]} == {5}
@@ -60,7 +76,8 @@ def test_all_groups_are_one_table_and_a_page_each(line, tmp_path):
 
 
 def test_one_group_goes_on_where_all_were(line, tmp_path):
-    assert CliRunner().invoke(app, line).exit_code == 0
+    groups = ["--group", "inversion", "--group", "style"]
+    assert CliRunner().invoke(app, [*line, *groups]).exit_code == 0
     parts = list((tmp_path / "runs").glob("tasks-inversion-*/parts/inversion/*.json"))
     before = {path: path.stat().st_mtime_ns for path in parts}
     done = CliRunner().invoke(app, [*line, "--group", "inversion"])
@@ -76,6 +93,11 @@ def test_an_unknown_group_is_refused_before_anything_loads(line):
     assert "no group 'cooking' of tasks" in str(refused.exception)
 
 
+def test_a_second_base_is_for_compositions(line):
+    refused = CliRunner().invoke(app, [*line, "--other-base", "x", "--group", "style"])
+    assert "--other-base is used by composition alone" in str(refused.exception)
+
+
 def test_a_group_is_measured_on_its_own_base(line, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "EMBEDDED", tmp_path / "nothing")
     at = line.index("--base")
@@ -89,6 +111,12 @@ def test_adapters_that_a_group_can_do_without(tmp_path, monkeypatch):
     assert _taken(layout.LAYOUT, "mini", None) == ["none"]
     (tmp_path / "adapters" / "segmentation").mkdir(parents=True)
     assert _taken(layout.LAYOUT, "mini", None) == ["segmentation"]
+    (tmp_path / "adapters" / "migc").mkdir()
+    assert _taken(layout.LAYOUT, "mini", None) == ["segmentation", "migc"]
+    assert adapters_of(layout.LAYOUT.study, ["segmentation", "migc=m"]) == {
+        "segmentation": "segmentation",
+        "migc": "m",
+    }
     assert _taken(layout.LAYOUT, "another", None) == ["none"]  # they are mini's
     assert _taken(style.STYLE, "mini", None) == ["none"]
     asked = ["depth=a", "segmentation=b"]

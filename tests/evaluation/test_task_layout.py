@@ -4,20 +4,24 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from truth import Brightness, Truth, reading_of
 
 import unicond
 from unicond.adapters.joint import JointAdapter
 from unicond.evaluation.condition_table import Run
+from unicond.evaluation.metrics_boxes import Spot
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tables import Table
 from unicond.evaluation.tasks import layout
 from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.layout import LAYOUT, MOST_SOLIDS, asked, methods, prepared, solids_of
 from unicond.evaluation.tasks.page import write_page
-from unicond.evaluation.tasks.placed import clear_scene
+from unicond.evaluation.tasks.placed import clear_scene, verdicts
 from unicond.tasks.layout import GROUNDED, METHODS
 from unicond.world.render import render
+from unicond.world.vocabulary import CLASSES, COLOR_NAMES
 
 STEPS = 2
 
@@ -83,7 +87,10 @@ def made(bench):
 
 def test_rows_and_page(made, tmp_path):
     table, folder, pictures = made
-    names = ("truth", "regions", "noise_collage", "layout", "paint_with_words", "text")
+    names = (
+        *("truth", "regions", "noise_collage", "layout", "paint_with_words", "self_guidance"),
+        "text",
+    )
     cases = ("all", "1_box", "2_boxes")
     assert [r.name for r in table.rows] == [f"layout/{c}/{n}" for c in cases for n in names]
     for row in table.rows:
@@ -109,10 +116,13 @@ def test_segmentation_has_a_row_where_its_adapter_is(tiny, tiny_base, bench, tmp
     (path,) = folder.glob("*.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "segmentation"}))
     able = replace(bench, model=unicond.load(tiny_base, {"segmentation": folder}, device="cpu"))
-    assert set(METHODS) - set(methods(able)) == {*GROUNDED}
-    assert set(METHODS) - set(methods(bench)) == {"segmentation", *GROUNDED}
+    assert set(METHODS) - set(methods(able)) == {"readout", *GROUNDED}
+    assert set(METHODS) - set(methods(bench)) == {"readout", "segmentation", *GROUNDED}
+    assert set(layout.missing(able)) == {*GROUNDED}
+    left = LAYOUT.judged(Table("c", 3, 1.0, 2, ()), bench).settings["rows left out"]
+    assert "segmentation: no adapter of it is loaded (--adapter segmentation)" in left
     cases = prepared(able, range(1))
-    samples = layout._made("segmentation", cases)
+    samples = layout.results("segmentation", cases)
     assert 0 <= samples.values["miou"][0] <= 1
     assert samples.values["calls"][0] >= STEPS
 
@@ -120,6 +130,37 @@ def test_segmentation_has_a_row_where_its_adapter_is(tiny, tiny_base, bench, tmp
 def test_grounding_adapters_have_rows_where_they_are(tiny_base, grounders, bench):
     able = replace(bench, model=unicond.load(tiny_base, {"migc": grounders["migc"]}, device="cpu"))
     assert set(methods(able)) - set(methods(bench)) == {"migc"}
+
+
+BALL = Spot(CLASSES.index("ball"), COLOR_NAMES.index("red"), (0.0, 0.0, 0.5, 0.5))
+
+
+def maps(red, blue=()):
+    """Class and colour maps (1, 20, 20) with balls in boxes of pixels."""
+    classes, colors = torch.zeros(2, 1, 20, 20, dtype=torch.int64)
+    for name, boxes in (("red", red), ("blue", blue)):
+        for left, top, right, bottom in boxes:
+            classes[0, top:bottom, left:right] = BALL.cls
+            colors[0, top:bottom, left:right] = COLOR_NAMES.index(name)
+    return classes, colors
+
+
+@pytest.mark.parametrize(
+    ("red", "blue", "success", "iou"),
+    [
+        ([(0, 0, 10, 10)], [], True, 1.0),
+        ([(0, 0, 10, 6)], [], True, 0.6),
+        ([(0, 0, 10, 4)], [], False, 0.4),
+        ([], [(0, 0, 10, 4)], False, 0.4),  # the colour is not looked at below 0.5
+        ([], [(0, 0, 10, 10)], False, 0.0),
+        ([(0, 0, 10, 2)], [(0, 2, 10, 10)], True, 1.0),  # a fifth has the colour
+        ([(0, 0, 10, 1)], [(0, 1, 10, 10)], False, 0.0),
+        ([], [], False, 0.0),
+    ],
+)
+def test_the_rule_of_success(red, blue, success, iou):
+    ((told,),) = verdicts([[BALL]], *maps(red, blue))
+    assert (told.success, told.iou) == (success, pytest.approx(iou))
 
 
 def test_turns():

@@ -152,7 +152,7 @@ def test_rows(made):
     assert {"restoration/sr4-clean/ddnm", "restoration/inpaint-box-noisy/repaint"} < names
     assert {"restoration/inpaint-box-clean/ccdf", "restoration/sr4-noisy/ilvr"} < names
     assert "restoration/sr4-clean/repaint" not in names
-    assert len(names) == len(table.rows) == 2 * (1 + 9 + 1 + 7)
+    assert len(names) == len(table.rows) == 2 * (1 + 11 + 1 + 9)
     for row in table.rows:
         masked = {"boundary_error"} if "inpaint" in row.name else set[str]()
         found = {key for key in row.metrics if "_over_" not in key}
@@ -248,11 +248,15 @@ def test_the_page(made, tmp_path):
     assert "<h2>sr4-noisy</h2>" in text
 
 
-def test_masks_that_leave_no_latent_whole_leave_methods_out(tiny, bench):
+def test_masks_that_leave_no_latent_whole_leave_methods_out(tiny, bench, monkeypatch):
     backbone = tiny.backbone
     assert set(WHOLE_LATENTS) < set(methods_on("inpaint-box", backbone))
     assert not set(WHOLE_LATENTS) & set(methods_on("inpaint-random", backbone))
     assert set(WHOLE_LATENTS) < set(methods_on("inpaint-random", bench.model.backbone))
+    monkeypatch.setattr(restoration, "OPERATORS", ("inpaint-random", "sr4"))
+    assert restoration.missing(bench) == {}
+    (left,) = restoration.missing(replace(bench, model=tiny))
+    assert left == "inpaint-random by repaint, replacement, reconstruction"
 
 
 def test_a_clean_picture_is_its_own_best(bench):

@@ -194,6 +194,7 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, picture, tmp_path):
             "the objects leave 62% of the picture bare",
         ),
         ({"method": "multidiffusion", "regions": (BALL,), "scene": -1.0}, "must be 0 or positive"),
+        ({"method": "panorama", "size": (64, 128), "scene": 0.5}, "places are, and there are none"),
         ({"method": "panorama"}, r"is not larger than what .* draws at once \(64\)"),
         (
             {"method": "multidiffusion", "masks": {"a cone": torch.zeros(64, 64)}},

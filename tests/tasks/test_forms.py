@@ -19,7 +19,7 @@ from unicond.tasks.forms import ANY, FORMS, Edit, Generate, Picture
 
 SURFACE = json.loads((Path(__file__).parents[1] / "cli" / "surface.json").read_text())
 MANIFEST = {"batch", "engine", "redo", "rows", "workers"}
-ELSEWHERE = {"adapter", "device", "dtype", "lora", "offload", "out", "slicing"} | MANIFEST
+ELSEWHERE = {"adapter", "device", "dtype", "head", "lora", "offload", "out", "slicing"} | MANIFEST
 """Options of what a model is and where files go, which are no client's."""
 PRINTED = {"preview", "schema"}
 """Options by which a command draws or prints what it understood, and runs no model."""

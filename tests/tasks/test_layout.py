@@ -8,13 +8,14 @@ from pydantic import TypeAdapter
 
 import unicond
 from unicond.adapters.joint import JointAdapter
+from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
 from unicond.calls.output import read_record
 from unicond.grounding import Grounding, Interaction
 from unicond.mechanisms.blending.regions import MOST_REGIONS
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
 from unicond.tasks.compose import Compose
-from unicond.tasks.layout import GROUNDED, METHODS, Layout
+from unicond.tasks.layout import GROUNDED, METHODS, Layout, has_head
 from unicond.tasks.places import HORIZON, draw_outlines, draw_segmentation
 from unicond.world.palette import CLASS_RGB, COLOR_RGB
 
@@ -46,7 +47,7 @@ def grounded(tiny, grounders):
     return unicond.load(tiny.backbone.name, {**depth, **grounders})
 
 
-OTHERS = [name for name in METHODS if name not in ("segmentation", *GROUNDED)]
+OTHERS = [name for name in METHODS if name not in ("segmentation", "readout", *GROUNDED)]
 
 
 @pytest.mark.parametrize("method", GROUNDED)
@@ -88,7 +89,7 @@ def test_every_method_but_the_text_alone_knows_of_the_boxes(tiny, plain, method)
     assert torch.equal(out.before, draw_outlines(BOXES, (64, 64))[None])
 
 
-@pytest.mark.parametrize("method", ["layout", "paint_with_words"])
+@pytest.mark.parametrize("method", ["layout", "paint_with_words", "self_guidance"])
 def test_a_scale_of_nothing_is_the_text_alone(tiny, plain, method):
     out = Layout(PROMPT, BOXES, method=method, scale=0.0, **USUAL).run(tiny)
     assert torch.equal(out.latents["image"], plain)
@@ -106,6 +107,64 @@ def test_each_phrase_goes_to_its_own_box(tiny, method):
     else:
         corners = torch.stack([one.mask[0, 0, [2, 4], [0, 7]] for one in objects])
         assert torch.equal(corners, torch.eye(2))
+
+
+def test_the_middle_and_the_size_of_each_box_are_asked_for(tiny):
+    boxes = (BOXES[0], ("a blue box", 0.0, 0.0, 1.0, 1.0))
+    (made,) = METHODS["self_guidance"](
+        Layout(PROMPT, boxes, method="self_guidance"), tiny, (64, 64)
+    )
+    places, sizes = made.terms[::2], made.terms[1::2]
+    assert [term.to for term in places] == [(0.25, 0.625), (0.5, 0.5)]
+    assert [term.to for term in sizes] == [0.375, 0.9]  # nothing fills the picture
+    assert {term.weight for term in made.terms} == {0.5}
+    where = [term.words[0].nonzero()[:, 0].tolist() for term in places]
+    assert where == [[*range(1, 9)], [*range(15, 23)]]
+
+
+@pytest.fixture(scope="module")
+def head(tiny, tmp_path_factory):
+    """A folder of an untrained head of depth for the tiny base."""
+    blocks = channels_of(tiny.backbone.network)
+    config = ReadoutConfig(kind="depth", blocks=blocks, channels=1, width=8, base="tiny")
+    folder = tmp_path_factory.mktemp("heads") / "readout" / "depth"
+    ReadoutHead(config, torch.Generator().manual_seed(0)).save_pretrained(folder)
+    return folder
+
+
+def test_a_head_follows_a_map_inside_the_boxes(tiny, plain, head):
+    """The map is not given to the adapter of depth that the model has."""
+    depth = torch.linspace(-1, 1, 64).expand(3, 64, 64)
+    asked = {"method": "readout", "conditions": {"depth": depth}, "head": str(head)}
+    out = Layout(PROMPT, BOXES[:1], scale=1.0, **asked, **USUAL).run(tiny)
+    assert set(out.pictures) == {"image"}
+    assert not torch.equal(out.latents["image"], plain)
+    off = Layout(PROMPT, BOXES[:1], scale=0.0, **asked, **USUAL).run(tiny)
+    assert torch.equal(off.latents["image"], plain)
+    (made,) = METHODS["readout"](Layout(PROMPT, BOXES[:1], **asked), tiny, (64, 64))
+    assert made.wanted.shape == (1, 1, 64, 64)
+    assert (made.wanted[0, 0] - depth[0]).abs().max() < 1e-6
+    assert made.mask[0, 0].nonzero().amin(0).tolist() == [2, 0]
+    assert made.mask[0, 0].nonzero().amax(0).tolist() == [7, 3]
+
+
+def test_heads_ship_by_the_name_of_their_map(tiny, head, monkeypatch):
+    assert not has_head("depth", tiny)
+    for module in ("unicond.loading", "unicond.tasks.layout"):
+        monkeypatch.setattr(f"{module}.EMBEDDED", head.parent.parent)
+    assert has_head("depth", tiny)
+    assert not has_head("pose", tiny)
+
+
+def test_a_head_of_another_base_is_refused(tiny, tmp_path):
+    config = ReadoutConfig(kind="depth", blocks=(8,), channels=1, width=8, base="another")
+    ReadoutHead(config).save_pretrained(tmp_path / "head")
+    depth = {"depth": torch.zeros(3, 64, 64)}
+    task = Layout(
+        PROMPT, BOXES, method="readout", conditions=depth, head=str(tmp_path / "head"), **USUAL
+    )
+    with pytest.raises(ValueError, match="was made for 'another', whose blocks have"):
+        task.run(tiny)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +248,13 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, tmp_path):
         ({"boxes": (("", 0.0, 0.0, 1.0, 1.0),)}, "a region needs a prompt"),
         ({"boxes": BOXES[:1] * (MOST_REGIONS + 1)}, "17 places are given, and 16 are the most"),
         ({"scale": 2.0}, "'regions' has no scale: drop it, or choose layout or paint_with_words"),
+        ({"head": "depth"}, "'regions' reads nothing off the network: drop head"),
+        ({"method": "readout"}, "follows one map inside the boxes, and 0 conditions are given"),
+        (
+            {"method": "readout", "conditions": {"depth": torch.zeros(3, 64, 64)}},
+            "no readout head 'depth': embedded are",
+        ),
+        ({"method": "self_guidance", "scale": -1.0}, "must be 0 .off. or positive"),
         ({"coarse": 0.5}, "'regions' draws no map that could be coarse"),
         ({"method": "layout", "scale": -1.0}, "layout guidance needs scale >= 0"),
         (

@@ -22,6 +22,7 @@ from unicond.tasks.restore import DEFAULTS, METHODS, Restore
 SIDE = 32
 QUICK = {"num_inference_steps": 4}
 ROUNDING = 1e-4  # of pictures in [-1, 1], over some steps in float32
+SMALL = ("ddnm", "ddrm", "mcg", "pigdm", "classifier", "universal", "ilvr", "ccdf")
 EXACT = ("ddnm", "ddrm", "mcg", "ilvr", "repaint", "ccdf", "replacement", "reconstruction")
 
 
@@ -58,8 +59,9 @@ def mask():
     ("method", "operator"),
     [
         *((method, "inpaint-box") for method in METHODS if method != "ilvr"),
-        *((method, "sr4") for method in ("ddnm", "ddrm", "mcg", "pigdm", "ilvr", "ccdf")),
+        *((method, "sr4") for method in SMALL),
         ("dps", "quantize"),
+        ("universal", "quantize"),
     ],
 )
 def test_every_method_restores_what_it_is_for(pixel, picture, method, operator):

@@ -32,6 +32,7 @@ class Output:
         kinds: {branch: what it shows}; depth is saved as 16-bit PNG and `.npy`, too.
         before: (B or 1, 3, H, W) in [-1, 1], what a task began with; None without one.
         reports: {mechanism: what it says of the run}, such as the residual of an inversion.
+        given: {branch: (B or 1, 3, H, W) in [-1, 1]}, what the caller gave of it.
     """
 
     pictures: Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class Output:
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
     before: Tensor | None = None
     reports: Mapping[str, Report] = field(default_factory=dict[str, Report])
+    given: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __getattr__(self, branch: str) -> list[Image.Image]:
         """The pictures of a branch by its name."""
@@ -58,19 +60,20 @@ class Output:
         to_pil(rows).save(buffer, "PNG")
         return buffer.getvalue()
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path, given: bool = False) -> list[Path]:
         """Write every generated branch of every sample, with the settings inside each PNG.
 
         Files are called `<seed>_<branch>.png`, or `<seed>-<n>_<branch>.png` of the n-th sample of a
         seed that there is more than once. Depth is also written as `..._16bit.png` and `.npy`:
         inverse depth in [0, 1], or metric depth in millimetres and in metres. What a task began
-        with is `<seed>_before.png`.
+        with is `<seed>_before.png`, what was given of a branch `<seed>_before_<branch>.png`.
 
         Returns:
             The paths of all files.
 
         Args:
             folder: made if missing.
+            given: write what the caller gave, too.
         """
         target = check_output_folder(folder)
         paths: list[Path] = []
@@ -90,11 +93,14 @@ class Output:
                     paths += write_depth((picture.mean(0) + 1) / 2, exact, settings)
                 elif self.kinds.get(branch) == METRIC:
                     paths += write_metres(picture, exact, settings)
-        if self.before is not None:
-            rows = self.before.expand(len(seeds), -1, -1, -1)
+        shown = {} if self.before is None else {"before": self.before}
+        if given:
+            shown |= {f"before_{branch}": pictures for branch, pictures in self.given.items()}
+        for what, pictures in shown.items():
+            rows = pictures.expand(len(seeds), -1, -1, -1)
             for sample, (name, picture) in enumerate(zip(names, rows, strict=True)):
-                settings = self.settings("before", sample)
-                paths.append(write_png(picture, target / f"{name}_before.png", settings))
+                settings = self.settings(what, sample)
+                paths.append(write_png(picture, target / f"{name}_{what}.png", settings))
         return paths
 
     def shortfalls(self) -> list[str]:

@@ -115,7 +115,8 @@ class Prepared:
                 pictures[branch] = clean.expand(len(value), -1, -1, -1)
                 latents[branch] = self.given[branch]
         kinds = {branch: adapter.config.kind for branch, adapter in self.adapters.items()}
-        return Output(pictures, latents, self.record, kinds, reports=end.reports)
+        given = dict(self.inputs.pictures)
+        return Output(pictures, latents, self.record, kinds, reports=end.reports, given=given)
 
 
 @dataclass(frozen=True, eq=False)

@@ -212,7 +212,7 @@ def generate(
             callback=callback,
             **conditions,  # pyright: ignore[reportArgumentType] (names are branches)
         )
-    finish(result, out)
+    finish(result, out, given=True)
 
 
 def given_files(give: list[str] | None, **named: Path | None) -> dict[str, str]:

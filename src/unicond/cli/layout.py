@@ -42,14 +42,15 @@ def layout(
     method: Annotated[
         str,
         typer.Option(
-            help="regions, noise_collage, layout, paint_with_words, segmentation, gligen, "
-            "interact, migc, or text."
+            help="regions, noise_collage, layout, paint_with_words, self_guidance, readout, "
+            "segmentation, gligen, interact, migc, or text."
         ),
     ] = "regions",
     scale: Annotated[
         float | None,
         typer.Option(
-            help="Of layout, paint_with_words, gligen and interact; default the method's."
+            help="Of layout, paint_with_words, self_guidance, readout, gligen and interact; "
+            "default the method's."
         ),
     ] = None,
     preview: Annotated[
@@ -64,6 +65,9 @@ def layout(
     coarse: Annotated[
         float, typer.Option(help="Of segmentation: how coarse its map is, in [0, 1].")
     ] = 0.0,
+    head: Annotated[
+        str, typer.Option(help="Of readout: a head's folder; default that of the condition.")
+    ] = "",
     depth: Depth = None,
     give: Give = None,
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
@@ -90,6 +94,7 @@ def layout(
         read_boxes(boxes) or [parse_box(one, "--box") for one in box or []],
         scale=scale,
         coarse=coarse,
+        head=head,
         method=method,
         conditions=conditions,
         seed=seed,
@@ -106,7 +111,7 @@ def layout(
         typer.echo(str(_preview(task.grounding, out)))
         return
     own = [method] if method in ("segmentation", *GROUNDED) else []
-    model = load_model(base, adapters_for(adapter, [*conditions, *own]), device, dtype)
+    model = load_model(base, adapters_for(adapter, [*task.held, *own]), device, dtype)
     with progress_bar("placing") as callback:
         result = task.run(model, callback)
     finish(result, out)

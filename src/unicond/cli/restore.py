@@ -23,7 +23,8 @@ def restore(
     method: Annotated[
         str | None,
         typer.Option(
-            help="ddnm, ddrm, dps, mcg, pigdm, ilvr, repaint, ccdf, replacement, reconstruction."
+            help="ddnm, ddrm, dps, mcg, pigdm, classifier, universal, ilvr, repaint, ccdf, "
+            "replacement, reconstruction."
         ),
     ] = None,
     simulate: Annotated[

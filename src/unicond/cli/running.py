@@ -184,9 +184,15 @@ def progress_bar(what: str) -> Generator["Callback"]:
             raise typer.Exit(INTERRUPTED) from None
 
 
-def finish(result: "Output", folder: "Path") -> None:
-    """Save a result and say where, and what did not come out as its mechanisms promise."""
-    paths = result.save(folder)
+def finish(result: "Output", folder: "Path", given: bool = False) -> None:
+    """Save a result and say where, and what did not come out as its mechanisms promise.
+
+    Args:
+        result: of a run.
+        folder: for its files.
+        given: write what was given, too, as what was before.
+    """
+    paths = result.save(folder, given)
     for path in paths:
         typer.echo(str(path))
     for sentence in result.shortfalls():

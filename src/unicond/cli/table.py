@@ -227,24 +227,27 @@ def adapters_of(study: "Study", asked: list[str] | None) -> dict[str, str]:
 
     Args:
         study: which; it may need some.
-        asked: conditions, or CONDITION=where; None is what the study needs or usually takes, and
-            else everything embedded. What a study needs and is not named is taken if embedded.
+        asked: conditions or methods of grounding, or either=where; None is what the study needs or
+            usually takes, and else everything embedded. What a study needs and is not named is
+            taken if embedded.
 
     Returns:
         {branch: where its adapter is loaded from}.
 
     Raises:
-        ValueError: not a condition's name, or one that is given twice.
+        ValueError: not such a name, or one that is given twice.
     """
     from unicond.backbones.files import EMBEDDED
     from unicond.cli.running import pairs
+    from unicond.tasks.layout import GROUNDED
 
     ships = [c.name for c in CONDITIONS if (EMBEDDED / "adapters" / c.name).is_dir()]
     usual = study.needs or study.usual or tuple(ships)
     told = [text if "=" in text else f"{text}={text}" for text in asked or ()]
     given = dict(pairs(told, "--adapter"))
     names = [*given, *(name for name in (study.needs if given else usual) if name in ships)]
-    return {named(name).branch: given.get(name, name) for name in names}
+    branches = {name: name if name in GROUNDED else named(name).branch for name in names}
+    return {branch: given.get(name, name) for name, branch in branches.items()}
 
 
 def beside(bench: "Bench", base: str, style: str, adapters: list[str], device: str | None) -> None:

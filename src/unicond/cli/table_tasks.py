@@ -18,7 +18,7 @@ Groups = Annotated[
     list[str] | None, typer.Option("--group", help="A group of tasks; repeat; default all.")
 ]
 Scenes = Annotated[
-    int | None, typer.Option(min=1, help="Held-out scenes; default each group's own, 10 to 100.")
+    int | None, typer.Option(min=1, help="Held-out scenes; default each group's own, 5 to 100.")
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Scenes at a time; what is kept if interrupted.")]
 TaskBase = Annotated[

@@ -23,6 +23,7 @@ class Panel:
         lines: {label: rows that have both}; a row without one of them is left out.
         levels: {label: row that has y}.
         log: the horizontal axis is logarithmic.
+        what: it is of, above the name of the metric.
     """
 
     x: str
@@ -30,6 +31,7 @@ class Panel:
     lines: Mapping[str, Sequence[Row]]
     levels: Mapping[str, Row] = field(default_factory=dict[str, Row])
     log: bool = False
+    what: str = ""
 
 
 def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 3) -> Path:
@@ -81,7 +83,8 @@ def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 
                 )
         if panel.log:
             axis.set_xscale("log", base=2)
-        axis.set_title(heading(panel.y), fontsize=9, color=INK)
+        above = f"{panel.what}\n" if panel.what else ""
+        axis.set_title(f"{above}{heading(panel.y)}", fontsize=9, color=INK)
         axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
         axis.tick_params(labelsize=8, colors=INK)
         axis.spines[["top", "right"]].set_visible(False)

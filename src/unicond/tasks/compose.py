@@ -101,6 +101,11 @@ class Compose(Conditioned):
             if not given & set(names):
                 what = " or ".join(f"{name} ({FIELDS[name]})" for name in names)
                 raise ValueError(f"method {self.method!r} needs {what}")
+        if "scene" in given and not given & set(_PLACES):
+            raise ValueError(
+                "scene is the weight of the prompt where places are, and there are none: drop it, "
+                "or give regions (--region)"
+            )
 
     def _check_weights(self) -> None:
         weights = self.texts.values()

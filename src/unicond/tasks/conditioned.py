@@ -39,6 +39,11 @@ class Conditioned(Task):
                 "changed to an edit, or to a composition by method 'blended'"
             )
 
+    @property
+    def held(self) -> Mapping[str, Picture]:
+        """The conditions that the model's adapters are given."""
+        return self.conditions
+
     def fitted_size(self, model: Model) -> Size:
         """(height, width) of the run: what is asked for, or that of the conditions, in pixels."""
         given = {branch: Given(picture) for branch, picture in self.conditions.items()}
@@ -70,7 +75,7 @@ class Conditioned(Task):
         Returns:
             The image, with the conditions as they came.
         """
-        pictures = {**self.conditions, **further}
+        pictures = {**self.held, **further}
         return model(
             prompt,
             negative_prompt=self.negative_prompt,

@@ -317,7 +317,7 @@ class Layout(_Conditioned):
         box: the things.
         boxes: or the things, and what they do.
         method: how they are kept there.
-        scale: of layout, paint_with_words, gligen and interact.
+        scale: of layout, paint_with_words, self_guidance, readout, gligen and interact.
         coarse: of segmentation: how coarse its map is.
         depth: a given depth map.
         give: {branch: picture} of any other condition.

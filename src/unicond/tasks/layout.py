@@ -4,13 +4,17 @@
     noise_collage      the same, pasted into the prompt's scene
     layout             latents move until the phrase is attended to inside its box
     paint_with_words   the phrase is attended to more inside its box
+    self_guidance      the middle and the size of the phrase's attention are moved to its box's
+    readout            inside the boxes a condition is followed by a head that reads the network's
+                       features, without its adapter
     segmentation       the boxes as a segmentation map, a condition of the model
     gligen             an adapter that was trained on phrases in boxes
     migc               one that draws each instance by itself, with its attributes
     interact           one that knows who does what to whom, too (InteractDiffusion)
     text               the prompt alone, which knows of no box
 
-`layout` and `paint_with_words` place words of the prompt: their phrases must stand in it.
+`layout`, `paint_with_words` and `self_guidance` place words of the prompt: their phrases must stand
+in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,30 +22,43 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
+from unicond.adapters.readout import ReadoutHead, channels_of
+from unicond.backbones.files import EMBEDDED
+from unicond.calls.inputs import read_inputs
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
 from unicond.calls.request import Given
 from unicond.grounding import Grounding, Placed
+from unicond.loading import load_readout
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
 from unicond.mechanisms.blending.multidiffusion import Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.guidance import layout
+from unicond.mechanisms.guidance.properties import Position, Term
+from unicond.mechanisms.guidance.properties import Size as ObjectSize
+from unicond.mechanisms.guidance.readout import Readout
+from unicond.mechanisms.guidance.self_guidance import SelfGuidance
 from unicond.model import Model
+from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.fitting import Size
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import APART
 from unicond.tasks.conditioned import Conditioned, boxed
 from unicond.tasks.places import draw_outlines, draw_segmentation, thing_of
 
-SCALED = ("layout", "paint_with_words", "gligen", "interact")
+SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "interact")
 """Methods whose strength is a scale."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
+READ = 10.0
+"""Usual scale of `readout`: less than 1 over the variance of a shipped head's error."""
+LARGEST = 0.9
+"""Share of the picture that `self_guidance` asks for at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +72,21 @@ class Layout(Conditioned):
             `GROUNDED`.
         scale: of the methods in `SCALED`; None is the method's own, 0.0 is off.
         coarse: of `segmentation`, up to which time the drawn map is coarse, in [0, 1].
+        head: of `readout`, as `unicond.loading.load_readout` takes it; "" is the embedded one of
+            the condition.
         method: one of `METHODS`.
 
     Raises:
         ValueError: an unknown method, something that it does not use, no box, too many, or one
-            that is empty or leaves the picture; a phrase that a segmentation has no class for.
+            that is empty or leaves the picture; a phrase that a segmentation has no class for; a
+            readout without the one condition that it reads.
     """
 
     prompt: str
     boxes: Sequence[Placed] | Grounding
     scale: float | None = field(default=None, kw_only=True)
     coarse: float = field(default=0.0, kw_only=True)
+    head: str = field(default="", kw_only=True)
     method: str = field(default="regions", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -85,9 +106,22 @@ class Layout(Conditioned):
             )
         if self.coarse and self.method != "segmentation":
             raise ValueError(f"method {self.method!r} draws no map that could be coarse: drop it")
+        if self.head and self.method != "readout":
+            raise ValueError(f"method {self.method!r} reads nothing off the network: drop head")
+        if self.method == "readout" and len(self.conditions) != 1:
+            raise ValueError(
+                f"method 'readout' follows one map inside the boxes, and {len(self.conditions)} "
+                "conditions are given: give one that a head was trained for (--depth FILE)"
+            )
         if self.method == "segmentation":
             for phrase, *_ in self.places:
                 thing_of(phrase)
+
+    @property
+    @override
+    def held(self) -> Mapping[str, Picture]:
+        """None of `readout`, whose head reads what an adapter would be given."""
+        return {} if self.method == "readout" else self.conditions
 
     @property
     def grounding(self) -> Grounding:
@@ -189,6 +223,57 @@ def _painted(task: Layout, model: Model, size: Size) -> Sequence[Mechanism]:
     return [PaintWithWords(regions=painted, scale=task.scale)]
 
 
+def _self_guided(task: Layout, model: Model, _size: Size) -> Sequence[Mechanism]:
+    weight, terms = 1 / len(task.places), list[Term]()
+    for marks, (_, left, top, right, bottom) in zip(task.words(model), task.places, strict=True):
+        middle, share = ((left + right) / 2, (top + bottom) / 2), (right - left) * (bottom - top)
+        terms.append(Position(words=marks, to=middle, weight=weight))
+        terms.append(ObjectSize(words=marks, to=min(share, LARGEST), weight=weight))
+    if task.scale is None:
+        return [SelfGuidance(terms=terms)]
+    return [SelfGuidance(terms=terms, scale=task.scale)]
+
+
+def _read(task: Layout, model: Model, size: Size) -> Sequence[Mechanism]:
+    ((branch, picture),) = task.conditions.items()
+    backbone = model.backbone
+    head = load_readout(task.head or branch)
+    if not fits(head, backbone.network):
+        raise ValueError(
+            f"the readout head {task.head or branch!r} was made for {head.config.base!r}, whose "
+            f"blocks have {head.config.blocks} channels, not for {backbone.name}: train one of "
+            "this base, or choose another method"
+        )
+    kinds = {branch: head.config.kind}
+    wanted = read_inputs({branch: Given(picture)}, kinds, size, backbone).pictures[branch]
+    if head.config.channels == 1:
+        wanted = wanted.mean(1, keepdim=True)
+    latents = torch.empty(1, *backbone.latent_shape(size))
+    inside = torch.stack([box.inside(latents) for box in boxed(task.places)]).amax(0)
+    scale = READ if task.scale is None else task.scale
+    guide = head.to(backbone.device)
+    return [Readout(head=guide, wanted=wanted, mask=inside, scale=scale, branch="image")]
+
+
+def fits(head: ReadoutHead, network: nn.Module) -> bool:
+    """Whether a head reads the blocks that a network has."""
+    return head.config.blocks == channels_of(network)
+
+
+def has_head(kind: str, model: Model) -> bool:
+    """Whether a head ships that reads a kind of map off this model.
+
+    Args:
+        kind: of the map, as `"depth"`.
+        model: whose network it would read.
+
+    Returns:
+        The answer.
+    """
+    there = (EMBEDDED / "readout" / kind).is_dir()
+    return there and fits(load_readout(kind), model.backbone.network)
+
+
 def _nothing(_task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:
     return []
 
@@ -198,6 +283,8 @@ METHODS: Mapping[str, Callable[[Layout, Model, Size], Sequence[Mechanism]]] = {
     "noise_collage": _collage,
     "layout": _guided,
     "paint_with_words": _painted,
+    "self_guidance": _self_guided,
+    "readout": _read,
     "segmentation": _nothing,
     "text": _nothing,
     **dict.fromkeys(GROUNDED, _nothing),

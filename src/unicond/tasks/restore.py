@@ -5,7 +5,9 @@
 Which methods there are for which A:
 
     ddnm, ddrm, pigdm, mcg, ccdf           any linear one
+    classifier                             likewise: the measurement as a class of noisy pictures
     dps                                    any
+    universal                              any: the residual as an energy, with time travel
     ilvr                                   pictures made smaller
     replacement, repaint, reconstruction   masks
 
@@ -33,10 +35,12 @@ from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.correction.ilvr import ILVR
 from unicond.mechanisms.correction.repaint import resampled
 from unicond.mechanisms.correction.replacement import Replacement
+from unicond.mechanisms.guidance.classifier import Classifier
 from unicond.mechanisms.guidance.dps import DPS
 from unicond.mechanisms.guidance.mcg import MCG
 from unicond.mechanisms.guidance.pigdm import PiGDM
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
+from unicond.mechanisms.guidance.universal import Descent, Universal, travelled
 from unicond.mechanisms.inversion.paths import latest
 from unicond.mechanisms.process.ddnm import DDNM
 from unicond.mechanisms.process.ddrm import DDRM
@@ -50,12 +54,15 @@ from unicond.sampling.state import Mechanism
 from unicond.sampling.window import ALWAYS, Window
 from unicond.tasks import measured
 from unicond.tasks.base import Task
+from unicond.tasks.likelihoods import gain_of, noisy_likelihood, residual_energy
 from unicond.tasks.measured import Kind, Measured
 
 ETA: Mapping[str, float] = {
     "dps": 0.0,
     "mcg": 1.0,
     "pigdm": 0.0,
+    "classifier": 0.0,
+    "universal": 1.0,
     "ilvr": 1.0,
     "ccdf": 1.0,
     "replacement": 1.0,
@@ -67,13 +74,20 @@ NEW_NOISE = 0.85
 """Of DDNM and DDRM: share of a step's noise that is new."""
 PULL = 2.0
 """Of DPS and MCG: length of all steps together, see `Case.length`."""
-WEIGHT: Mapping[str, float] = {"pigdm": 1.0, "reconstruction": 1.0}
+WEIGHT: Mapping[str, float] = {
+    "pigdm": 1.0,
+    "reconstruction": 1.0,
+    "classifier": 1.0,
+    "universal": 1.0,
+}
 """Of guidance that knows its own length."""
 SOBER = Window(0.8)
 """When PiGDM acts on a noisy measurement. Before, x0 = latents / alpha and the coarse content of
 pictures, which varies more than the formula's unit prior, make its steps too long: they diverge."""
 START: Mapping[Kind, float] = {"mask": 0.6, "sr": 0.4, "linear": 0.6}
 """Of CCDF: share of the times that is left to mend the estimate."""
+TRAVELLED = 3
+"""Of universal guidance: moves of a plan, at least, of which the middle ones are gone twice."""
 STRETCH, REPEATS = 0.2, 5
 """Of RePaint: stretches as a share of the plan, and how often each is gone."""
 
@@ -114,10 +128,8 @@ class Case:
         A step moves A x by at most zeta times the gain, the largest s_i^2; all of them together
         could move each value of y by PULL.
         """
-        operator, gain = self.seen.operator, 1.0
-        if isinstance(operator, LinearOperator):
-            gain = float(operator.singulars.max()) ** 2
-        values = math.prod(operator.measurement_shape)
+        values = math.prod(self.seen.operator.measurement_shape)
+        gain = gain_of(self.seen.measurement)
         return PULL * math.sqrt(values) / (len(self.times) * gain)
 
     def parts(self) -> tuple[Tensor, Tensor]:
@@ -165,6 +177,26 @@ def _pigdm(case: Case) -> Way:
     return Way(case.down(), [guide], DDIM(ETA["pigdm"]))
 
 
+def _classifier(case: Case) -> Way:
+    known = case.seen.measurement
+    said = noisy_likelihood(known, case.backbone.schedule)
+    guide = Classifier(log_probability=said, scale=WEIGHT["classifier"])
+    return Way(case.down(), [guide], DDIM(ETA["classifier"]))
+
+
+def _universal(case: Case) -> Way:
+    known, plan = case.seen.measurement, case.down()
+    pixels = case.backbone.vae is None and isinstance(case.seen.operator, LinearOperator)
+    guide = Universal(
+        energy=residual_energy(known, case.backbone.factor),
+        scale=WEIGHT["universal"],
+        backward=Descent(learning_rate=1.0) if pixels else None,  # the energy's curvature is 1
+        space=known.space,
+    )
+    moves = travelled(plan) if len(plan) >= TRAVELLED else plan
+    return Way(moves, [guide], DDIM(ETA["universal"]))
+
+
 def _ilvr(case: Case) -> Way:
     seen, backbone = case.seen, case.backbone
     smaller = seen.size[1] // seen.measurement.values.shape[-1]
@@ -204,6 +236,8 @@ METHODS: Mapping[str, tuple[Callable[[Case], Way], tuple[Kind, ...]]] = {
     "dps": (_dps, (*LINEAR, "nonlinear")),
     "mcg": (_mcg, LINEAR),
     "pigdm": (_pigdm, LINEAR),
+    "classifier": (_classifier, LINEAR),
+    "universal": (_universal, (*LINEAR, "nonlinear")),
     "ilvr": (_ilvr, ("sr",)),
     "repaint": (_repaint, ("mask",)),
     "ccdf": (_ccdf, LINEAR),

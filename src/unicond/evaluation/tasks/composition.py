@@ -3,8 +3,9 @@
 Held-out scenes of two solids that lie side by side; the boxes are exact.
 
     composable      both solids as concepts of equal weight, no prompt: which side is chance
-    magic_fusion    two models, which are here the same one: one is told of the left solid, the
-                    other of the right one
+    magic_fusion    two models: one is told of the left solid, a second base of the right one
+    magic_fusion_1  the same with one model twice, where no second base is given
+    panorama        a picture twice as wide, the left solid in its left half, the other in its right
     blended         both in their boxes of a given picture, the scene's own empty ground
     multidiffusion  both in their boxes, the ground's words outside
     text            "a red ball left of a blue box on grass", in words alone
@@ -14,12 +15,12 @@ Held-out scenes of two solids that lie side by side; the boxes are exact.
     right_place   both lie in their boxes, at an IoU of at least 0.5 (see `metrics_boxes`)
 
 Magic fusion is meant for two models that know different things; of one model it is the lower bound
-of what it can do. `truth` is the scene itself through the model's autoencoder.
+of what it can do. A panorama's solids are as large as in the scene, and so are their boxes, each in
+its half. `truth` is the scene itself through the model's autoencoder.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from unicond.evaluation.metrics_boxes import (
     placed_ious,
     seen_spots,
 )
+from unicond.evaluation.metrics_objects import MIN_PIXELS
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
@@ -62,6 +64,7 @@ from unicond.world.render import render
 from unicond.world.scene import Scene
 
 TEXT, TRUTH = "text", "truth"
+PANORAMA, TWO_MODELS, ONE_MODEL = "panorama", "magic_fusion", "magic_fusion_1"
 THERE_SHARE = 0.25
 """Of its true size, at least, is what counts as there."""
 METRICS: Mapping[str, str] = {
@@ -132,8 +135,10 @@ class Pairs:
         """All that is measured on results (B, 3, H, W) in [-1, 1], which are kept for the page."""
         keep_pictures(self.bench.folder / "pictures" / name, self.numbers, pictures)
         reading = self.bench.judge(pictures)
-        seen = seen_spots(reading.classes, reading.colors)
-        both = [pair.spots for pair in self.pairs]
+        least = round(MIN_PIXELS * (pictures.shape[-2] / 128) ** 2)  # as of the scene's square
+        seen = seen_spots(reading.classes, reading.colors, least)
+        wide = pictures.shape[-1] > pictures.shape[-2]
+        both = [halved(pair.spots) if wide else pair.spots for pair in self.pairs]
         found = {
             "both_there": [both_there(*one) for one in zip(both, seen, strict=True)],
             "right_sides": [right_sides(*one) for one in zip(both, seen, strict=True)],
@@ -189,7 +194,7 @@ class Asked:
     def composed(self, task: Compose) -> Tensor:
         """The picture of a task, which gets the settings of all, (3, H, W) in [-1, 1]."""
         told = self.bench.generation
-        settled = dataclasses.replace(
+        settled = replace(
             task,
             seed=self.seed,
             num_inference_steps=told.steps,
@@ -223,9 +228,10 @@ def _composable(asked: Asked) -> Tensor:
 
 def _fused(asked: Asked) -> Tensor:
     left, right = asked.pair.alone
-    model, guidance = asked.bench.model, asked.bench.generation.guidance
-    usual = model.backbone.defaults.guidance_scale
-    other = companion(model, model, right)
+    bench, guidance = asked.bench, asked.bench.generation.guidance
+    second = bench.model if bench.other is None else bench.other.model
+    usual = second.backbone.defaults.guidance_scale
+    other = companion(bench.model, second, right)
     scale = usual if guidance is None else guidance
     return asked.told(left, [MagicFusion(other=other, guidance_scale=scale)])
 
@@ -240,21 +246,55 @@ def _multidiffusion(asked: Asked) -> Tensor:
     return asked.composed(Compose(ground, regions=asked.boxes, method="multidiffusion"))
 
 
+def _panorama(asked: Asked) -> Tensor:
+    side = asked.bench.model.backbone.sample_size
+    texts = zip(asked.pair.alone, halved(asked.pair.spots), strict=True)
+    task = Compose(
+        asked.pair.things.ground,
+        regions=[(text, *spot.box) for text, spot in texts],
+        method="panorama",
+        size=(side, 2 * side),
+    )
+    return asked.composed(task)
+
+
+def halved(both: tuple[Spot, Spot]) -> tuple[Spot, Spot]:
+    """The left one and the right one in a picture twice as wide, each in its half."""
+    left, right = (
+        replace(spot, box=(at + spot.box[0] / 2, spot.box[1], at + spot.box[2] / 2, spot.box[3]))
+        for at, spot in zip((0.0, 0.5), both, strict=True)
+    )
+    return left, right
+
+
 def _text(asked: Asked) -> Tensor:
     return asked.told(asked.pair.caption)
 
 
 METHODS: Mapping[str, Callable[[Asked], Tensor]] = {
     "composable": _composable,
-    "magic_fusion": _fused,
+    TWO_MODELS: _fused,
+    ONE_MODEL: _fused,
     "blended": _blended,
     "multidiffusion": _multidiffusion,
+    PANORAMA: _panorama,
     TEXT: _text,
 }
 """{method: the picture (3, H, W) that it makes}."""
 
 
-def _made(method: str, pairs: Pairs) -> Samples:
+def methods(bench: Bench) -> tuple[str, ...]:
+    """The methods that a bench has the models for."""
+    left = ONE_MODEL if bench.other is not None else TWO_MODELS
+    return tuple(name for name in METHODS if name != left)
+
+
+def missing(bench: Bench) -> dict[str, str]:
+    """{method: why a bench has it not}."""
+    return {} if bench.other is not None else {TWO_MODELS: "no second base (--other-base)"}
+
+
+def results(method: str, pairs: Pairs) -> Samples:
     """A method's results, one picture at a time, as a user asks for them."""
     made: list[Tensor] = []
     spent: list[Cost] = []
@@ -291,7 +331,7 @@ def prepared(bench: Bench, rows: range) -> Pairs:
     """The pairs of a range of scenes, drawn."""
     scenes, size = held_out(bench, rows), bench.model.backbone.sample_size
     drawn = render(scenes, size)
-    bare = [dataclasses.replace(scene, solids=(), relations=()) for scene in scenes]
+    bare = [replace(scene, solids=(), relations=()) for scene in scenes]
     pairs: list[Pair] = []
     for things in things_of(scenes, drawn):
         both = sides(things.scene)
@@ -304,7 +344,7 @@ def prepared(bench: Bench, rows: range) -> Pairs:
 def make(bench: Bench) -> list[Row]:
     """All methods."""
     measures: list[Measure[Pairs]] = [Measure(TRUTH, _truth)]
-    measures += [Measure(method, partial(_made, method)) for method in METHODS]
+    measures += [Measure(method, partial(results, method)) for method in methods(bench)]
     found = bench.measure("composition", measures, partial(prepared, bench))
     return case_rows("composition", found, [ALL] * bench.run.scenes, tuple(METRICS))
 
@@ -312,7 +352,7 @@ def make(bench: Bench) -> list[Row]:
 def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
     """The first scenes: the empty ground that is given to `blended`, truth, every method's."""
     pairs = prepared(bench, range(min(bench.run.scenes, SHOWN, KEPT)))
-    parts = ("given", TRUTH, *METHODS)
+    parts = ("given", TRUTH, *methods(bench))
     lines: list[Line] = []
     for number, pair in zip(pairs.numbers, pairs.pairs, strict=True):
         pictures = [kept_picture(bench, part, number) for part in parts]
@@ -347,4 +387,7 @@ COMPOSITION = Group(
     (TEXT, TRUTH),
     METRICS,
     bars=BARS,
+    version="2",
+    missing=missing,
+    companion=True,
 )

@@ -165,7 +165,7 @@ def asked(edit: SceneEdit, picture: Tensor, method: str, seed: int, bench: Bench
     )
 
 
-def _edited(method: str, cases: EditCases) -> Samples:
+def results(method: str, cases: EditCases) -> Samples:
     """A method's results, one picture at a time, as a user asks for them."""
     made: list[Tensor] = []
     spent: list[Cost] = []
@@ -202,7 +202,7 @@ def _held_out(bench: Bench) -> Edits:
 def make(bench: Bench) -> list[Row]:
     """All methods on all kinds of edits."""
     measures: list[Measure[EditCases]] = [Measure("unedited", _unedited), Measure("truth", _truth)]
-    measures += [Measure(method, partial(_edited, method)) for method in METHODS]
+    measures += [Measure(method, partial(results, method)) for method in METHODS]
     found = bench.measure("editing", measures, partial(prepared, bench))
     cases = [KINDS[number % len(KINDS)] for number in range(bench.run.scenes)]
     return case_rows("editing", found, cases, tuple(METRICS))

@@ -34,6 +34,7 @@ from unicond.evaluation.metrics_pictures import psnr
 from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
+from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks.bars import Bar, ahead, within
 from unicond.evaluation.tasks.group import (
@@ -58,7 +59,15 @@ GUIDANCES = (1.0, 7.5)
 METHODS = ("sdedit", *INVERSIONS)
 ORDERS = (("fixed_point", "ddim"), ("direct", "ddim"), ("null_text", "negative_prompt"))
 """Which method is said to be better than which."""
+USUAL = (20, 7.5)
+"""Steps and guidance where a sweep varies the other one."""
 AUTOENCODER = "autoencoder"
+METRICS: Mapping[str, str] = {
+    "psnr": "dB of the source, the reconstruction of every method alike, to the picture",
+    "psnr_same_words": "dB of the target, whose words are the same, to the picture",
+    "below_autoencoder": "dB that the source is below what the autoencoder gives back",
+    "psnr_autoencoder": "dB of what the autoencoder gives back",
+}
 SHOWN = 3
 """Pictures that are shown."""
 
@@ -156,6 +165,12 @@ def ways(bench: Bench) -> tuple[Way, ...]:
     steps = STEPS if asked.steps is None else (asked.steps,)
     guidances = GUIDANCES if asked.guidance is None else (asked.guidance,)
     return tuple(Way(m, n, g) for n in steps for g in guidances for m in METHODS)
+
+
+def asked(method: str, generation: Sampling) -> Way:
+    """A method's way under the settings of a sweep, those of a usual edit where it has none."""
+    steps = USUAL[0] if generation.steps is None else generation.steps
+    return Way(method, steps, USUAL[1] if generation.guidance is None else generation.guidance)
 
 
 def _autoencoder(cases: PictureCases) -> Samples:
@@ -285,12 +300,7 @@ INVERSION = Group(
     show,
     draw,
     (AUTOENCODER,),
-    {
-        "psnr": "dB of the source, the reconstruction of every method alike, to the picture",
-        "psnr_same_words": "dB of the target, whose words are the same, to the picture",
-        "below_autoencoder": "dB that the source is below what the autoencoder gives back",
-        "psnr_autoencoder": "dB of what the autoencoder gives back",
-    },
+    METRICS,
     bars=BARS,
-    scenes=20,
+    scenes=10,
 )

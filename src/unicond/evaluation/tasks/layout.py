@@ -4,9 +4,11 @@ A case is the number of solids, which takes turns over the scenes. Each method i
 `unicond.tasks.layout.Layout`, given the caption and the exact boxes of what is seen of each solid,
 one picture at a time.
 
-    instances   share of a scene's boxes in which the judge sees the thing: an area of its class
-                and colour whose own box has an IoU of at least 0.5 with the one asked for
-    miou        mean over the boxes of that IoU, 0 where nothing of the class and colour is seen
+    instances   share of a scene's boxes in which the thing is, by COCO-MIG's rule: of the areas of
+                its class, that which lies best on the box has an IoU of at least 0.5 with it, and
+                a fifth of the class's pixels in the box have its colour
+    miou        mean over the boxes of that IoU, whatever the colour where it is below 0.5; 0 where
+                the colour is wrong, or nothing of the class is seen
 
 `segmentation`, `gligen`, `interact` and `migc` have rows where the model has them. `text` is the
 caption alone, `truth` the scene itself through the model's autoencoder: what the judge sees of
@@ -22,7 +24,6 @@ import torch
 from torch import Tensor
 
 from unicond.evaluation.cases import TABLE_WORLD
-from unicond.evaluation.metrics_boxes import PLACED, placed_ious, seen_spots
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
@@ -40,7 +41,7 @@ from unicond.evaluation.tasks.group import (
     only,
     through_autoencoder,
 )
-from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
+from unicond.evaluation.tasks.placed import Things, clear_scene, things_of, verdicts
 from unicond.pictures.sheet import Line
 from unicond.tasks.layout import GROUNDED, Layout
 from unicond.tasks.layout import METHODS as TASK_METHODS
@@ -49,11 +50,13 @@ from unicond.world.render import render
 from unicond.world.scene import Scene
 
 SEGMENTATION = "segmentation"
+READOUT = "readout"
+"""Follows a map, too, which no other method is given: its rows are of the group `robustness`."""
 TEXT, TRUTH = "text", "truth"
 MOST_SOLIDS = 5
 METRICS: Mapping[str, str] = {
-    "instances": "share of the boxes in which the probe sees the thing, at an IoU of 0.5 or more",
-    "miou": "mean IoU of the boxes with what is seen, 0 where nothing is",
+    "instances": "share of the boxes in which the probe sees the thing, by COCO-MIG's rule",
+    "miou": "mean IoU of the boxes with what is seen, 0 where nothing is or its colour is wrong",
 }
 SHOWN_EACH = 2
 """Scenes of each number of solids that are shown."""
@@ -79,11 +82,11 @@ class Layouts:
         """All that is measured on results (B, 3, H, W) in [-1, 1], which are kept for the page."""
         keep_pictures(self.bench.folder / "pictures" / name, self.numbers, pictures)
         reading = self.bench.judge(pictures)
-        seen = seen_spots(reading.classes, reading.colors)
-        ious = [placed_ious(one.spots, spots) for one, spots in zip(self.things, seen, strict=True)]
+        spots = [one.spots for one in self.things]
+        told = verdicts(spots, reading.classes, reading.colors)
         found: dict[str, list[float | None]] = {
-            "instances": [sum(iou >= PLACED for iou in each) / len(each) for each in ious],
-            "miou": [sum(each) / len(each) for each in ious],
+            "instances": [sum(one.success for one in each) / len(each) for each in told],
+            "miou": [sum(one.iou for one in each) / len(each) for each in told],
         }
         return Samples({**found, **costs(spent)})
 
@@ -110,7 +113,7 @@ def asked(things: Things, method: str, number: int, bench: Bench) -> Layout:
     )
 
 
-def _made(method: str, layouts: Layouts) -> Samples:
+def results(method: str, layouts: Layouts) -> Samples:
     """A method's results, one picture at a time, as a user asks for them."""
     made: list[Tensor] = []
     spent: list[Cost] = []
@@ -129,11 +132,21 @@ def _truth(layouts: Layouts) -> Samples:
 
 
 def methods(bench: Bench) -> tuple[str, ...]:
-    """The methods that a model has: `text` last, those that are adapters where it has them."""
+    """The methods that are measured: `text` last, those that are adapters where they are."""
+    left = missing(bench)
+    return tuple(name for name in TASK_METHODS if name not in (*left, READOUT))
+
+
+def missing(bench: Bench) -> dict[str, str]:
+    """{method: why a bench has no row of it}."""
     kinds = {loaded.adapter.config.kind for loaded in bench.model.adapters.values()}
     there = kinds | {*bench.model.grounders}
-    own = {SEGMENTATION, *GROUNDED}
-    return tuple(name for name in TASK_METHODS if name not in own or name in there)
+    own = (SEGMENTATION, *GROUNDED)
+    return {
+        name: f"no adapter of it is loaded (--adapter {name})"
+        for name in TASK_METHODS
+        if name in own and name not in there
+    }
 
 
 def solids_of(number: int) -> int:
@@ -162,7 +175,7 @@ def prepared(bench: Bench, rows: range) -> Layouts:
 def make(bench: Bench) -> list[Row]:
     """All methods, by the number of solids."""
     measures: list[Measure[Layouts]] = [Measure(TRUTH, _truth)]
-    measures += [Measure(method, partial(_made, method)) for method in methods(bench)]
+    measures += [Measure(method, partial(results, method)) for method in methods(bench)]
     found = bench.measure("layout", measures, partial(prepared, bench))
     cases = [case_of(solids_of(number)) for number in range(bench.run.scenes)]
     return case_rows("layout", found, cases, tuple(METRICS))
@@ -207,6 +220,8 @@ LAYOUT = Group(
     draw,
     (TEXT, TRUTH),
     METRICS,
-    takes=(SEGMENTATION,),
+    takes=(SEGMENTATION, *GROUNDED),
     bars=BARS,
+    missing=missing,
+    version="2",
 )

@@ -8,9 +8,22 @@ from unicond.evaluation.tasks.group import Group
 from unicond.evaluation.tasks.inversion import INVERSION
 from unicond.evaluation.tasks.layout import LAYOUT
 from unicond.evaluation.tasks.restoration import RESTORATION
+from unicond.evaluation.tasks.signals import ROBUSTNESS
 from unicond.evaluation.tasks.style import STYLE
+from unicond.evaluation.tasks.sweeps import GUIDANCE_SWEEP, PIXEL_SWEEPS, STEPS_SWEEP
 
-GROUPS: tuple[Group, ...] = (EDITING, INVERSION, RESTORATION, LAYOUT, COMPOSITION, STYLE)
+GROUPS: tuple[Group, ...] = (
+    EDITING,
+    INVERSION,
+    RESTORATION,
+    LAYOUT,
+    COMPOSITION,
+    STYLE,
+    GUIDANCE_SWEEP,
+    ROBUSTNESS,
+    STEPS_SWEEP,
+    PIXEL_SWEEPS,
+)
 """In the order shown."""
 
 

@@ -222,7 +222,18 @@ def methods_on(operator: str, backbone: Backbone) -> list[str]:
     return names
 
 
-def _restored(way: Way, method: str, scenes: Scenes) -> Samples:
+def missing(bench: Bench) -> dict[str, str]:
+    """{operator and methods: why a base has no rows of them}."""
+    found: dict[str, str] = {}
+    for operator in OPERATORS:
+        able = methods_on(operator, bench.model.backbone)
+        left = [name for name in methods_for(operator) if name not in able]
+        if left:
+            found[f"{operator} by {', '.join(left)}"] = "the mask leaves no latent whole"
+    return found
+
+
+def results(way: Way, method: str, scenes: Scenes) -> Samples:
     """A method's results."""
     task, model = way.task(scenes, method), scenes.bench.model
     with cost_of(model) as cost:
@@ -267,7 +278,7 @@ def make(bench: Bench) -> list[Row]:
     for way in ways():
         measures.append(Measure(f"{way.case}-{INPUT}", partial(_input, way)))
         for method in able[way.operator]:
-            measures.append(Measure(f"{way.case}-{method}", partial(_restored, way, method)))
+            measures.append(Measure(f"{way.case}-{method}", partial(results, way, method)))
     found = bench.measure("restoration", measures, partial(prepared, bench))
     rows: list[Row] = []
     for way in ways():
@@ -371,7 +382,9 @@ RESTORATION = Group(
     draw,
     (INPUT,),
     METRICS,
+    version="2",
     base="mini-pixel",
     bars=BARS,
     scenes=50,
+    missing=missing,
 )

@@ -170,7 +170,7 @@ class Restylings:
         return self.bench.run.seed * 1_000_000 + self.numbers[row]
 
 
-def _made(method: str, restylings: Restylings) -> Samples:
+def results(method: str, restylings: Restylings) -> Samples:
     """A method's results, one picture at a time, as a user asks for them."""
     made: list[Tensor] = []
     spent: list[Cost] = []
@@ -220,7 +220,7 @@ def make(bench: Bench) -> list[Row]:
     measures: list[Measure[Restylings]] = [
         Measure("unedited", _unedited),
         Measure("truth", _truth),
-        *(Measure(method, partial(_made, method)) for method in METHODS),
+        *(Measure(method, partial(results, method)) for method in METHODS),
     ]
     found = bench.measure("style", measures, partial(prepared, bench))
     cases = [STYLES[number % len(STYLES)] for number in range(bench.run.scenes)]

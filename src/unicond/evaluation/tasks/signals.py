@@ -1,0 +1,292 @@
+"""Pictures made from a depth map that is noised, blurred or missing in part: how much is kept.
+
+Held-out scenes with their captions and exact depth; the map is spoilt before it is given:
+
+    clean           as it is
+    noise_S         noise of standard deviation S is added, on maps in [-1, 1]
+    blur_P          blurred by a Gaussian of P pixels at 128 x 128, at other sizes in proportion
+    missing_P       a share P of its columns, from the right, is not given
+
+    depth           the adapter of joint attention, the map held; the missing part is made, too
+    depth_coarse    the same, the map coarse up to t = 0.4: of what is spoilt only the coarse part
+    readout         no adapter: a readout head of depth guides (`unicond.tasks.layout`), in a box
+    text            the caption alone, once: it knows of no map
+
+`abs_rel` and `delta1` compare the judge's depth of the result with its depth of the real picture,
+`found` is the share of the named objects that it sees.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unicond.conditions import named
+from unicond.evaluation.cases import TABLE_WORLD, Cases, HeldOut
+from unicond.evaluation.chunk import Chunk, image_scores
+from unicond.evaluation.curves import Panel
+from unicond.evaluation.estimates import Estimate, Estimates, row_of
+from unicond.evaluation.measures import FIDELITIES
+from unicond.evaluation.runner import Measure, Samples
+from unicond.evaluation.sheet import KEPT, keep_pictures
+from unicond.evaluation.study import Bench
+from unicond.evaluation.subject import Subject
+from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.group import (
+    COSTS,
+    Cost,
+    Group,
+    cost_of,
+    costs,
+    kept_picture,
+    shared_cost,
+)
+from unicond.evaluation.tasks.sweep import save_panels
+from unicond.model import given
+from unicond.operators.blurring import gaussian_blur
+from unicond.pictures.sheet import Line
+from unicond.sampling.noise import Generators
+from unicond.tasks.layout import Layout, has_head
+
+DEPTH = "depth"
+TEXT, READOUT, COARSE_DEPTH = "text", "readout", "depth_coarse"
+COARSE = 0.4
+"""Up to which time the map of `depth_coarse` is coarse."""
+METRICS: Mapping[str, str] = {
+    "abs_rel": "the probe's depth against its depth of the real picture",
+    "delta1": "share of the pixels within a quarter of it",
+    "found": "share of the named objects that the probe sees",
+}
+SHOWN = 3
+"""Scenes that are shown."""
+
+
+@dataclass(frozen=True)
+class Spoiling:
+    """What is done to a map.
+
+    Attributes:
+        kind: `"noise"`, `"blur"` or `"missing"`.
+        amount: 0.0 is nothing.
+    """
+
+    kind: str
+    amount: float
+
+    @property
+    def case(self) -> str:
+        """In the names of rows."""
+        return f"{self.kind}_{self.amount:g}" if self.amount else "clean"
+
+    def spoilt(self, maps: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Maps (B, 3, H, W) in [-1, 1], noisy or blurred; as they are where a part is missing."""
+        if self.kind == "noise" and self.amount:
+            streams = Generators(seeds, ("image", self.kind))  # the image's starts the run
+            return (maps + self.amount * streams.draw(self.kind, maps[:, :1])).clamp(-1, 1)
+        if self.kind == "blur" and self.amount:
+            std = self.amount * maps.shape[-1] / 128
+            shape = (maps.shape[1], maps.shape[2], maps.shape[3])
+            return gaussian_blur(shape, std).forward(maps)
+        return maps
+
+    @property
+    def known(self) -> float:
+        """Share of the columns that is given, from the left."""
+        return 1 - self.amount if self.kind == "missing" else 1.0
+
+
+CLEAN = Spoiling("noise", 0.0)
+SPOILINGS = (
+    CLEAN,
+    *(Spoiling("noise", amount) for amount in (0.25, 0.5, 1.0)),
+    *(Spoiling("blur", amount) for amount in (2.0, 4.0, 8.0)),
+    *(Spoiling("missing", amount) for amount in (0.25, 0.5)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """Some scenes.
+
+    Attributes:
+        cases: what they show, with their maps.
+        bench: what is measured and what measures it.
+    """
+
+    cases: Cases
+    bench: Bench
+
+    def scores(self, name: str, pictures: Tensor, spent: Sequence[Cost]) -> Samples:
+        """All that is measured on results (B, 3, H, W) in [-1, 1], which are kept for the page."""
+        folder = self.bench.folder / "pictures"
+        keep_pictures(folder / name, self.cases.numbers, pictures)
+        chunk = Chunk(self.cases, self.subject, self.bench.judge, folder)
+        found = image_scores(chunk, FIDELITIES[DEPTH], pictures)
+        return Samples({**found.values, **costs(spent)}, found.vectors)
+
+    @property
+    def subject(self) -> Subject:
+        """The model."""
+        return Subject(self.bench.model, named(DEPTH).branch, self.bench.generation)
+
+
+def _held(noise: float, signals: Signals, maps: Tensor, known: float) -> Tensor:
+    """By the adapter, from the left part of the maps."""
+    cases, subject = signals.cases, signals.subject
+    mask = None
+    if known < 1:
+        mask = torch.zeros(1, *maps.shape[-2:])
+        mask[..., : round(known * maps.shape[-1])] = 1
+    told = {subject.branch: given(maps, mask=mask, noise=noise)}
+    return subject.complete(cases.captions, cases.seeds, told)["image"]
+
+
+def _read(signals: Signals, maps: Tensor, known: float) -> Tensor:
+    """By a readout head, as a user asks for it, one picture at a time."""
+    bench, made = signals.bench, list[Tensor]()
+    cases = signals.cases
+    for caption, seed, one in zip(cases.captions, cases.seeds, maps, strict=True):
+        task = Layout(
+            caption,
+            [(caption, 0.0, 0.0, known, 1.0)],
+            method=READOUT,
+            conditions={DEPTH: one},
+            seed=seed,
+            num_inference_steps=bench.generation.steps,
+            guidance_scale=bench.generation.guidance,
+        )
+        made.append(task.run(bench.model).pictures["image"][0].float())
+    return torch.stack(made)
+
+
+def _told(signals: Signals, _maps: Tensor, _known: float) -> Tensor:
+    return signals.subject.text_to_image(signals.cases.captions, signals.cases.seeds)
+
+
+MADE_BY: Mapping[str, Callable[[Signals, Tensor, float], Tensor]] = {
+    DEPTH: partial(_held, 0.0),
+    COARSE_DEPTH: partial(_held, COARSE),
+    READOUT: _read,
+    TEXT: _told,
+}
+"""{method: pictures (B, 3, H, W) of scenes, of spoilt maps and the share of them that is known}."""
+
+
+def methods(bench: Bench) -> tuple[str, ...]:
+    """The methods that a model has, `text` last."""
+    left = missing(bench)
+    return tuple(name for name in MADE_BY if name not in left)
+
+
+def missing(bench: Bench) -> dict[str, str]:
+    """{method: why a model has it not}."""
+    found: dict[str, str] = {}
+    if named(DEPTH).branch not in bench.model.adapters:
+        why = f"no adapter of depth is loaded (--adapter {DEPTH})"
+        found |= {DEPTH: why, COARSE_DEPTH: why}
+    if not has_head(DEPTH, bench.model):
+        found[READOUT] = "no readout head of depth ships for this base"
+    return found
+
+
+def results(method: str, signals: Signals, spoiling: Spoiling = CLEAN) -> Samples:
+    """A method's results of maps that are spoilt."""
+    cases = signals.cases
+    maps = spoiling.spoilt(cases.condition, cases.seeds)
+    with cost_of(signals.bench.model) as cost:
+        pictures = MADE_BY[method](signals, maps, spoiling.known)
+    folder = signals.bench.folder / "pictures" / f"{spoiling.case}-map"
+    shown = maps.clone()
+    shown[..., round(spoiling.known * maps.shape[-1]) :] = 0
+    keep_pictures(folder, cases.numbers, shown)
+    spent = shared_cost(cost, len(pictures))
+    name = method if spoiling == CLEAN else f"{spoiling.case}-{method}"
+    return signals.scores(name, pictures, spent)
+
+
+def prepared(bench: Bench, rows: range) -> Signals:
+    """The scenes of a range, drawn."""
+    return Signals(_held_out(bench).cases(rows), bench)
+
+
+def _held_out(bench: Bench) -> HeldOut:
+    size, place = bench.model.backbone.sample_size, bench.folder / "scenes" / f"{DEPTH}-photo"
+    return HeldOut(TABLE_WORLD, bench.run.seed, size, place, named(DEPTH))
+
+
+def asked(bench: Bench) -> list[tuple[Spoiling, str]]:
+    """What is measured: every method of every map, `text` once."""
+    every = methods(bench)
+    return [(one, m) for one in SPOILINGS for m in every if m != TEXT or one == CLEAN]
+
+
+def make(bench: Bench) -> list[Row]:
+    """All methods of all maps."""
+    every = asked(bench)
+    measures = [
+        Measure(f"{one.case}-{method}", partial(results, method, spoiling=one))
+        for one, method in every
+    ]
+    found = bench.measure("signals", measures, partial(prepared, bench))
+    estimates, rows = Estimates(found), list[Row]()
+    for one, method in every:
+        name = f"{one.case}-{method}"
+        numbers: dict[str, Estimate] = {
+            metric: partial(estimates.value, metric, name) for metric in METRICS
+        }
+        numbers |= {cost: partial(_mean, found[name], cost) for cost in COSTS}
+        row = row_of(f"signals/{one.case}/{method}", numbers, bench.run.scenes)
+        kinds = dict.fromkeys(each.kind for each in SPOILINGS) if one == CLEAN else {one.kind: None}
+        facts = dict.fromkeys(kinds, one.amount)
+        rows.append(replace(row, metrics={**row.metrics, **facts}))
+    return rows
+
+
+def _mean(samples: Samples, metric: str, _rows: Sequence[int]) -> float:
+    return samples.mean(metric)
+
+
+def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
+    """The first scenes, map by map: what was given, and every method's."""
+    numbers = range(min(bench.run.scenes, SHOWN, KEPT))
+    lines: dict[str, list[Line]] = {}
+    for one in SPOILINGS:
+        own = [method for each, method in asked(bench) if each == one]
+        for number in numbers if own else ():
+            parts = [f"{one.case}-map"]
+            parts += [m if one == CLEAN else f"{one.case}-{m}" for m in own]
+            pictures = [kept_picture(bench, part, number) for part in parts]
+            line = Line(f"scene {number}", pictures, ["map", *own])
+            lines.setdefault(one.case, []).append(line)
+    return lines
+
+
+def draw(table: Table, path: Path) -> Path:
+    """Depth and words over each way of spoiling, a line a method, text alone as a level."""
+    panels: list[Panel] = []
+    for kind in dict.fromkeys(one.kind for one in SPOILINGS):
+        lines: dict[str, list[Row]] = {}
+        for row in table.rows:
+            method = row.name.split("/")[2]
+            if kind in row.metrics and method != TEXT:
+                lines.setdefault(method, []).append(row)
+        level = {TEXT: table.row(f"signals/{CLEAN.case}/{TEXT}")}
+        panels += [Panel(kind, metric, lines, level) for metric in ("abs_rel", "found")]
+    return save_panels(panels, table, path, "a depth map spoilt")
+
+
+ROBUSTNESS = Group(
+    "robustness",
+    "A picture made from a depth map that is noised, blurred or half missing.",
+    make,
+    show,
+    draw,
+    (TEXT,),
+    METRICS,
+    takes=(DEPTH,),
+    scenes=20,
+    missing=missing,
+)

@@ -1,0 +1,164 @@
+"""Sweeps: the tasks' own measures at every value, and depth maps that are spoilt."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from truth import Brightness
+
+import unicond
+from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
+from unicond.evaluation.condition_table import Run
+from unicond.evaluation.study import Bench, tabulate
+from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tasks import restoration, signals, style, sweeps
+from unicond.evaluation.tasks.page import write_page
+from unicond.evaluation.tasks.registry import GROUPS
+from unicond.evaluation.tasks.signals import CLEAN, ROBUSTNESS, SPOILINGS, Spoiling
+from unicond.evaluation.tasks.sweep import Part
+from unicond.evaluation.tasks.sweeps import GUIDANCE_SWEEP, PIXEL_SWEEPS, STEPS_SWEEP, values_of
+
+TEXT = Part("style", lambda _: ("text",), style.prepared, style.results, style.METRICS)
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tasks")
+    run = Run(1, 3, 1, out, "unicond table tasks", {"base": "tiny"}, True)
+    return Bench(unicond.load(tiny_base, device="cpu"), Brightness(), run, folder=out)
+
+
+def test_every_task_is_swept():
+    """Guidance from 1 to 10, and 5 to 50 steps of every method."""
+    assert sweeps.GUIDANCES[0] == 1
+    assert sweeps.GUIDANCES[-1] == 10
+    assert sweeps.STEPS == (5, 10, 20, 50)
+    tasks = {part.task for part in sweeps.BY_TASK}
+    assert tasks == {"editing", "inversion", "layout", "composition", "style", "signals"}
+    assert {part.task for part in sweeps.BY_METHOD} == tasks
+    assert {part.task for part in sweeps.PIXELS_GUIDED} == {"restoration"}
+    swept = (GUIDANCE_SWEEP, STEPS_SWEEP, PIXEL_SWEEPS, ROBUSTNESS)
+    assert {group.name for group in swept} < {group.name for group in GROUPS}
+    assert all(group.scenes <= 20 for group in swept)
+
+
+def test_every_method_is_swept_over_steps(bench):
+    groups = {group.name: group for group in GROUPS}
+    for part in sweeps.BY_METHOD:
+        if part.task in ("editing", "style", "composition"):
+            module = {"editing": sweeps.editing, "style": style, "composition": sweeps.composition}
+            own = {*module[part.task].METHODS} - {*groups[part.task].missing(bench)}
+            assert {*part.methods(bench)} == own
+
+
+@pytest.mark.parametrize(
+    ("group", "setting", "values", "settings"),
+    [
+        (GUIDANCE_SWEEP, "guidance", (1.0, 4.0), Sampling(steps=2)),
+        (STEPS_SWEEP, "steps", (1, 3), Sampling(guidance=3.0)),
+    ],
+)
+def test_a_task_is_measured_at_every_value(
+    bench, tmp_path, monkeypatch, group, setting, values, settings
+):
+    """As the task is at that value; where a value is asked for, at that one alone."""
+    for name in ("BY_TASK", "BY_METHOD"):
+        monkeypatch.setattr(sweeps, name, (TEXT,))
+    monkeypatch.setattr(sweeps, "GUIDANCES", values)
+    monkeypatch.setattr(sweeps, "STEPS", values)
+    asked = replace(bench, generation=settings, run=replace(bench.run, out=tmp_path))
+    table, folder = tabulate(group.study, asked)
+    names = [f"style/{setting}_{value:g}/text" for value in values]
+    assert [row.name for row in table.rows] == names
+    assert [row.metrics[setting] for row in table.rows] == list(values)
+    assert all({*style.METRICS, "seconds", "calls", "seed"} < {*r.metrics} for r in table.rows)
+    lines = group.show(asked)[f"style, text: {setting}"]
+    for value, picture in zip(values, lines[0].pictures, strict=True):
+        told = replace(settings, **{setting: value})
+        alone = style.prepared(replace(asked, generation=told), range(1)).result(0, "text")
+        assert (picture - alone).abs().max() < 0.01  # of 8 bits
+    calls = [row.metrics["calls"] for row in table.rows]
+    assert calls == ([2, 2] if setting == "guidance" else [1, 3])
+    text = write_page(group, table, folder, group.show(asked), tmp_path / "page").read_text()
+    assert f"style, text: {setting}" in text
+    one = replace(bench, generation=Sampling(steps=7, guidance=2.5))
+    assert values_of(one, setting) == ((2.5,) if setting == "guidance" else (7,))
+
+
+def test_restoration_is_swept_on_pixels(tiny_base, bench, tmp_path, monkeypatch):
+    part = sweeps._restoration("sr4", lambda _: ("ddnm",))
+    monkeypatch.setattr(sweeps, "PIXELS_GUIDED", (part,))
+    monkeypatch.setattr(sweeps, "PIXELS_STEPPED", (part,))
+    asked = replace(
+        bench,
+        generation=Sampling(steps=2, guidance=2.0),
+        run=replace(bench.run, out=tmp_path),
+    )
+    table, _ = tabulate(PIXEL_SWEEPS.study, asked)
+    names = [f"restoration/sr4-{case}/ddnm" for case in ("guidance_2", "steps_2")]
+    assert [row.name for row in table.rows] == names
+    pictures = PIXEL_SWEEPS.show(asked)
+    assert set(pictures) == {f"restoration-sr4, ddnm: {one}" for one in ("guidance", "steps")}
+    assert PIXEL_SWEEPS.base == restoration.RESTORATION.base
+
+
+def test_maps_are_spoilt_as_it_is_said():
+    maps = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps = (0.2 * maps - 0.1).expand(-1, 3, -1, -1)
+    assert CLEAN.spoilt(maps, [1, 2]) is maps
+    noisy = Spoiling("noise", 0.1).spoilt(maps, [1, 2])
+    assert (noisy - maps).std() == pytest.approx(0.1, rel=0.1)  # of 2048 values
+    assert torch.equal(noisy[:, 0], noisy[:, 2])
+    assert torch.allclose(Spoiling("noise", 0.1).spoilt(maps[1:], [2]), noisy[1:])
+    blurred = Spoiling("blur", 8.0).spoilt(maps, [1, 2])  # 2 pixels here
+    assert blurred.std() < 0.3 * maps.std()
+    assert torch.allclose(blurred.mean((2, 3)), maps.mean((2, 3)), atol=1e-5)
+    half = Spoiling("missing", 0.5)
+    assert half.spoilt(maps, [1, 2]) is maps
+    assert half.known == 0.5
+    assert [one.case for one in SPOILINGS[:2]] == ["clean", "noise_0.25"]
+
+
+@pytest.fixture(scope="module")
+def able(tiny_base, tiny, bench, tmp_path_factory):
+    """The tiny base with its adapter of depth and an untrained head of it."""
+    blocks = channels_of(tiny.backbone.network)
+    config = ReadoutConfig(kind="depth", blocks=blocks, channels=1, width=8, base="tiny")
+    root = tmp_path_factory.mktemp("embedded")
+    ReadoutHead(config, torch.Generator().manual_seed(0)).save_pretrained(root / "readout/depth")
+    model = unicond.load(tiny_base, {"depth": tiny.adapters["depth"].source}, device="cpu")
+    told = Sampling(steps=2, guidance=2.0)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("unicond.loading", "unicond.tasks.layout"):
+            patch.setattr(f"{module}.EMBEDDED", root)
+        yield replace(bench, model=model, generation=told)
+
+
+def test_a_spoilt_map_is_followed_by_every_method(able, tmp_path, monkeypatch):
+    spoilings = (CLEAN, Spoiling("noise", 0.5), Spoiling("blur", 8.0), Spoiling("missing", 0.5))
+    monkeypatch.setattr(signals, "SPOILINGS", spoilings)
+    asked = replace(able, run=replace(able.run, out=tmp_path))
+    table, folder = tabulate(ROBUSTNESS.study, asked)
+    every = ("depth", "depth_coarse", "readout")
+    names = [f"signals/{one.case}/{m}" for one in spoilings for m in every]
+    names.insert(3, "signals/clean/text")
+    assert [row.name for row in table.rows] == names
+    clean = table.row("signals/clean/depth").metrics
+    assert {"abs_rel", "delta1", "seconds", "calls", "seed"} < clean.keys()
+    assert (clean["noise"], clean["blur"], clean["missing"]) == (0, 0, 0)
+    assert table.row("signals/missing_0.5/depth").metrics["missing"] == 0.5
+    assert "blur" not in table.row("signals/noise_0.5/readout").metrics
+    pictures = ROBUSTNESS.show(asked)
+    shown = {one.case: pictures[one.case][0].pictures for one in spoilings}
+    for case in ("noise_0.5", "blur_8", "missing_0.5"):
+        gaps = [
+            (one - other).abs().max()
+            for one, other in zip(shown[case], shown["clean"], strict=False)
+        ]
+        assert min(gaps) > 0.01  # the map and what every method makes of it
+    assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_adapter_and_head_there_is_text_alone(bench):
+    assert signals.methods(bench) == ("text",)
+    assert set(signals.missing(bench)) == {"depth", "depth_coarse", "readout"}
