@@ -26,8 +26,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.blending import regions as areas
-from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
+from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.mechanisms.views import check_beside
 from unicond.sampling.predictions import Prediction, Predictions
