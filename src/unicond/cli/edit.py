@@ -1,7 +1,7 @@
 """`unicond edit`: change a given picture by words."""
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -70,17 +70,11 @@ def edit(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Change a picture as words say; what they do not speak of stays."""
-    from unicond.cli.generate import check_one_of, numbers, parse_size
+    from unicond.cli.generate import numbers, parse_size
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.edit import Edit
+    from unicond.tasks.edit import Align, Edit, Per
 
-    for flag, text, known in (
-        ("--align", align, ("swap", "refine")),
-        ("--per", per, ("value", "pixel")),
-    ):
-        if text is not None:
-            check_one_of(text, known, flag)
     task = Edit(
         str(picture),
         prompt,
@@ -88,12 +82,12 @@ def edit(
         method=method,
         strength=strength,
         keep=tuple(keep or ()),
-        align=cast('Literal["swap", "refine"] | None', align),
+        align=cast("Align | None", align),
         weight=dict(numbers(weight, "--weight")),
         subject=subject,
         source_subject=source_subject,
         scale=scale,
-        per=cast('Literal["value", "pixel"] | None', per),
+        per=cast("Per | None", per),
         style=None if style is None else str(style),
         style_prompt=style_prompt,
         seed=seed,

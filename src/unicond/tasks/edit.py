@@ -41,6 +41,8 @@ from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import Mechanism
 from unicond.tasks.base import Task
 
+Align = Literal["swap", "refine"]
+Per = Literal["value", "pixel"]
 INVERSIONS = tuple(name for name in get_args(Method) if name != "sdedit")
 ATTENTIONS = ("p2p", "pnp", "masactrl")
 ALONE = ("sdedit", "diffedit", "semantic", "style_injection")
@@ -118,12 +120,12 @@ class Edit(Task):
     method: str = field(default="direct+p2p", kw_only=True)
     strength: float | None = field(default=None, kw_only=True)
     keep: tuple[str, ...] = field(default=(), kw_only=True)
-    align: Literal["swap", "refine"] | None = field(default=None, kw_only=True)
+    align: Align | None = field(default=None, kw_only=True)
     weight: Mapping[str, float] = field(default_factory=dict[str, float], kw_only=True)
     subject: str = field(default="", kw_only=True)
     source_subject: str = field(default="", kw_only=True)
     scale: float | None = field(default=None, kw_only=True)
-    per: Literal["value", "pixel"] | None = field(default=None, kw_only=True)
+    per: Per | None = field(default=None, kw_only=True)
     style: Picture | None = field(default=None, kw_only=True)
     style_prompt: str = field(default="", kw_only=True)
 
@@ -265,6 +267,9 @@ class Edit(Task):
             "style": self.style is not None,
             "style_prompt": bool(self.style_prompt),
         }
+        for name, value, known in (("align", self.align, Align), ("per", self.per, Per)):
+            if value not in (None, *get_args(known)):
+                raise ValueError(f"{name} {value!r} is none of {', '.join(get_args(known))}")
         for name, methods in OPTIONS.items():
             if given[name] and not set(methods) & set(parts):
                 raise ValueError(

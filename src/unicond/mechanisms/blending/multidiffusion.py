@@ -151,7 +151,8 @@ class Regions(Prompted):
     """Prompts for parts of the picture; the run's own prompt describes what no region covers.
 
     One row more a region and sample (two with text guidance), in the same call; while
-    `bootstrap` is active one call more a region, and one noise draw each.
+    `bootstrap` is active one call more a region, and one noise draw each. With latent models places
+    are cut in latents, without the decoder, which mixes across their borders.
 
     Args:
         regions: prompts with boxes or masks, 1 to 16 of them; where they overlap, their mean by
