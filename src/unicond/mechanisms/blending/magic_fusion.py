@@ -39,8 +39,8 @@ class MagicFusion(Mechanism):
 
     Both must share the latents (the autoencoder), the noise schedule and what the network's output
     means. The second sees one branch alone, and has prompts "positive" and "negative" of its own.
-    Mechanisms that reach into the run's network do not reach into it. No random draw. With latent models a pixel is a place of the
-    latents; nothing is decoded.
+    Mechanisms that reach into the run's network do not reach into it. No random draw. With
+    latent models a pixel is a place of the latents; nothing is decoded.
 
     Args:
         other: the second model's denoiser.
