@@ -133,7 +133,9 @@ class Kind:
     Args:
         make: of the bench and a scale; 0.0 is neutral.
         rank: place in the list of mechanisms, small is outermost.
-        neutral: whether scale 0.0 is the mechanism absent.
+        neutral: whether scale 0.0 is the mechanism absent, whatever is around it. An edit by
+            attention starts its target where the source is; CCDF brings a start of its own, and
+            DDRM the steps, from which nothing is left out.
     """
 
     make: Callable[[Bench, float], Mechanism]
@@ -223,7 +225,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "CCDF": Kind(
             lambda b, _s: CCDF(measurement=b.measurement, estimate=b.clean), 8, neutral=False
         ),
-        "Replacement": Kind(lambda b, _s: Replacement("image", b.clean, _half()), 8, neutral=False),
+        "Replacement": Kind(lambda b, s: Replacement("image", b.clean, s * _half()), 8),
     }
 )
 """Those that meet a run by a class of their own; inversions come by `plan_edit`."""

@@ -8,12 +8,15 @@ import torch
 
 import unicond
 from every_method import KINDS, NEW, OLD, Bench, made_of, picture
+from unicond.adapters.config import JointConfig
+from unicond.adapters.joint import JointAdapter
 from unicond.mechanisms.attention.prompt_to_prompt import LocalBlend, PromptToPrompt
 from unicond.mechanisms.correction.diffedit import DiffEdit
 from unicond.mechanisms.correction.repaint import resampled
 from unicond.mechanisms.guidance.universal import travelled
 from unicond.mechanisms.inversion.fixed_point import FixedPoint
 from unicond.mechanisms.inversion.methods import plan_edit
+from unicond.model import Loaded, Model
 from unicond.sampling import plans
 from unicond.sampling.solvers import DDIM, SOLVERS
 
@@ -40,7 +43,21 @@ HALF[..., :32] = 1
 
 @pytest.fixture(scope="module")
 def bench(tiny):
-    return Bench(tiny)
+    """The tiny model with one more adapter, of random weights: aligned poses."""
+    config = JointConfig(
+        y="pose",
+        kind="pose",
+        rank=2,
+        y_rank=2,
+        roles=("two_way", "condition_held", "image_held"),
+        attention=("global", "aligned"),
+    )
+    adapter = JointAdapter.for_network(tiny.backbone.network, config)
+    generator = torch.Generator().manual_seed(0)
+    for value in adapter.parameters():
+        torch.nn.init.normal_(value, std=0.1, generator=generator)
+    pose = Loaded("here", adapter.requires_grad_(False).eval())
+    return Bench(Model(tiny.backbone, {**tiny.adapters, "pose": pose}))
 
 
 def times(bench):
@@ -53,7 +70,7 @@ def times(bench):
 def branches(generator):
     """Arguments of a call: conditions held or free, coarse or masked, alone or together."""
     mask = HALF[0]
-    depth, identity, image = picture(1), picture(2), picture(4)
+    depth, identity, image, pose = picture(1), picture(2), picture(4), picture(5)
     return generator.choice(
         [
             {"branches": ALONE},
@@ -68,6 +85,10 @@ def branches(generator):
             {"branches": ALONE, "image": unicond.Given(image, mask=mask)},
             {"branches": ALONE, "image": unicond.Given(image, mask=mask), "depth": depth},
             {"branches": ["image", "depth"], "depth": unicond.Given(depth, guide=True)},
+            {"branches": ALONE, "pose": pose, "attention": "aligned"},
+            {"branches": ALONE, "pose": pose, "held": "one_way"},
+            {"branches": ALONE, "depth": depth, "pose": unicond.Given(pose, mask=mask)},
+            {"branches": ["image", "pose"], "depth": depth},
         ]
     )
 
@@ -96,7 +117,8 @@ def again(bench, generator, names):
 
 def edited(bench, generator, names):
     """A given picture goes up and comes down again beside its edit, under held conditions."""
-    held = generator.choice([{}, {"depth": picture(1)}, {"depth": picture(1), "id": picture(2)}])
+    depth, pose = picture(1), picture(5)
+    held = generator.choice([{}, {"depth": depth}, {"pose": pose}, {"depth": depth, "pose": pose}])
     # through windows, a random network's fixed points do not converge; null-text goes outside
     refused = {"edict"} if names & MENDING else set()
     refused |= {"fixed_point", "null_text"} if "Panorama" in names else set()
@@ -137,7 +159,11 @@ def draw(number):
         way = generator.choice([down, down, down, again, edited, edited, diffed])
         if len(names) > 1 and fits(way, names):
             break
-    others = [n for n in KINDS if KINDS[n].neutral and n not in names and fits(way, names | {n})]
+    # an edit starts its target where the source is, as an inversion does by itself
+    free = {n for n in KINDS if KINDS[n].neutral or (way is edited and n in EDITS)}
+    others = [n for n in KINDS if n in free - names and fits(way, names | {n})]
+    if way is edited:  # by turns
+        others = [n for n in others if (n in EDITS) == bool(number % 2)]
     return generator, way, names, generator.choice(others)
 
 

@@ -135,6 +135,30 @@ def sample(
     return state.latents["image"].flatten(1)
 
 
+class Units:
+    """Every draw in rows of its own, one a unit; the first rows are those of the start."""
+
+    def __init__(self, size):
+        self.size, self.rows = size, size
+
+    def draw(self, branch, like):
+        unit = torch.zeros_like(like)
+        mine = slice(self.rows, self.rows + self.size)
+        unit[mine] = torch.eye(self.size).to(like).view(-1, *like.shape[1:])
+        self.rows += self.size
+        return unit
+
+
+def spread(mechanisms, shape, **options):
+    """Covariance (n, n) of what a linear sampler of mean 0 makes of all its noise, exactly."""
+    size, count = math.prod(shape), Fixed()
+    sample(mechanisms, latents=torch.zeros(1, *shape).double(), noise=count, **options)
+    start_ = torch.zeros((1 + count.draws) * size, *shape).double()
+    start_[:size] = torch.eye(size).double().view(-1, *shape)
+    out = sample(mechanisms, latents=start_, noise=Units(size), **options)
+    return out.T @ out
+
+
 def law(mechanisms, **options):
     """Mean and covariance of what a deterministic linear sampler makes of unit noise, exactly."""
     basis = torch.cat([torch.zeros(1, N), torch.eye(N)]).double().view(-1, *SHAPE)

@@ -511,7 +511,7 @@ def test_what_does_not_fit_is_refused(tiny, tokenizer, kinds):
     with pytest.raises(ValueError, match="for 1 prompts of 7 tokens, but this run has 2 samples"):
         walked(tiny, PromptToPrompt(scales=torch.full((1, 7), 2.0)))
     wide = Painted(words=torch.ones(1, 77), mask=torch.ones(1, 1, 8, 16))
-    with pytest.raises(ValueError, match=r"a mask is \(8, 16\), but the latents are \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"mask is \(1, 1, 8, 16\), but the latents are \(8, 8\)"):
         walked(tiny, Beside(), PaintWithWords(branch="target", regions=[wide]))
     with pytest.raises(ValueError, match=r"1 .white. somewhere"):
         Painted(words=torch.ones(1, 77), mask=torch.zeros(1, 1, 8, 8))

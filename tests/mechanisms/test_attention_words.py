@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unicond.mechanisms.attention.words import places, refined, scales, swapped, words_of
+from unicond.mechanisms.attention.words import aligned, places, refined, scales, swapped, words_of
 
 N = 77
 
@@ -63,6 +63,17 @@ def test_words_that_do_not_stand_one_for_one_are_listed(tokenizer):
         ValueError, match="no word is in both prompts: 'red', 'ball' against 'cone'"
     ):
         refined(tokenizer, "red ball", "cone")
+
+
+def test_what_cannot_be_swapped_is_refined(tokenizer):
+    for old, new, way in [
+        ("a red ball", "a tan cube", swapped),
+        ("a ball on grass", "a red ball grass", refined),  # as many words, in other places
+        ("a red ball", "a big red ball", refined),
+    ]:
+        found, want = aligned(tokenizer, old, new), way(tokenizer, old, new)
+        assert torch.equal(found.mapper, want.mapper)
+        assert torch.equal(found.shared, want.shared)
 
 
 def test_a_refinement_shares_what_both_have(tokenizer):

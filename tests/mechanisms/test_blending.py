@@ -23,7 +23,7 @@ from unicond.sampling.state import Move, State
 from unicond.sampling.window import Window
 
 SIDE = 64
-MOVE = Move({"image": 0.6}, {"image": 0.5}, number=5, count=10)
+MOVE = Move({"image": 0.6}, {"image": 0.5}, shares={"image": 0.5})
 LEFT = (0.0, 0.0, 0.5, 1.0)
 UNIT = {"positive": (0.0, 1.0), "negative": (0.0, 1.0)}
 

@@ -141,6 +141,9 @@ WEIGHT = torch.ones(6, dtype=torch.float64, requires_grad=True)
         (lambda x0: x0.square().flatten(1), r"shape \(2, 6\)"),
         (lambda x0: quadratic(x0.detach()), "no gradient"),
         (lambda x0: (x0.detach().flatten(1) * WEIGHT).sum(1), "its own weights"),
+        (lambda x0: float(x0.sum()), r"returned [-\d.]+; it must be a tensor \(2,\)"),
+        (lambda _: None, r"returned None; it must be a tensor \(2,\)"),
+        (lambda x0: quadratic(x0) / 0, r"returned \[inf, inf\]: all must be finite"),
     ],
 )
 def test_energies_that_are_none_are_refused_before_the_run(energy, said):
@@ -404,7 +407,7 @@ def test_what_a_layout_cannot_do_is_refused(tiny, kinds, red):
     with pytest.raises(ValueError, match="of 'depth', but the branches"):
         walked(tiny, replace(layout, branch="depth"))
     three = Placed(words=red.expand(3, -1), box=(0, 0, 1, 1))
-    with pytest.raises(ValueError, match="words of 3 samples are placed in 2"):
+    with pytest.raises(ValueError, match="given for 3 samples, but this run has 2"):
         walked(tiny, replace(layout, objects=[three]))
     with pytest.raises(ValueError, match="needs cross-attention"):
         sample([layout])
@@ -584,6 +587,16 @@ def test_a_step_of_readout_guidance_brings_the_reading_nearer(tiny, head):
     assert (after < before).all()
 
 
+class Cut:
+    """A head that lets no gradient through."""
+
+    def __init__(self, head):
+        self.head, self.channels = head, head.channels
+
+    def __call__(self, features, t):
+        return self.head(features, t).detach()
+
+
 def test_what_readout_guidance_cannot_do_is_refused(tiny, kinds, head):
     guide = kinds["readout"]
     with pytest.raises(ValueError, match="must be finite"):
@@ -593,8 +606,8 @@ def test_what_readout_guidance_cannot_do_is_refused(tiny, kinds, head):
     with pytest.raises(ValueError, match="3 maps are wanted of 2 samples"):
         walked(tiny, replace(guide, wanted=torch.ones(3, 1, 8, 8)))
     with pytest.raises(ValueError, match="a head of this kind of map"):
-        walked(tiny, replace(guide, wanted=torch.ones(1, 3, 8, 8)))
+        replace(guide, wanted=torch.ones(1, 3, 8, 8))
     with pytest.raises(ValueError, match="the readout's error has no gradient"):
-        walked(tiny, replace(guide, head=lambda features, t: head(features, t).detach()))
+        walked(tiny, replace(guide, head=Cut(head)))
     with pytest.raises(ValueError, match="blocks on the way up"):
         sample([guide])

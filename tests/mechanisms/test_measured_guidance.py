@@ -135,7 +135,9 @@ def test_dps_moves_nothing_where_the_prediction_fits():
 def test_dps_and_mcg_move_the_mean_to_the_posteriors(method, scale):
     """Correlated pixels: the free ones go where the conditional mean is, measured ones to y.
 
-    How far depends on zeta times the number of steps; which way does not.
+    How far depends on zeta times the number of steps; which way does not. Zeta sets the free
+    pixels' spread, too (as the norm's gradient has one length however small the error), so that no
+    covariance is theirs to check; what MCG has measured without noise has none.
     """
     m = measured(type(dense())(torch.eye(N).double()[:3]))  # the first three pixels
     want, _ = posterior(m, SMOOTH)
@@ -148,6 +150,7 @@ def test_dps_and_mcg_move_the_mean_to_the_posteriors(method, scale):
     assert (found.mean(0) - want).norm() < 0.25 * wanted.norm()
     if method is MCG:
         assert (found[:, :3] - TRUTH[:3]).abs().max() < 1e-10
+        assert found[:, 3:].T.cov().diagonal().min() > 0.01  # while the free ones are drawn
 
 
 def test_what_is_not_measured_and_not_correlated_is_not_moved():
@@ -288,6 +291,11 @@ def test_dps_takes_what_is_not_linear():
             method(measurement=m)
 
 
+def unasked(mechanisms):
+    """A run in which the network must not be asked."""
+    sample(mechanisms, latents=random(2, *SHAPE), denoiser=pytest.fail)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -299,18 +307,25 @@ def test_dps_takes_what_is_not_linear():
         ),
         (
             lambda: sample([Classifier(log_probability=says, branch="pose")]),
-            "a classifier of 'pose' is given, but the branches of this run are image",
+            "classifier guidance is asked of 'pose', but the branches of this run are image",
         ),
         (
-            lambda: one_move([Classifier(log_probability=lambda x, _: x)], random(2, *SHAPE)),
+            lambda: unasked([Classifier(log_probability=lambda x, _: x)]),
             r"returned shape \(2, 1, 2, 3\) for 2 samples; it must be \(2,\)",
         ),
         (
-            lambda: one_move(
-                [Classifier(log_probability=lambda x, _: x.detach().flatten(1).sum(1))],
-                random(2, *SHAPE),
+            lambda: unasked(
+                [Classifier(log_probability=lambda x, _: x.detach().flatten(1).sum(1))]
             ),
             "has no gradient by the latents",
+        ),
+        (
+            lambda: unasked([Classifier(log_probability=lambda x, _: float(x.sum()))]),
+            r"log_probability returned [-\d.]+; it must be a tensor \(2,\)",
+        ),
+        (
+            lambda: unasked([Classifier(log_probability=lambda x, _: x.flatten(1).sum(1).log())]),
+            r"log_probability returned \[.*nan.*\]: all must be finite",
         ),
     ],
 )

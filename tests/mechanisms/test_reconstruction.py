@@ -372,11 +372,11 @@ class Detached:
         (lambda _: AdamW(learning_rate=0.0), "learning_rate > 0"),
         (
             lambda k: sample([Reconstruction([Target(branch="pose", known=k)])]),
-            "towards 'pose', but the branches of this run are image, depth",
+            "of 'pose', but the branches of this run are image, depth",
         ),
         (
             lambda k: sample([Reconstruction([Target(branch="image", known=k[..., :3])])]),
-            r"has shape \(1, 1, 64, 3\), its latents \(1, 1, 64, 64\)",
+            r"what is known of 'image' has shape \(1, 1, 64, 3\), its latents \(1, 1, 64, 64\)",
         ),
         (
             lambda k: sample(

@@ -7,8 +7,15 @@ import torch
 
 import unicond
 from every_method import KINDS, NEW, OLD, Bench, picture
+from unicond.mechanisms.attention.editing import Edit
+from unicond.mechanisms.attention.masactrl import Subject
+from unicond.mechanisms.attention.paint_with_words import Painted
 from unicond.mechanisms.attention.prompt_to_prompt import LocalBlend, PromptToPrompt
 from unicond.mechanisms.correction.diffedit import DiffEdit
+from unicond.mechanisms.correction.replacement import Replacement
+from unicond.mechanisms.guidance.layout import Placed
+from unicond.mechanisms.guidance.properties import Position
+from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.mechanisms.inversion.ddim import DDIMInversion
 from unicond.mechanisms.inversion.direct import Direct
 from unicond.mechanisms.inversion.edict import EDICT
@@ -156,7 +163,7 @@ def test_what_is_shut_for_the_whole_run_does_not_mind_windows(bench):
 ACTING = [
     *("DPS", "MCG", "PiGDM", "Universal", "Classifier", "Layout", "SelfGuidance", "Readout"),
     *("MagicFusion", "Composable", "SemanticGuidance", "NoiseCollage", "Regions", "DDNM", "DDRM"),
-    "ILVR",
+    *("ILVR", "PaintWithWords"),
 ]
 PREDICTED = ("DPS", "MCG", "PiGDM", "Universal")
 """What a held, noisy branch serves: its prediction changes with what it looks at."""
@@ -213,17 +220,87 @@ def named_(bench, *names):
     return {"mechanisms": [KINDS[name].make(bench, 1.0) for name in names]}
 
 
+def part(known=(1, 4, 8, 8), mask=(1, 1, 8, 8), value=1.0, noise=None):
+    return {
+        "mechanisms": [
+            Replacement("image", torch.zeros(known), torch.full(mask, value), noise=noise)
+        ]
+    }
+
+
+def guided_to(known=(1, 4, 8, 8), mask=(1, 1, 8, 8)):
+    target = Target(branch="image", known=torch.zeros(known), mask=torch.ones(mask))
+    return {"mechanisms": [Reconstruction([target])]}
+
+
+def of_words(bench, samples, name, tokens=77):
+    """A method with words of so many samples."""
+    mine = bench.places(NEW, "box").expand(samples, -1)[:, :tokens]
+    one = KINDS[name].make(bench, 1.0)
+    if name == "PromptToPrompt":
+        one = dataclasses.replace(one, blend=LocalBlend(source=mine, target=mine))
+    elif name == "MasaCtrl":
+        one = dataclasses.replace(one, subject=Subject(source=mine, target=mine))
+    elif name == "PaintWithWords":
+        more = Painted(words=mine, mask=one.regions[0].mask)
+        one = dataclasses.replace(one, regions=[*one.regions, more])
+    elif name == "Layout":
+        more = Placed(words=mine, box=(0.5, 0.0, 1.0, 1.0))
+        one = dataclasses.replace(one, objects=[*one.objects, more])
+    else:
+        one = dataclasses.replace(one, terms=[*one.terms, Position(words=mine, to=(0.5, 0.5))])
+    beside = {"source": unicond.Reference(prompt=OLD)} if isinstance(one, Edit) else {}
+    return {"references": beside, "mechanisms": [one]}
+
+
 def held(bench):
     mechanism = dataclasses.replace(KINDS["DPS"].make(bench, 1.0), branch="depth")
     return {"depth": picture(1), "mechanisms": [mechanism]}
 
 
+MARKED = ("PromptToPrompt", "MasaCtrl", "PaintWithWords", "Layout", "SelfGuidance")
 CALLS = {
     "EDICT and a blend": (lambda b: of_edict(b, blended(b)), "EDICT walks with two states"),
     "EDICT and Direct": (lambda b: of_edict(b, Direct()), "Direct changes one of them in 'source'"),
     "DiffEdit": (lambda b: of_diffedit(b, KINDS["ILVR"].make(b, 1.0)), "ILVR changes it on the"),
     "windows": (lambda b: named_(b, "Panorama", "DPS"), "DPS is about the whole picture"),
     "maps of windows": (lambda b: named_(b, "Layout", "Panorama"), "Layout looks into the network"),
+    "another branch": (
+        lambda _: {"mechanisms": [Replacement("pose", torch.zeros(1), torch.zeros(1))]},
+        "replacement is asked of 'pose', but the branches of this run are image",
+    ),
+    "known of another size": (lambda _: part(known=(1, 4, 8, 4)), "what is known of 'image'"),
+    "known of more samples": (lambda _: part(known=(2, 4, 8, 8)), "what is known of 'image'"),
+    "a mask of another size": (lambda _: part(mask=(1, 1, 4, 4)), "the mask of 'image' has"),
+    "a mask of more samples": (lambda _: part(mask=(2, 1, 8, 8)), "the mask of 'image' has"),
+    "a mask that is none": (lambda _: part(value=5.0), "from 5 to 5; it must be in"),
+    "noise of another size": (
+        lambda _: part(noise=torch.zeros(1, 4, 4, 4)),
+        r"what is known of 'image' has shape \(1, 4, 4, 4\).* replacement's noise needs",
+    ),
+    "guidance by another mask": (
+        lambda _: guided_to(mask=(1, 1, 4, 4)),
+        r"the mask of 'image' has shape \(1, 1, 4, 4\)",
+    ),
+    "guidance by more samples": (
+        lambda _: guided_to(known=(2, 4, 8, 8)),
+        "what is known of 'image' has shape",
+    ),
+    **{
+        f"words of more samples, {name}": (
+            lambda b, name=name: of_words(b, 2, name),
+            "words are given for 2 samples, but this run has 1",
+        )
+        for name in MARKED
+    },
+    **{
+        f"words of other tokenizers, {name}": (
+            lambda b, name=name: of_words(b, 1, name, 70),
+            "in prompts of 70 and of 77 tokens",
+        )
+        for name in MARKED
+        if name != "MasaCtrl"
+    },
     "a held branch": (held, "DPS acts on branch 'depth', which this run holds at t=0 "),
 }
 

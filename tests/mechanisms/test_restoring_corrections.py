@@ -2,7 +2,20 @@
 
 import pytest
 import torch
-from measured import SHAPE, TRUTH, VP, Drawn, Fixed, N, gaussian, measured, random, sample, start
+from measured import (
+    SHAPE,
+    TRUTH,
+    VP,
+    Drawn,
+    Fixed,
+    N,
+    gaussian,
+    measured,
+    random,
+    sample,
+    spread,
+    start,
+)
 
 from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.correction.ilvr import ILVR
@@ -54,6 +67,38 @@ def test_held_branches_are_held_on_the_way_up():
     assert plans.held(moves) == {"depth"}
 
 
+def line():
+    """Correlated pixels in a line, the first half of them known."""
+    size, half = 8, 4
+    place = torch.arange(size).double()
+    covariance = 0.95 * torch.exp(-((place[:, None] - place) ** 2) / 8) + 0.05 * torch.eye(size)
+    mask = torch.zeros(1, 1, 1, size).double()
+    mask[..., :half] = 1
+    return covariance, mask, (size, half)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+@pytest.mark.parametrize(("jump", "repeats"), [(2, 5), (10, 10)])
+def test_repaints_free_part_has_nearly_its_conditional_covariance(solver, jump, repeats):
+    """Of all noise that is drawn: within 16 % where replacement is 17 to 27 % off, and nearer.
+
+    Exact it is only for many repeats of many moves; the rest is computed beside, by matrices: 0.12,
+    0.16 of the conditional covariance's norm with DDIM, 0.11 and 0.13 with DDPM.
+    """
+    covariance, mask, (size, half) = line()
+    inner, across = covariance[:half, :half], covariance[half:, :half]
+    want = covariance[half:, half:] - across @ torch.linalg.solve(inner, across.T)
+    known = [Replacement("image", torch.zeros(1, 1, 1, size).double(), mask)]
+    prior = gaussian(covariance, torch.zeros(size).double())
+    options = {"steps": 31, "solver": solver, "denoiser": prior}
+    errors = [
+        float((spread(known, (1, 1, size), remake=remake, **options)[half:, half:] - want).norm())
+        for remake in (list, lambda p: resampled(p, jump, repeats))
+    ]
+    assert errors[1] < 0.16 * want.norm()
+    assert errors[1] < 0.75 * errors[0], errors
+
+
 @pytest.mark.parametrize("solver", ["ddim", "ddpm"])
 @pytest.mark.parametrize(("jump", "repeats"), [(2, 5), (10, 10)])
 def test_repaints_free_part_follows_the_known_one(solver, jump, repeats):
@@ -62,11 +107,7 @@ def test_repaints_free_part_follows_the_known_one(solver, jump, repeats):
     Without noise a run follows its mean, which is linear in the known part: `K known`. The error
     is its mean square over what the known part can be, `trace (K - K*) C (K - K*)^T`.
     """
-    size, half = 8, 4
-    place = torch.arange(size).double()
-    covariance = 0.95 * torch.exp(-((place[:, None] - place) ** 2) / 8) + 0.05 * torch.eye(size)
-    mask = torch.zeros(1, 1, 1, size).double()
-    mask[..., :half] = 1
+    covariance, mask, (size, half) = line()
     known = torch.eye(half, size).double().view(half, 1, 1, size)
     inner, across = covariance[:half, :half], covariance[half:, :half]
     errors = {}

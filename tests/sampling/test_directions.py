@@ -125,11 +125,25 @@ def test_replacement_keeps_the_known_half_and_moves_the_rest():
     )
     assert torch.equal(out["image"][..., : SIDE // 2], known[..., : SIDE // 2])
     free = out["image"][..., SIDE // 2 :]
+    assert abs(free.mean()) < 4 / (COUNT / 2) ** 0.5
     assert abs(free.var() - 1) < 4 * (4 / COUNT) ** 0.5 + 0.01
     # the joint model carries the known part over, if less than E[depth | image] = R image: that
     # replacement sees the known part through noise is its known bias
     carried = out["depth"][..., : SIDE // 2].mean()
     assert 4 / (COUNT / 2) ** 0.5 < carried < R * 0.7
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+def test_replacement_of_nothing_is_absent(solver):
+    """Its random draws, too."""
+    mask = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    latents = {"image": noise_of(1, (1, 1, 8, 8)), "depth": noise_of(2, (1, 1, 8, 8))}
+    ones = {"image": 1.0, "depth": 1.0}
+    plain, kept = (
+        sample(latents, ones, mechanisms=mechanisms, solver=named(solver))
+        for mechanisms in ([], [Replacement("image", torch.ones_like(mask), mask)])
+    )
+    assert torch.equal(plain["image"], kept["image"])
 
 
 def test_replacement_ends_at_its_level():

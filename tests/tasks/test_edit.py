@@ -10,6 +10,7 @@ import unicond
 import unicond.pictures.metadata
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
+from unicond.mechanisms.attention import words
 from unicond.tasks.edit import ALONE, ATTENTIONS, INVERSIONS, NAMED, Edit
 
 WORDS = {"source_prompt": "a red ball", "num_inference_steps": 3, "guidance_scale": 3.0}
@@ -34,6 +35,73 @@ def test_every_method_edits(tiny, picture, method):
     if inversion in ("direct", "edit_friendly", "edict", "semantic"):
         gap = (out.latents["source"] - clean).abs().max()
         assert gap < (1e-2 if inversion == "edict" else ROUNDING)  # EDICT's own mixing grows it
+
+
+def mechanism_of(tiny, **asked):
+    [mechanism] = Edit("x.png", **{"prompt": "a big blue box", **WORDS, **asked}).attention(tiny)
+    return mechanism
+
+
+def test_options_make_the_variants_of_their_papers(tiny):
+    """Swap, refine, reweight and local blend; MasaCtrl with masks; semantic edits beside others."""
+    tokenizer = tiny.backbone.tokenizers[0]
+    old, new = WORDS["source_prompt"], "a blue box"
+    for align in (None, "swap", "refine"):
+        expected = words.refined if align == "refine" else words.swapped
+        made, want = mechanism_of(tiny, prompt=new, align=align), expected(tokenizer, old, new)
+        assert torch.equal(made.alignment.mapper, want.mapper)
+        assert torch.equal(made.alignment.shared, want.shared)
+    blend = {"subject": "blue box", "source_subject": "ball", "weight": {"blue": 3.0}}
+    made = mechanism_of(tiny, **blend)
+    there = words.places(tokenizer, old, ["ball"])
+    here = words.places(tokenizer, "a big blue box", ["blue box"])
+    factors = words.scales(tokenizer, "a big blue box", {"blue": 3.0})
+    assert torch.equal(made.scales, factors)
+    assert torch.equal(made.blend.source, there)
+    assert torch.equal(made.blend.target, here)
+    del blend["weight"]
+    masks = mechanism_of(tiny, method="direct+masactrl", **blend).subject
+    assert torch.equal(masks.source, there)
+    assert torch.equal(masks.target, here)
+    same = mechanism_of(tiny, prompt="a blue ball", method="ddim+masactrl", subject="ball").subject
+    assert torch.equal(same.source, there)
+    several = mechanism_of(
+        tiny, method="semantic", scale=-2.0, per="pixel", weight={"the snow": 4.0}
+    )
+    assert {one.prompt: one.scale for one in several.edits} == {
+        "a big blue box": -2.0,
+        "the snow": 4.0,
+    }
+    assert several.per == "pixel"
+
+
+def test_words_that_do_not_stand_one_for_one_are_refined(tiny):
+    """As many of them, but others in other places: a swap would be refused."""
+    tokenizer = tiny.backbone.tokenizers[0]
+    pair = {"source_prompt": "a ball on grass", "prompt": "a red ball grass"}
+    want = words.refined(tokenizer, *pair.values())
+    made = mechanism_of(tiny, **pair)
+    assert torch.equal(made.alignment.mapper, want.mapper)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight": {"blue": 4.0}},
+        {"align": "refine"},
+        {"method": "direct+masactrl", "subject": "ball"},
+        {"method": "semantic", "per": "pixel"},
+        {"method": "semantic", "weight": {"the snow": -4.0}},
+    ],
+)
+def test_options_change_the_edit_and_are_recorded(tiny, picture, tmp_path, options):
+    path = unicond.pictures.metadata.write_png(picture, tmp_path / "given.png", {})
+    plain = {"method": options.get("method", "direct+p2p"), **WORDS, "num_inference_steps": 4}
+    before = unicond.edit(tiny, str(path), "a blue ball", **plain)
+    out = unicond.edit(tiny, str(path), "a blue ball", **{**plain, **options})
+    assert not torch.equal(before.latents["image"], out.latents["image"])
+    record = read_record(out.save(tmp_path / "out")[0])
+    assert torch.equal(repeat(tiny, record).latents["image"], out.latents["image"])
 
 
 def test_named_pairs_are_methods():
@@ -76,7 +144,21 @@ def test_memory_is_no_record(tiny, picture):
         ({"method": "ddim+magic"}, "no method 'ddim.magic'"),
         ({"source_prompt": ""}, "say what the picture shows with source_prompt"),
         ({"method": "style_injection"}, r"give style \(--style\)"),
-        ({"style": "look.png"}, "'direct.p2p' takes no picture of a style"),
+        ({"style": "look.png"}, r"'direct\+p2p' takes no style: it is of style_injection"),
+        ({"style_prompt": "paint"}, r"takes no style_prompt: it is of style_injection"),
+        ({"scale": 5.0}, r"'direct\+p2p' takes no scale: it is of semantic; leave it out"),
+        ({"align": "magic"}, "align 'magic' is none of swap, refine"),
+        ({"method": "semantic", "per": "voxel"}, "per 'voxel' is none of value, pixel"),
+        ({"per": "pixel"}, "takes no per: it is of semantic"),
+        ({"method": "direct+pnp", "weight": {"ball": 2.0}}, "no weight: it is of p2p and semantic"),
+        ({"method": "direct+masactrl", "align": "swap"}, "takes no align: it is of p2p"),
+        ({"method": "sdedit", "subject": "ball"}, "no subject: it is of p2p and masactrl"),
+        ({"source_subject": "ball"}, "source_subject is the source's word for a subject"),
+        ({"weight": {"cat": 2.0}}, "'cat' not in the prompt 'a blue ball'"),
+        ({"subject": "cat"}, "'cat' not in the prompt 'a red ball'"),
+        ({"subject": "cat", "source_subject": "ball"}, "'cat' not in the prompt 'a blue ball'"),
+        ({"align": "swap", "prompt": "a blue ball there"}, "do not stand one for one"),
+        ({"keep": ("depth",), "weight": {"cat": 2.0}}, "'cat' not in the prompt"),
         ({"strength": 0.0}, r"strength 0.0 must be in \(0, 1\]"),
         ({"keep": ("pose",)}, "keep names 'pose', and no adapter of this model is for it; it has"),
         ({"prompt": "something else entirely", "source_prompt": "ball"}, "no word"),

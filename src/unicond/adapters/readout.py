@@ -95,6 +95,11 @@ class ReadoutHead(nn.Module):
                     scale = 1 / math.sqrt(weight[0].numel())
                     weight.normal_(0.0, scale, generator=generator)
 
+    @property
+    def channels(self) -> int:
+        """Of the maps that it reads."""
+        return self.config.channels
+
     @override
     def forward(self, features: Sequence[Tensor], t: Tensor) -> Tensor:
         """Read the map.

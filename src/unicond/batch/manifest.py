@@ -24,8 +24,9 @@ from unicond.studio import batching
 from unicond.studio.limits import rows_of
 from unicond.tasks.filled import Filled
 from unicond.tasks.form_faults import told
+from unicond.tasks.form_parts import TEXTS
 from unicond.tasks.form_pictures import pictures_of
-from unicond.tasks.forms import ANY, TEXTS, AnyForm
+from unicond.tasks.forms import ANY, AnyForm
 
 SHOWN = 20
 """Faults of a manifest that are told at once."""

@@ -1,7 +1,7 @@
 """`unicond edit`: change a given picture by words."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -25,7 +25,32 @@ def edit(
         list[str] | None,
         typer.Option(help="A condition that stays as it is in the picture, as depth; repeat."),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Of semantic; negative takes away.")] = 7.0,
+    align: Annotated[
+        str | None,
+        typer.Option(help="Of p2p: swap or refine. Default: swap where words stand one for one."),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="WORDS=FACTOR of p2p, of words in the prompt; TEXT=SCALE of semantic, of further "
+            "edits; repeat."
+        ),
+    ] = None,
+    subject: Annotated[
+        str,
+        typer.Option(
+            help="Of p2p and masactrl: words of the prompt; nothing else is changed, or looked at."
+        ),
+    ] = "",
+    source_subject: Annotated[
+        str, typer.Option(help="The words for it in the source's prompt, where they are others.")
+    ] = "",
+    scale: Annotated[
+        float | None, typer.Option(help="Of semantic; negative takes away. Default: 7.")
+    ] = None,
+    per: Annotated[
+        str | None, typer.Option(help="Of semantic: value or pixel is masked. Default: value.")
+    ] = None,
     style: Annotated[
         Path | None, typer.Option(help="Of style_injection: a picture that shows the look.")
     ] = None,
@@ -45,10 +70,10 @@ def edit(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Change a picture as words say; what they do not speak of stays."""
-    from unicond.cli.generate import parse_size
+    from unicond.cli.generate import numbers, parse_size
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.edit import Edit
+    from unicond.tasks.edit import Align, Edit, Per
 
     task = Edit(
         str(picture),
@@ -57,7 +82,12 @@ def edit(
         method=method,
         strength=strength,
         keep=tuple(keep or ()),
+        align=cast("Align | None", align),
+        weight=dict(numbers(weight, "--weight")),
+        subject=subject,
+        source_subject=source_subject,
         scale=scale,
+        per=cast("Per | None", per),
         style=None if style is None else str(style),
         style_prompt=style_prompt,
         seed=seed,

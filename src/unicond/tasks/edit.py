@@ -5,6 +5,10 @@
     sdedit, diffedit, semantic       methods of their own
     style_injection  drawn as another picture is, `style`
 
+Prompt-to-prompt swaps words that stand one for one and refines else (or as `align` says), scales
+words by `weight`, and changes the picture only where the `subject` is. MasaCtrl keeps the subject
+apart from its background.
+
 Source and target walk side by side, the picture's own words at the source. What `keep` names is
 read from the picture by the model itself (its depth, its edges) and held as a condition of the
 target: an edit under the picture's own depth.
@@ -12,7 +16,7 @@ target: an edit under the picture's own depth.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, cast, get_args
+from typing import ClassVar, Literal, cast, get_args
 
 from torch import Tensor
 from typing_extensions import override
@@ -21,9 +25,9 @@ from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
 from unicond.calls.request import Reference
 from unicond.mechanisms.attention import words
-from unicond.mechanisms.attention.masactrl import MasaCtrl
+from unicond.mechanisms.attention.masactrl import MasaCtrl, Subject
 from unicond.mechanisms.attention.plug_and_play import PlugAndPlay
-from unicond.mechanisms.attention.prompt_to_prompt import PromptToPrompt
+from unicond.mechanisms.attention.prompt_to_prompt import LocalBlend, PromptToPrompt
 from unicond.mechanisms.attention.style_injection import StyleInjection
 from unicond.mechanisms.blending import semantic
 from unicond.mechanisms.correction.diffedit import DiffEdit
@@ -37,6 +41,8 @@ from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import Mechanism
 from unicond.tasks.base import Task
 
+Align = Literal["swap", "refine"]
+Per = Literal["value", "pixel"]
 INVERSIONS = tuple(name for name in get_args(Method) if name != "sdedit")
 ATTENTIONS = ("p2p", "pnp", "masactrl")
 ALONE = ("sdedit", "diffedit", "semantic", "style_injection")
@@ -63,6 +69,20 @@ NAMED = (
 )
 """The ten pairs that the table of tasks compares; any other pair can be asked for, too."""
 
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "align": ("p2p",),
+    "weight": ("p2p", "semantic"),
+    "subject": ("p2p", "masactrl"),
+    "source_subject": ("p2p", "masactrl"),
+    "scale": ("semantic",),
+    "per": ("semantic",),
+    "style": ("style_injection",),
+    "style_prompt": ("style_injection",),
+}
+"""{what only some methods take: their names}."""
+SCALE = 7.0
+"""Of a semantic edit, where nothing is asked."""
+
 
 @dataclass(frozen=True, eq=False)
 class Edit(Task):
@@ -75,13 +95,21 @@ class Edit(Task):
         method: `INVERSION+ATTENTION`, an inversion alone, or one of `ALONE`.
         strength: share of the way to noise that is gone, in (0, 1]; None is the method's own.
         keep: conditions of the model that stay as they are in the picture.
-        scale: of `semantic`'s edit; negative takes it away.
+        align: of p2p: `"swap"` (word for word) or `"refine"` (the words that both prompts have);
+            None swaps where the words stand one for one.
+        weight: of p2p: {words of the prompt: factor of their maps}; of `semantic`: {text: scale} of
+            further edits.
+        subject: of p2p and masactrl: words of the prompt; p2p changes nothing outside of where they
+            are, masactrl keeps them apart from the background.
+        source_subject: the words for it in the source's prompt; "" are the same words.
+        scale: of `semantic`'s edit; negative takes it away, None is 7.
+        per: of `semantic`: whether each `"value"` is masked or each `"pixel"`; None is by value.
         style: of `style_injection`: the picture that shows how it is to look.
         style_prompt: what that one shows.
 
     Raises:
-        ValueError: an unknown method, a strength out of range, or a style that is missing or that
-            the method does not take.
+        ValueError: an unknown method, a strength out of range, a style that is missing, or an
+            option that the method does not take.
     """
 
     PICTURES: ClassVar[frozenset[str]] = frozenset({"picture", "style"})
@@ -92,18 +120,21 @@ class Edit(Task):
     method: str = field(default="direct+p2p", kw_only=True)
     strength: float | None = field(default=None, kw_only=True)
     keep: tuple[str, ...] = field(default=(), kw_only=True)
-    scale: float = field(default=7.0, kw_only=True)
+    align: Align | None = field(default=None, kw_only=True)
+    weight: Mapping[str, float] = field(default_factory=dict[str, float], kw_only=True)
+    subject: str = field(default="", kw_only=True)
+    source_subject: str = field(default="", kw_only=True)
+    scale: float | None = field(default=None, kw_only=True)
+    per: Per | None = field(default=None, kw_only=True)
     style: Picture | None = field(default=None, kw_only=True)
     style_prompt: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        self.parts()
-        if (self.style is None) == (self.method == "style_injection"):
-            raise ValueError(
-                "style_injection takes its look from a picture: give style (--style)"
-                if self.style is None
-                else f"{self.method!r} takes no picture of a style: use method='style_injection'"
-            )
+        self._check_options(self.parts())
+        if self.style is None and self.method == "style_injection":
+            raise ValueError("style_injection takes its look from a picture: give style (--style)")
+        if self.source_subject and not self.subject:
+            raise ValueError("source_subject is the source's word for a subject: give both")
         if self.strength is not None and not 0 < self.strength <= 1:
             raise ValueError(
                 f"strength {self.strength} must be in (0, 1]: small changes little, 1 all"
@@ -135,7 +166,7 @@ class Edit(Task):
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
-        before = self.read(self.picture, model)
+        before, manner = self.read(self.picture, model), self.attention(model)
         kept = self._kept(model, before)
         hold = dict.fromkeys(kept, 0.0)
         prompt, route = self.prompt, self.route(model, hold)
@@ -156,7 +187,7 @@ class Edit(Task):
             solver=route.solver,
             plan=route.plan,
             guidance_scale=self.guidance_scale,
-            mechanisms=[*route.mechanisms, *self.attention(model), *route.inner],
+            mechanisms=[*route.mechanisms, *manner, *route.inner],
             callback=callback,
             image=self.picture,
             **kept,  # pyright: ignore[reportArgumentType] (names are branches)
@@ -189,24 +220,62 @@ class Edit(Task):
         return plan_edit(cast(Method, name), times, strength=strength, target="image", hold=hold)
 
     def attention(self, model: Model) -> Sequence[Mechanism]:
-        """What acts on the way down."""
+        """What acts on the way down.
+
+        Raises:
+            ValueError: words that are not in a prompt, or that cannot be aligned.
+        """
         _, attention = self.parts()
         if self.method == "semantic":
-            return [
-                semantic.SemanticGuidance(
-                    edits=[semantic.Edit(prompt=self.prompt, scale=self.scale)]
-                )
-            ]
+            texts = {self.prompt: SCALE if self.scale is None else self.scale, **self.weight}
+            edits = [semantic.Edit(prompt=text, scale=scale) for text, scale in texts.items()]
+            return [semantic.SemanticGuidance(edits=edits, per=self.per or "value")]
         if attention == "p2p":
-            tokenizer = model.backbone.tokenizers[0]
-            count = [len(words.words_of(tokenizer, p)) for p in (self.source_prompt, self.prompt)]
-            align = words.swapped if count[0] == count[1] else words.refined
-            both = align(tokenizer, self.source_prompt, self.prompt)
-            return [PromptToPrompt(target="image", alignment=both)]
+            return [self._exchange(model.backbone.tokenizers[0])]
         if self.method == "style_injection":
             return [StyleInjection(target="image")]
-        made = {"pnp": PlugAndPlay, "masactrl": MasaCtrl}
-        return [made[attention](target="image")] if attention else []
+        if attention == "pnp":
+            return [PlugAndPlay(target="image")]
+        if attention == "masactrl":
+            places = self._places(model.backbone.tokenizers[0]) if self.subject else None
+            subject = None if places is None else Subject(source=places[0], target=places[1])
+            return [MasaCtrl(target="image", subject=subject)]
+        return []
+
+    def _exchange(self, tokenizer: words.Tokenizer) -> PromptToPrompt:
+        align = {"swap": words.swapped, "refine": words.refined, None: words.aligned}[self.align]
+        both = align(tokenizer, self.source_prompt, self.prompt)
+        scales = words.scales(tokenizer, self.prompt, self.weight) if self.weight else None
+        places = self._places(tokenizer) if self.subject else None
+        blend = None if places is None else LocalBlend(source=places[0], target=places[1])
+        return PromptToPrompt(target="image", alignment=both, scales=scales, blend=blend)
+
+    def _places(self, tokenizer: words.Tokenizer) -> tuple[Tensor, Tensor]:
+        """Where the subject is in the source's prompt, and in the target's."""
+        theirs = self.source_subject or self.subject
+        source = words.places(tokenizer, self.source_prompt, [theirs])
+        return source, words.places(tokenizer, self.prompt, [self.subject])
+
+    def _check_options(self, parts: tuple[str, str]) -> None:
+        given = {
+            "align": self.align is not None,
+            "weight": bool(self.weight),
+            "subject": bool(self.subject),
+            "source_subject": bool(self.source_subject),
+            "scale": self.scale is not None,
+            "per": self.per is not None,
+            "style": self.style is not None,
+            "style_prompt": bool(self.style_prompt),
+        }
+        for name, value, known in (("align", self.align, Align), ("per", self.per, Per)):
+            if value not in (None, *get_args(known)):
+                raise ValueError(f"{name} {value!r} is none of {', '.join(get_args(known))}")
+        for name, methods in OPTIONS.items():
+            if given[name] and not set(methods) & set(parts):
+                raise ValueError(
+                    f"{self.method!r} takes no {name}: it is of {' and '.join(methods)}; leave it "
+                    "out, or choose another method"
+                )
 
     def _kept(self, model: Model, picture: Tensor) -> dict[str, Tensor]:
         """{condition: its picture}, as the model reads it from the image."""

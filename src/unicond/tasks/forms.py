@@ -8,105 +8,27 @@ it what a model runs.
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, model_validator
 
 from unicond.grounding import Grounding
-
-MAX_SEED = 2**63 - 1
-MOST = 64
-"""Of anything that is listed."""
-TEXTS = "texts"
-"""In the context of a validation: which field of a picture a text alone is."""
-
-Text = Annotated[str, Field(max_length=10_000)]
-Name = Annotated[str, Field(max_length=128)]
-Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-Branches = Annotated[tuple[Branch, ...], Field(max_length=MOST)]
-Scales = Annotated[dict[Branch, float | tuple[float, float]], Field(max_length=MOST)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Side = Annotated[int, Field(ge=1, le=65_536)]
-Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Window = Annotated[
-    tuple[Share, Share], Field(description="From and to: falling times between 1 and 0.")
-]
-Box = Annotated[
-    tuple[float, float, float, float],
-    Field(description="Left, top, right, bottom: shares of width and height."),
-]
-
-
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Picture(_Plain):
-    """A picture that comes with a form: in it, or beside it.
-
-    Args:
-        base64: the file, in base64; a data URL, or this text alone, will do as well.
-        upload: the name of the part of a multipart body that is the file; in a manifest the file.
-
-    Raises:
-        ValueError: neither is given, or both are.
-    """
-
-    base64: str | None = None
-    upload: Annotated[str, Field(max_length=1000)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_text(cls, value: object, info: ValidationInfo) -> object:
-        kind = "base64" if info.context is None else info.context[TEXTS]
-        return {kind: value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.base64 is None) == (self.upload is None):
-            raise ValueError("a picture is given by base64 or by upload: give one of both")
-        return self
-
-
-Pictures = Annotated[dict[Branch, Picture], Field(max_length=MOST)]
-
-
-class Form(_Plain):
-    """What every task can be asked for.
-
-    Args:
-        base: a model by the name that it is served under; None is the first one.
-        negative_prompt: what guidance moves away from.
-        size: side, or (height, width), in pixels.
-        steps: moves that call the network.
-        guidance: of text; 1 is off.
-        previews: pictures on the way, at most; each is decoded, which takes time.
-    """
-
-    base: Name | None = None
-    negative_prompt: Text = ""
-    size: Side | tuple[Side, Side] | None = None
-    steps: int | None = Field(default=None, ge=1)
-    guidance: float | None = None
-    previews: int = Field(default=0, ge=0, le=20)
-
-
-class Counted(Form):
-    """What makes samples whose seeds count up.
-
-    Args:
-        seed: of the first sample.
-        count: samples.
-    """
-
-    seed: Seed = 0
-    count: int = Field(default=1, ge=1)
+from unicond.tasks.form_parts import (
+    MOST,
+    Box,
+    Branch,
+    Branches,
+    Counted,
+    Form,
+    Name,
+    Picture,
+    Pictures,
+    Plain,
+    Scales,
+    Seed,
+    Share,
+    Text,
+    Weight,
+    Window,
+)
 
 
 class Generate(Form):
@@ -205,7 +127,12 @@ class Edit(Counted):
         method: INVERSION+ATTENTION, an inversion, or one of its own.
         strength: small changes little.
         keep: conditions that stay as they are in the picture.
-        scale: of semantic.
+        align: of p2p: None swaps where words stand one for one, and refines else.
+        weight: of p2p: {words of the prompt: factor}; of semantic: {text: scale} of further edits.
+        subject: of p2p and masactrl: the words of the prompt that it is about.
+        source_subject: the words for it in the source's prompt; "" are the same.
+        scale: of semantic; None is 7.
+        per: of semantic: what is masked; None is by value.
         style: of style_injection: a picture that shows the look.
         style_prompt: what that one shows.
     """
@@ -217,7 +144,12 @@ class Edit(Counted):
     method: Name = "direct+p2p"
     strength: float | None = Field(default=None, gt=0, le=1)
     keep: Branches = ()
-    scale: float = 7.0
+    align: Literal["swap", "refine"] | None = None
+    weight: Annotated[dict[Text, float], Field(max_length=MOST)] = {}
+    subject: Text = ""
+    source_subject: Text = ""
+    scale: float | None = None
+    per: Literal["value", "pixel"] | None = None
     style: Picture | None = None
     style_prompt: Text = ""
 
@@ -252,7 +184,7 @@ class _Conditioned(Counted):
     give: Pictures = {}
 
 
-class Region(_Plain):
+class Region(Plain):
     """A text in its place: a box, or a mask that is white inside.
 
     Args:
@@ -302,7 +234,7 @@ class Compose(_Conditioned):
     scene: float | None = None
 
 
-class Placed(_Plain):
+class Placed(Plain):
     """A thing in its box."""
 
     phrase: Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -341,7 +273,7 @@ class Layout(_Conditioned):
         return self
 
 
-class Member(_Plain):
+class Member(Plain):
     """One of several models: a condition with its picture, a grounding adapter, `style`, ...
 
     Args:

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.editing import Edit, Span, check_span
 from unicond.mechanisms.attention.maps import Gather, Gathered
+from unicond.mechanisms.attention.words import check_marks
 from unicond.sampling.controls import (
     Changes,
     Control,
@@ -100,7 +101,10 @@ class MasaCtrl(Edit):
     @override
     def begin(self, state: State) -> State:
         state = super().begin(state)
-        return state if self.subject is None else state.remember(self._key, Gathered())
+        if self.subject is None:
+            return state
+        check_marks((self.subject.source, self.subject.target), len(state.latents[self.target]))
+        return state.remember(self._key, Gathered())
 
     @override
     def acts(self, move: Move) -> bool:

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.attention.words import check_marks
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import (
     Changes,
@@ -29,7 +31,7 @@ from unicond.sampling.controls import (
 )
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows, Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, Sight, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
 
 MOST_NOISE = 15.0
@@ -91,23 +93,29 @@ class PaintWithWords(Mechanism):
             raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive, usually 0.4")
 
     @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be painted."""
+        if self.scale and self.regions:
+            setup.needs_motion(self, self.branch)
+
+    @override
     def sees(self, move: Move) -> Sight:
         """The network's inside, where it acts."""
         return "network" if self._acts(move) else "part"
 
     @override
     def begin(self, state: State) -> State:
-        """Only a check: there is such a branch, and the masks have its size."""
-        if self.scale and self.branch not in state.latents:
-            raise ValueError(
-                f"words are to be painted in {self.branch!r}, but the branches of this run are "
-                f"{', '.join(state.latents)}"
-            )
-        for region in self.regions if self.scale else ():
-            size = state.latents[self.branch].shape[-2:]
-            if region.mask.shape[-2:] != size:
+        """Only a check: there is such a branch, and words and masks are for its samples."""
+        if self.scale == 0 or not self.regions:
+            return state
+        check_branch(state, self.branch, "paint-with-words")
+        check_marks((region.words for region in self.regions), len(state.latents[self.branch]))
+        samples, _, *size = state.latents[self.branch].shape
+        for region in self.regions:
+            if region.mask.shape not in ((1, 1, *size), (samples, 1, *size)):
                 raise ValueError(
-                    f"a mask is {tuple(region.mask.shape[-2:])}, but the latents are {tuple(size)}"
+                    f"a mask is {tuple(region.mask.shape)}, but the latents are {tuple(size)}, of "
+                    f"{samples} samples"
                 )
         return state
 

@@ -13,7 +13,7 @@ Source: Hertz et al. 2022, arXiv:2208.01626, section 3 and algorithm 1; the blen
 released code. Scaled maps are not normalised again, as there.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.editing import Edit
 from unicond.mechanisms.attention.maps import LARGEST, Gather, Gathered
-from unicond.mechanisms.attention.words import Alignment
+from unicond.mechanisms.attention.words import Alignment, check_marks
 from unicond.sampling.controls import Changes, Control, Layer, Stage, rows_of
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows
@@ -103,6 +103,7 @@ class PromptToPrompt(Edit):
     @override
     def begin(self, state: State) -> State:
         state = super().begin(state)
+        check_marks(self._marks(), len(state.latents[self.target]))
         return state if self.blend is None else state.remember(self._key, Gathered())
 
     @override
@@ -132,6 +133,15 @@ class PromptToPrompt(Edit):
         where = self._places(self._gathered(state), blend, target.shape[-2:])
         mixed = torch.where(where, target, source)
         return replace(state, latents={**state.latents, self.target: mixed})
+
+    def _marks(self) -> Iterator[Tensor]:
+        """All that is said of tokens."""
+        if self.alignment is not None:
+            yield from (self.alignment.shared, self.alignment.mapper)
+        if self.scales is not None:
+            yield self.scales
+        if self.blend is not None:
+            yield from (self.blend.source, self.blend.target)
 
     @property
     def _key(self) -> str:

@@ -123,6 +123,27 @@ def refined(
     return Alignment(mapper, mapper.sum(1))
 
 
+def aligned(
+    tokenizer: Tokenizer, source: str | Sequence[str], target: str | Sequence[str]
+) -> Alignment:
+    """`swapped` where all words stand one for one, else `refined`.
+
+    Args:
+        tokenizer: the base's.
+        source: prompt of the source, or one a sample.
+        target: prompt of the target, or one a sample.
+
+    Returns:
+        The alignment.
+
+    Raises:
+        ValueError: words are missing or too many, and none is in both prompts; all are listed.
+    """
+    pairs = [[words_of(tokenizer, one) for one in both] for both in _pairs(source, target)]
+    swaps = not any(any(_unpaired(old, new)) for old, new in pairs)
+    return (swapped if swaps else refined)(tokenizer, source, target)
+
+
 def scales(tokenizer: Tokenizer, prompt: str | Sequence[str], by: Mapping[str, float]) -> Tensor:
     """Factors of some words' maps.
 
@@ -170,6 +191,31 @@ def places(tokenizer: Tokenizer, prompt: str | Sequence[str], words: Iterable[st
     return found
 
 
+def check_marks(marks: Iterable[Tensor], samples: int) -> None:
+    """Refuse words that are marked for other samples than a run's, or by different tokenizers.
+
+    Args:
+        marks: each (B or 1, ..., tokens).
+        samples: B of the run.
+
+    Raises:
+        ValueError: another number of samples, or of tokens.
+    """
+    found = list(marks)
+    wrong = [len(one) for one in found if len(one) not in (1, samples)]
+    if wrong:
+        raise ValueError(
+            f"words are given for {wrong[0]} samples, but this run has {samples}: give prompts of "
+            f"one, or of {samples}"
+        )
+    tokens = {one.shape[-1] for one in found}
+    if len(tokens) > 1:
+        raise ValueError(
+            f"words are marked in prompts of {' and of '.join(map(str, sorted(tokens)))} tokens: "
+            "use one tokenizer for all"
+        )
+
+
 def _mark(row: Tensor, tokenizer: Tokenizer, there: Sequence[Word], text: str) -> bool:
     """Set 1 at every place of a text; whether there is any."""
     texts = [word.text for word in words_of(tokenizer, text)]
@@ -185,12 +231,7 @@ def _mark(row: Tensor, tokenizer: Tokenizer, there: Sequence[Word], text: str) -
 
 def _swapped(tokenizer: Tokenizer, source: str, target: str) -> Tensor:
     old, new = words_of(tokenizer, source), words_of(tokenizer, target)
-    lost: list[str] = []
-    added: list[str] = []
-    for _, i, j, k, m in _steps(old, new):
-        if j - i != m - k:
-            lost += [word.text for word in old[i:j]]
-            added += [word.text for word in new[k:m]]
+    lost, added = _unpaired(old, new)
     if lost or added:
         raise ValueError(
             f"the words of {source!r} and {target!r} do not stand one for one: {_quoted(lost)} "
@@ -209,6 +250,17 @@ def _swapped(tokenizer: Tokenizer, source: str, target: str) -> Tensor:
     for step in range(length - start):  # what would fall off the end stays in the last token
         mapper[start + step, min(to + step, length - 1)] = 1
     return mapper
+
+
+def _unpaired(old: Sequence[Word], new: Sequence[Word]) -> tuple[list[str], list[str]]:
+    """The words of both that no other stands in the place of."""
+    lost: list[str] = []
+    added: list[str] = []
+    for _, i, j, k, m in _steps(old, new):
+        if j - i != m - k:
+            lost += [word.text for word in old[i:j]]
+            added += [word.text for word in new[k:m]]
+    return lost, added
 
 
 def _refined(tokenizer: Tokenizer, source: str, target: str) -> Tensor:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from unicond.mechanisms.blending.extending import check_branch, extended
+from unicond.mechanisms.blending.extending import extended
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant

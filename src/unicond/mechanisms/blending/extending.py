@@ -65,12 +65,3 @@ def weighted_mean(terms: Sequence[tuple[Tensor, Prediction]]) -> Prediction:
     for weight, term in terms[1:]:
         x0, eps = x0 + weight * term.x0, eps + weight * term.eps
     return Prediction(x0 / total, eps / total)
-
-
-def check_branch(state: State, branch: str, method: str) -> None:
-    """Raise ValueError where a run has no such branch."""
-    if branch not in state.latents:
-        raise ValueError(
-            f"{method} acts on branch {branch!r}, but the branches of this run are "
-            f"{', '.join(state.latents)}"
-        )

@@ -25,7 +25,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
-from unicond.mechanisms.blending.extending import check_branch, extended
+from unicond.mechanisms.blending.extending import extended
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
@@ -38,7 +39,8 @@ class MagicFusion(Mechanism):
 
     Both must share the latents (the autoencoder), the noise schedule and what the network's output
     means. The second sees one branch alone, and has prompts "positive" and "negative" of its own.
-    Mechanisms that reach into the run's network do not reach into it. No random draw.
+    Mechanisms that reach into the run's network do not reach into it. No random draw. With
+    latent models a pixel is a place of the latents; nothing is decoded.
 
     Args:
         other: the second model's denoiser.

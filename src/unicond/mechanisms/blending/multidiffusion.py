@@ -26,8 +26,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.blending import regions as areas
-from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
+from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.mechanisms.views import check_beside
 from unicond.sampling.predictions import Prediction, Predictions
@@ -150,7 +151,8 @@ class Regions(Prompted):
     """Prompts for parts of the picture; the run's own prompt describes what no region covers.
 
     One row more a region and sample (two with text guidance), in the same call; while
-    `bootstrap` is active one call more a region, and one noise draw each.
+    `bootstrap` is active one call more a region, and one noise draw each. With latent models places
+    are cut in latents, without the decoder, which mixes across their borders.
 
     Args:
         regions: prompts with boxes or masks, 1 to 16 of them; where they overlap, their mean by

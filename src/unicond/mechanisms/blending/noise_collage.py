@@ -22,8 +22,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.blending import regions as areas
-from unicond.mechanisms.blending.extending import check_branch, extended, weighted_mean
+from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -35,7 +36,8 @@ from unicond.sampling.window import ALWAYS, Window
 class NoiseCollage(Prompted):
     """Objects in their places; one row more an object and sample (two with text guidance).
 
-    No further call, no random draw.
+    No further call, no random draw. With latent models places are cut in latents, without the
+    decoder: a border is as sharp as a place of theirs, and the decoder mixes across it.
 
     Args:
         objects: prompts with boxes or masks, 1 to 16 of them, and their weights w_n (0.0 is off).

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.blending.extending import check_branch, extended
+from unicond.mechanisms.blending.extending import extended
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant

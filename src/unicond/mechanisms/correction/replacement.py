@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.known import check_known
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, State
@@ -24,10 +25,15 @@ from unicond.sampling.state import Mechanism, Move, State
 class Replacement(Mechanism):
     """Keep a part of one branch. No network call; one noise draw a step unless `noise` is given.
 
+    With latent models what is kept is the latents: a place of theirs stands for a block of pixels,
+    and the decoder mixes neighbours, so that pixels of the known part near its border, and the
+    autoencoder's own loss everywhere in it, come out a little changed; a mask in pixels becomes a
+    soft one on the latents' grid.
+
     Args:
         branch: whose part is known.
         known: (B or 1, C, H, W) clean latents.
-        mask: (B or 1, 1, H, W) in [0, 1]; 1 is known, 0 is free.
+        mask: (B or 1, 1, H, W) in [0, 1]; 1 is known, 0 is free. Nothing known is off: no draw.
         until: the part is known up to this time only: it is put back while `s >= until` (formula
             (3)).
         noise: z, (B, C, H, W), the same at every step; None draws it anew.
@@ -46,11 +52,17 @@ class Replacement(Mechanism):
     @override
     def displaces(self, move: Move) -> Collection[str]:
         """Its branch, while the part is known."""
-        return (self.branch,) if self._level(move) >= self.until else ()
+        here = self.branch in move.t
+        return (self.branch,) if here and self._is_known(self._level(move)) else ()
 
     @override
     def begin(self, state: State) -> State:
         """Put the known part in place before the first move (the published pipeline does not)."""
+        check_known(state, self.branch, self.known, self.mask, "replacement")
+        if self.noise is not None:
+            check_known(state, self.branch, self.noise, None, "replacement's noise")
+        if not self.mask.any():
+            return state
         noted = mends(state, self.branch, self)
         return noted if self.levels is not None else self._replace(noted, state.t[self.branch])
 
@@ -62,8 +74,11 @@ class Replacement(Mechanism):
     def _level(self, move: Move) -> float:
         return move.s[self.branch] if self.levels is None else self.levels[move.t[self.branch]]
 
+    def _is_known(self, level: float) -> bool:
+        return level >= self.until and bool(self.mask.any())
+
     def _replace(self, state: State, level: float) -> State:
-        if level < self.until:
+        if not self._is_known(level):
             return state
         latents = state.latents[self.branch]
         alpha, sigma = state.schedule.alpha(level), state.schedule.sigma(level)

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.energies import checked
+from unicond.mechanisms.guidance.energies import checked, tried
 from unicond.mechanisms.guidance.gradients import along_the_score, ascends
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 LogProbability = Callable[[Tensor, float], Tensor]
+_WHO = "log_probability"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,8 +36,9 @@ class Classifier(Mechanism):
 
     Args:
         log_probability: `log p(c | x_t)` of the wanted class, (B,), of latents (B, C, H, W) and
-            their time t in [0, 1]; differentiable, each sample's own. For any classifier of latents
-            and times, `lambda x, t: classifier(x, t).log_softmax(-1)[:, c]`.
+            their time t in [0, 1]; differentiable, each sample's own; tried once before the run.
+            For any classifier of latents and times,
+            `lambda x, t: classifier(x, t).log_softmax(-1)[:, c]`.
         scale: g; 1.0 is Bayes' rule, usually 1 to 10; 0.0 is off.
         branch: what is classified.
         window: when it acts.
@@ -54,12 +57,11 @@ class Classifier(Mechanism):
 
     @override
     def begin(self, state: State) -> State:
-        """Only a check: there is such a branch."""
-        if self.scale and self.branch not in state.latents:
-            raise ValueError(
-                f"a classifier of {self.branch!r} is given, but the branches of this run are "
-                f"{', '.join(state.latents)}"
-            )
+        """Only a check: there is such a branch, and the classifier returns what it must."""
+        if self.scale:
+            check_branch(state, self.branch, "classifier guidance")
+            t = state.t[self.branch]
+            tried(lambda x: self.log_probability(x, t), state.latents[self.branch], _WHO)
         return state
 
     @override
@@ -73,6 +75,6 @@ class Classifier(Mechanism):
         with torch.inference_mode(False), torch.enable_grad():
             latents = state.latents[self.branch].detach().clone().requires_grad_()
             said = self.log_probability(latents, state.t[self.branch])
-            checked(said, len(latents), "log_probability")
+            checked(said, len(latents), _WHO)
             (gradient,) = torch.autograd.grad(said.sum(), latents)
         return along_the_score(predictions, state, {self.branch: -self.scale * gradient})

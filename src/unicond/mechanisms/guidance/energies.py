@@ -42,18 +42,13 @@ class Watch(Recorder):
             )
 
 
-def check_branch(state: State, branch: str, who: str) -> State:
-    """The same state, or ValueError where it has no such branch."""
-    if branch not in state.latents:
-        raise ValueError(
-            f"{who} is asked of {branch!r}, but the branches of this run are "
-            f"{', '.join(state.latents)}"
-        )
-    return state
-
-
-def checked(energies: Tensor, count: int, who: str) -> Tensor:
+def checked(energies: object, count: int, who: str) -> Tensor:
     """The same energies, or ValueError where they are not one number a sample with a gradient."""
+    if not isinstance(energies, Tensor):
+        raise ValueError(
+            f"{who} returned {energies!r}; it must be a tensor ({count},): one number a sample, "
+            "computed in torch from what it is given"
+        )
     if energies.shape != (count,):
         raise ValueError(
             f"{who} returned shape {tuple(energies.shape)} for {count} samples; it must be "
@@ -64,6 +59,11 @@ def checked(energies: Tensor, count: int, who: str) -> Tensor:
             f"{who} has no gradient by the latents: something inside it detaches them (no_grad, "
             "numpy, rounding, argmax)"
         )
+    if not energies.isfinite().all():
+        raise ValueError(
+            f"{who} returned {energies.tolist()}: all must be finite (0 / 0, or the logarithm of "
+            "0?)"
+        )
     return energies
 
 
@@ -73,7 +73,7 @@ def grid_at(layer: Layer, size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def tried(energy: Callable[[Tensor], Tensor], like: Tensor, who: str) -> None:
+def tried(energy: Callable[[Tensor], object], like: Tensor, who: str) -> None:
     """Try an energy before the run: its shape, and that a gradient comes back.
 
     Args:
@@ -82,7 +82,7 @@ def tried(energy: Callable[[Tensor], Tensor], like: Tensor, who: str) -> None:
         who: in messages.
 
     Raises:
-        ValueError: another shape, or no gradient.
+        ValueError: another shape, a value that is not finite, or no gradient.
     """
     with torch.inference_mode(False), torch.enable_grad():
         latents = like.detach().clone().requires_grad_()

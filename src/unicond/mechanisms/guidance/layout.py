@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.attention.words import check_marks
 from unicond.mechanisms.guidance.energies import (
     Watch,
     bare_first,
-    check_branch,
     checked,
     grid_at,
 )
 from unicond.mechanisms.guidance.gradients import BARE, follow, nudged
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -129,10 +130,7 @@ class Layout(Mechanism):
         if self.scale == 0 or not self.objects:
             return state
         check_branch(state, self.branch, "layout guidance")
-        batch = len(state.latents[self.branch])
-        for one in self.objects:
-            if len(one.words) not in (1, batch):
-                raise ValueError(f"words of {len(one.words)} samples are placed in {batch}")
+        check_marks((one.words for one in self.objects), len(state.latents[self.branch]))
         return state
 
     @override

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.guidance.energies import Watch, check_branch, checked, guided_by
+from unicond.mechanisms.guidance.energies import Watch, checked, guided_by
 from unicond.mechanisms.guidance.gradients import ascends
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -30,6 +31,11 @@ from unicond.sampling.window import ALWAYS, Window
 
 class Head(Protocol):
     """What is asked of a readout head."""
+
+    @property
+    def channels(self) -> int:
+        """Of the maps that it reads."""
+        ...
 
     def __call__(self, features: Sequence[Tensor], t: Tensor) -> Tensor:
         """A map (B, C, h, w) of the features of the blocks of the way up, at times t (B,)."""
@@ -57,7 +63,7 @@ class Readout(Mechanism):
         window: when it acts.
 
     Raises:
-        ValueError: a scale out of range, a map of another shape, or an empty mask.
+        ValueError: a scale out of range, a map of another shape than the head's, or an empty mask.
     """
 
     head: Head
@@ -74,6 +80,11 @@ class Readout(Mechanism):
             raise ValueError(
                 f"what is wanted has shape {tuple(self.wanted.shape)}; it must be finite, "
                 "(B or 1, C, H, W)"
+            )
+        if self.wanted.shape[1] != self.head.channels:
+            raise ValueError(
+                f"what is wanted has shape {tuple(self.wanted.shape)}, but the head reads maps of "
+                f"{self.head.channels} channels: is it a head of this kind of map?"
             )
         if self.mask is not None and (
             self.mask.ndim != 4
@@ -132,11 +143,6 @@ class Readout(Mechanism):
         if not features:
             raise ValueError("readout guidance needs a network with blocks on the way up")
         read = self.head(features, t)
-        if read.ndim != 4 or read.shape[1] != self.wanted.shape[1]:
-            raise ValueError(
-                f"the head reads maps of shape {tuple(read.shape)}, but what is wanted is "
-                f"{tuple(self.wanted.shape)}: is it a head of this kind of map?"
-            )
         gap = read - resized(self.wanted, read)
         if self.mask is not None:
             gap = resized(self.mask, read) * gap

@@ -45,6 +45,7 @@ from unicond.mechanisms.guidance.gradients import (
     nudged,
     optimised,
 )
+from unicond.mechanisms.known import check_known
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, Setup, Sight, State
@@ -110,6 +111,10 @@ class Reconstruction(Mechanism):
     One network call a move, with gradients while the window is active; with an optimiser
     `iterations` calls. No random draw. Give all targets to one mechanism: they share a graph.
 
+    With latent models the error is one of latents, without the decoder, so that it costs no more;
+    it stands for that of the pixels only nearly: channels count alike whatever they show, and at a
+    mask's border a place of the latents stands for known and free pixels at once.
+
     Args:
         targets: what is known; at most one a branch.
         optimizer: in the place of a fixed step; None is the step of the module's formula.
@@ -151,17 +156,7 @@ class Reconstruction(Mechanism):
     def begin(self, state: State) -> State:
         """Only a check: every target names a branch of the run and has its shape."""
         for target in self.targets:
-            latents = state.latents.get(target.branch)
-            if latents is None:
-                raise ValueError(
-                    f"guidance is asked towards {target.branch!r}, but the branches of this run "
-                    f"are {', '.join(state.latents)}"
-                )
-            if target.known.shape[1:] != latents.shape[1:]:
-                raise ValueError(
-                    f"what is known of {target.branch!r} has shape {tuple(target.known.shape)}, "
-                    f"its latents {tuple(latents.shape)}"
-                )
+            check_known(state, target.branch, target.known, target.mask, "guidance")
         return state
 
     @override

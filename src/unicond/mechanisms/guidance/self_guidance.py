@@ -19,14 +19,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.attention.maps import LARGEST
+from unicond.mechanisms.attention.words import check_marks
 from unicond.mechanisms.guidance.energies import (
     Watch,
-    check_branch,
     checked,
     grid_at,
     guided_by,
 )
 from unicond.mechanisms.guidance.properties import Appearance, Seen, Term
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -93,6 +94,9 @@ class SelfGuidance(Mechanism):
         check_branch(state, self.branch, "self-guidance")
         if self._looks:
             check_branch(state, self.source, "self-guidance by a source")
+        both = (one for term in self.terms for one in (term.words, term.source_words))
+        samples = len(state.latents[self.branch])
+        check_marks((one for one in both if one is not None), samples)
         return self._started(state)
 
     @override

@@ -23,8 +23,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.correction.repaint import resampled
-from unicond.mechanisms.guidance.energies import check_branch, checked, guided_by, tried
+from unicond.mechanisms.guidance.energies import checked, guided_by, tried
 from unicond.mechanisms.guidance.gradients import ascends
+from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.measurement import Pixels, Space
 from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Predictions
