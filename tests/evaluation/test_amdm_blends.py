@@ -5,11 +5,19 @@ import torch
 from drawn_mig import LEFT, RIGHT, asked
 
 import unicond
+from unicond.aggregation.manner import PAPER
 from unicond.evaluation.amdm.blends import averaged, blended, both, score_sum, with_averaged
-from unicond.evaluation.amdm.models import PAPER, make, prepare
+from unicond.evaluation.amdm.models import make, prepare
 from unicond.evaluation.amdm.wanted import of_entry
 from unicond.evaluation.mig.bench import Entry
-from unicond.evaluation.mig.layouters import METHODS, NEGATIVE, check_method, layouter
+from unicond.evaluation.mig.layouters import (
+    METHODS,
+    NEGATIVE,
+    OFFICIAL_NEGATIVE,
+    check_method,
+    layouter,
+    models_of,
+)
 from unicond.evaluation.subject import Sampling
 from unicond.sampling.window import Window
 
@@ -81,18 +89,19 @@ def test_layouters(model, method):
     assert method in way.label
     assert out.pictures["image"].shape[0] == 2
     record = out.record
+    official = method == "migc-official"
+    sampled = (record.solver, record.num_inference_steps, record.negative_prompt)
+    assert sampled == (("euler", 4, OFFICIAL_NEGATIVE) if official else ("ddim", 4, NEGATIVE))
     if method == "text":
         assert record.grounding == ()
         return
-    assert (record.solver, record.num_inference_steps, record.negative_prompt) == (
-        "ddim",
-        4,
-        NEGATIVE,
-    )
     (grounding,) = record.grounding
     assert [one.phrase for one in grounding.boxes] == ["a red ball", "a blue box"]
     assert grounding.beta == (0.3 if method == "gligen" else 1.0)
-    assert tuple(record.adapters) == (method.split("+")[0],)
+    assert tuple(record.adapters) == (models_of(method)[0],)
+    assert (grounding.migc_steps, grounding.repeat) == ((2, 2) if official else (None, 1))
+    if official:
+        return
     told = of_entry(ENTRY, plain=False)
     settings = Sampling(steps=4, solver="ddim")
     first = prepare(model, method.split("+")[0], told, [7, 8], settings, negative=NEGATIVE).run()

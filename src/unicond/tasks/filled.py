@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypedDict, cast, get_args
 
 from unicond.adapters.grounding.config import Method
+from unicond.aggregation.manner import DEFAULT, Place
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
@@ -24,7 +25,7 @@ from unicond.tasks.edit import Edit
 from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
-from unicond.tasks.together import TEXT, Together
+from unicond.tasks.together import TEXT, Together, weights_of
 
 _NO_BASE = (TEXT, *get_args(Method))
 """Names of models that need no picture and are no bases."""
@@ -238,26 +239,20 @@ class Filled:
             raise ValueError("the first model's picture is kept: weights are of the others")
         weights = [member.weight for member in form.model[1:]]
         pictured = {n: one.picture for n, one in members.items() if one.picture is not None}
-        first, last = form.window
         return Together(
             form.prompt,
-            [
-                one.name
-                if one.picture is not None or one.name in _NO_BASE
-                else self._base(one.name)
-                for one in form.model
-            ],
+            [self._model(one) for one in form.model],
             pictures={n: self.read(picture) for n, picture in pictured.items()},
             prompts={n: one.prompt for n, one in members.items() if one.prompt is not None},
             grounding=form.boxes,
             groundings={n: one.boxes for n, one in members.items() if one.boxes is not None},
             ip_scale=form.ip_scale,
-            weights=[0.5 if weight is None else weight for weight in weights],
+            weights=weights_of(weights),
             mix=form.mix,
             mean=None if form.mean == "none" else form.mean,
             step_sizes=form.step_size,
-            window=(first, last + 1),
-            shared_noise=form.shared_noise,
+            window=_moves(form.window),
+            start=form.start,
             **_common(form),
         )
 
@@ -383,6 +378,13 @@ def generated(
         **settings,  # pyright: ignore[reportArgumentType] (of pictures, whose names are branches)
         **pictures,
     )
+
+
+def _moves(told: tuple[int, int] | Place | None) -> tuple[int, int] | Place:
+    """First and last of the moves, or their place, as a task has them."""
+    if told is None:
+        return DEFAULT.window
+    return told if isinstance(told, Place) else (told[0], told[1] + 1)
 
 
 def _window(ends: tuple[float, float], name: str) -> Window:
