@@ -96,6 +96,15 @@ class Manner:
             return replace(self, window=replace(self.window, moves=moves))
         return replace(self, window=(self.window[0], self.window[0] + moves))
 
+    def among(self, models: int) -> "Manner":
+        """The same for so many models: weights and step sizes of another number are left out."""
+        weights, sizes = self.weights, self.step_sizes
+        return replace(
+            self,
+            weights=weights if weights is None or len(weights) == models - 1 else None,
+            step_sizes=sizes if sizes is None or len(sizes) == models else None,
+        )
+
     def pulling_to(self, mean: Mean | None) -> "Manner":
         """The same with another mean, and starts that it can be used with.
 
@@ -106,6 +115,8 @@ class Manner:
         return replace(self, mean=mean, start=start)
 
 
+WEIGHT = 0.5
+"""Of the first of two models where no weights are given, as published; see `mixing.even_weights`."""
 DEFAULT = Manner(mix="slerp", mean=None, window=Place(3, 120.0), start="joined")
 """Of the Python API, the command line, the page, and `unicond table amdm`."""
 PAPER = Manner(mix="released", mean="released", window=Place(3), start="own", weights=(0.5,))

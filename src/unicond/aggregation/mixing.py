@@ -22,7 +22,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from unicond.aggregation.manner import Mix
+from unicond.aggregation.manner import WEIGHT, Mix
 
 PARALLEL = 1e-3
 """States at a smaller angle, in radians, are mixed linearly."""
@@ -63,16 +63,19 @@ def check_weights(weights: Sequence[float], count: int) -> None:
 
 
 def even_weights(count: int) -> tuple[float, ...]:
-    """Weights with which the first of `count` models keeps a third and the others share the rest.
+    """Weights with which the first of `count` models keeps what it has of two; the others share.
 
-    Of two it is 0.5, as published. With `s_1 = 1/3`, `s_k = 2 / (3 (count - 1))`, the k-th's share
-    against all before is `l = s_k / (s_1 + ... + s_k)`, and `w = cos(pi l / 2)`.
+    Of two it is `manner.WEIGHT`. With `s_1 = 1 - l` of that weight, `s_k = l / (count - 1)`, the
+    k-th's share against all before is `s_k / (s_1 + ... + s_k)`.
 
     >>> [round(weight, 3) for weight in even_weights(3)]
     [0.707, 0.866]
     """
-    each = 2 / (3 * (count - 1)) if count > 1 else 0.0
-    shares = [each / (1 / 3 + number * each) for number in range(1, count)]
+    others = share_of(WEIGHT)
+    shares = [
+        others / (count - 1) / (1 - others + number * others / (count - 1))
+        for number in range(1, count)
+    ]
     return tuple(math.cos(math.pi / 2 * share) for share in shares)
 
 

@@ -10,6 +10,12 @@ from unicond.sampling.schedules import NoiseSchedule
 from unicond.sampling.state import Move
 from unicond.sampling.window import Window
 
+_NONE = "after no move of this plan can the models be aggregated"
+_RELEASED = (
+    "mean='released' reuses what was predicted at the move before, and not at pure noise: "
+    "mean='posterior' or None does not"
+)
+
 
 def moves_of(window: tuple[int, int] | Place) -> Window | Place:
     """A window of a `Manner` as `together.aggregate` takes it."""
@@ -55,13 +61,6 @@ def placed(
             + (f": {_RELEASED}" if mean == "released" else "")
         )
     return Window.steps(numbers[0], numbers[-1] + 1)
-
-
-_NONE = "after no move of this plan can the models be aggregated"
-_RELEASED = (
-    "mean='released' reuses what was predicted at the move before, and not at pure noise: "
-    "mean='posterior' or None does not"
-)
 
 
 def inside(window: Window, plan: Plan) -> list[int]:

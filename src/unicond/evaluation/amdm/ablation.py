@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from unicond.aggregation.manner import PAPER, STEP_SIZES, Manner, Mean, Mix, Start
+from unicond.aggregation.manner import PAPER, STEP_SIZES, WEIGHT, Manner, Mean, Mix, Start
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.blends import (
     Blend,
@@ -66,8 +66,6 @@ STARTS: tuple[Start, ...] = get_args(Start)
 LENGTHS = (1, 2, 3, 5, 10, 20)
 """Moves that are aggregated; all of them come last."""
 WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-HALF = (0.5,)
-"""What two models have where nothing is said."""
 FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 """Of the step sizes."""
 COMPANY = (INTERACT, MIGC, GLIGEN, TEXT, STYLE)
@@ -138,7 +136,7 @@ def _choices(usual: Manner, steps: int, first: int) -> dict[str, _Choice]:
     every = replace(usual, window=(1 if usual.mean == "released" else 0, steps))
     found["window/all"] = _Choice(every, facts={"window": steps})
     for weight in WEIGHTS:
-        same = (usual.weights or HALF) == (weight,)
+        same = (usual.weights or (WEIGHT,)) == (weight,)
         manner = usual if same else replace(usual, weights=(weight,))
         found[f"weight/{weight:g}"] = _Choice(manner, facts={"weight": weight})
     pulling = usual if usual.mean else usual.pulling_to("posterior")

@@ -151,7 +151,7 @@ def make(
         wanted: the picture.
         seeds: one a sample.
         sampling: its steps, solver and text guidance are used.
-        manner: how several become one.
+        manner: how several become one; `Manner.among` as many as there are.
         negative: what guidance moves away from.
 
     Returns:
@@ -160,7 +160,7 @@ def make(
     Raises:
         ValueError: the model lacks an adapter, or manner and models do not fit.
     """
-    calls: list[Prepared] = []
+    calls, manner = list[Prepared](), manner.among(len(names))
     for slot, name in enumerate(names):
         own = [apart(seed, slot if manner.start == "own" else 0) for seed in seeds]
         calls.append(prepare(model, name, wanted, own, sampling, negative))
