@@ -116,7 +116,7 @@ class Manner:
 
 
 WEIGHT = 0.5
-"""Of the first of two models where no weights are given, as published; see `mixing.even_weights`."""
+"""Of the first of two models where no weights are given, as published."""
 DEFAULT = Manner(mix="slerp", mean=None, window=Place(3, 120.0), start="joined")
 """Of the Python API, the command line, the page, and `unicond table amdm`."""
 PAPER = Manner(mix="released", mean="released", window=Place(3), start="own", weights=(0.5,))
