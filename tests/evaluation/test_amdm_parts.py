@@ -125,6 +125,7 @@ def test_the_windows_of_the_published_mean_are_where_it_can_be(model):
     bench = Bench(model, Brightness(), None, Sampling(steps=50, solver="ddim"))
     found = ablation.variants(bench, PAPER)
     assert {f"window/{length}" for length in (0, *ablation.LENGTHS, "all")} <= found.keys()
+    assert "start/joined" not in found
     assert [*features.makers(bench, "migc", PAPER)][:2] == ["alone", "1"]
 
 

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from unicond.aggregation.manner import PAPER, STEP_SIZES, WEIGHT, Manner, Mean, Mix, Start
+from unicond.aggregation.manner import PAPER, STEP_SIZES, WEIGHT, Manner, Mean, Mix, Place, Start
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.blends import (
     Blend,
@@ -133,7 +133,7 @@ def _choices(usual: Manner, steps: int, first: int) -> dict[str, _Choice]:
             found[f"mix/{mix}-{mean or 'none'}"] = _Choice(manner)
     for length in (n for n in LENGTHS if first + n <= steps):
         found[f"window/{length}"] = _Choice(usual.lasting(length), facts={"window": length})
-    every = replace(usual, window=(1 if usual.mean == "released" else 0, steps))
+    every = replace(usual, window=Place(steps))
     found["window/all"] = _Choice(every, facts={"window": steps})
     for weight in WEIGHTS:
         same = (usual.weights or (WEIGHT,)) == (weight,)
@@ -149,7 +149,8 @@ def _choices(usual: Manner, steps: int, first: int) -> dict[str, _Choice]:
         facts = {"models": float(count)}
         manner = usual if count == 2 else replace(usual, weights=None)
         found[f"models/{count}"] = _Choice(manner, COMPANY[:count], facts)
-    return found | {f"start/{start}": _Choice(replace(usual, start=start)) for start in STARTS}
+    starts = [start for start in STARTS if start != "joined" or usual.mean != "released"]
+    return found | {f"start/{start}": _Choice(replace(usual, start=start)) for start in starts}
 
 
 def _against(bench: Bench, usual: Manner) -> dict[str, Variant]:
