@@ -170,8 +170,7 @@ def generate(
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
     grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
-    model = load_model(*loading)
-    refuse_idle(model, grounding, pictured)
+    model = refuse_idle(load_model(*loading), grounding, pictured)
     with progress_bar("sampling") as callback:
         result = model(
             prompt,

@@ -134,13 +134,16 @@ def _unusable(device: str) -> str:
     return ""
 
 
-def refuse_idle(model: "Model", boxes: object, image_prompt: object) -> None:
+def refuse_idle(model: "Model", boxes: object, image_prompt: object) -> "Model":
     """Refuse adapters that were asked for, and are told nothing.
 
     Args:
         model: with them.
         boxes: what `--boxes` gave; None is nothing.
         image_prompt: what `--image-prompt` gave; None is nothing.
+
+    Returns:
+        The model.
 
     Raises:
         ValueError: the message says what to give.
@@ -152,6 +155,7 @@ def refuse_idle(model: "Model", boxes: object, image_prompt: object) -> None:
     for adapters, given, what in told:
         if adapters and given is None:
             raise ValueError(f"the adapter {next(iter(adapters))} {what}, or drop it (--adapter)")
+    return model
 
 
 @contextmanager

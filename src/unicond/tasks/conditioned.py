@@ -71,6 +71,7 @@ class Conditioned(Task):
             The image, with the conditions as they came.
         """
         pictures = {**self.conditions, **further}
+        model = model.only(*model.adapters) if grounding is None else model
         return model(
             prompt,
             negative_prompt=self.negative_prompt,

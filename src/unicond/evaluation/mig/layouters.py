@@ -99,7 +99,7 @@ class FromText:
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """The pictures of a caption; see `Layouter`."""
         told = usual(self.sampling)
-        return self.model(
+        return self.model.only(*self.model.adapters)(
             entry.caption,
             negative_prompt=NEGATIVE,
             seed=list(seeds),
