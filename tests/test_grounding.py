@@ -4,6 +4,7 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 """
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import unicond
-from unicond import Box, Grounding, Interaction
+from unicond import Box, Grounding, Interaction, Window
 from unicond.adapters.during import Attached
 from unicond.adapters.grounding.attach import Attachment, until_step
 from unicond.adapters.grounding.config import Method
@@ -150,14 +151,21 @@ def test_models_that_share_a_network_each_have_their_own(tiny_base, grounders):
     model = unicond.load(tiny_base, list(grounders.values()))
     first, second = model.only("interact"), model.only("migc")
 
-    def call(one, seed):
-        return one.prepare("a dog", grounding=PAIR, seed=seed, num_inference_steps=4)
+    said = replace(PAIR, migc_steps=4)
+
+    def call(one, seed, said=said):
+        return one.prepare("a dog", grounding=said, seed=seed, num_inference_steps=4)
 
     alone = call(first, 3).run().latents["image"]
     both = unicond.aggregate([call(first, 3), call(second, 9)], [1.0]).latents["image"]
     assert torch.equal(both, alone)
     mixed = unicond.aggregate([call(first, 3), call(second, 9)]).latents["image"]
     assert (mixed - alone).abs().max() > 1e-3
+    with pytest.raises(
+        ValueError, match="model 2 is asked in the moves 2 to 3, but its adapter ac"
+    ):
+        idle = call(second, 9, replace(PAIR, migc_steps=1))
+        unicond.aggregate([call(first, 3), idle], window=Window.steps(2, 4))
 
 
 def test_a_picture_can_be_made_again(tiny_base, grounders, tmp_path):

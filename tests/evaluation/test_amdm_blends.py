@@ -55,14 +55,26 @@ def test_an_average_is_weight_by_weight(model):
 
 
 def test_the_score_sum_of_one_model_with_itself_is_that_model(model):
-    alone = latents(make(model, ["migc"], WANTED, [1], SAMPLING))
+    alone = latents(make(model, ["interact"], WANTED, [1], SAMPLING))
     always = Window.steps(0, 4)
-    twice = blended(score_sum, model, ("migc", "migc"), WANTED, [1], SAMPLING, always)
+    twice = blended(score_sum, model, ("interact", "interact"), WANTED, [1], SAMPLING, always)
     torch.testing.assert_close(latents(twice), alone, rtol=1e-4, atol=1e-4)
-    other = blended(score_sum, model, PAIR[::-1], WANTED, [1], SAMPLING, always)
+    other = blended(score_sum, model, PAIR, WANTED, [1], SAMPLING, always)
     assert (latents(other) - alone).abs().max() > 1e-3
-    off = blended(score_sum, model, PAIR[::-1], WANTED, [1], SAMPLING, Window.steps(9, 9))
+    off = blended(score_sum, model, PAIR, WANTED, [1], SAMPLING, Window.steps(9, 9))
     assert torch.equal(latents(off), alone)
+
+
+@pytest.mark.parametrize("name", ["migc", "gligen"])
+def test_beside_another_an_adapter_acts_in_every_move(model, name):
+    """Alone they act in the first moves, and the window can lie behind these."""
+    alone, beside = (
+        prepare(model, name, WANTED, [1], SAMPLING, beside=told) for told in (False, True)
+    )
+    (usual,), (whole,) = alone.record.grounding, beside.record.grounding
+    assert (usual.migc_steps, usual.beta) == ((None, 1.0) if name == "migc" else (None, 0.3))
+    assert (whole.migc_steps, whole.beta) == ((4, 1.0) if name == "migc" else (None, 1.0))
+    assert (latents(alone.run()) - latents(beside.run())).abs().max() > 1e-4
 
 
 def test_one_step_of_the_score_sum_is_the_mean_of_both(model):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from unicond.adapters.attach import attached
+from unicond.adapters.during import Attached
 from unicond.adapters.joint import JointAdapter
 from unicond.aggregation.aggregate import Aggregate, eta_of, lockstep
 from unicond.aggregation.joining import Joined
@@ -92,6 +93,7 @@ def aggregate(
         window=window,
         eta=eta_of(first.solver),
     )
+    _check_acts(calls, range(int(window.from_t) if joined else 0, int(window.to_t)))
     joining = [Joined(branches=branches, number=int(window.from_t))] if joined else []
     plan = lockstep(plans, branches, window, joined)
     return _ran(calls, members, plan, [*joining, whole])
@@ -165,6 +167,21 @@ def _check(calls: Sequence[Prepared]) -> None:
                 raise ValueError(
                     f"models {other + 1} and {number + 1} are one model asked the same thing: "
                     "aggregating them changes nothing; give one another prompt or condition"
+                )
+
+
+def _check_acts(calls: Sequence[Prepared], asked: range) -> None:
+    """Refuse a model whose adapter acts in none of the moves in which it is asked."""
+    for number, call in enumerate(calls[1:], start=2):
+        moves = [replace(call.plan[move], number=move, count=len(call.plan)) for move in asked]
+        for mechanism in call.mechanisms:
+            if isinstance(mechanism, Attached) and not any(
+                mechanism.attachment.acts(move) for move in moves
+            ):
+                raise ValueError(
+                    f"model {number} is asked in the moves {asked[0]} to {asked[-1]}, but its "
+                    "adapter acts in none of them: let it (Grounding's migc_steps or beta, "
+                    "ImagePrompt's window), or aggregate at other moves"
                 )
 
 

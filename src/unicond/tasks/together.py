@@ -10,7 +10,7 @@ The first one's picture is kept. All share the prompt, unless one has its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, get_args
 
@@ -146,6 +146,9 @@ class Together(Task):
                 raise ValueError(
                     f"{which} is {name!r}, which is told where things are: give boxes (--boxes)"
                 )
+            if number and grounding.migc_steps is None:
+                # it is asked until the window has passed, and acts as long
+                grounding = replace(grounding, migc_steps=self.steps(model))
             return model.only(name), {"grounding": grounding}
         if own is not None:
             raise ValueError(

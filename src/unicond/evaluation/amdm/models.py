@@ -93,6 +93,7 @@ def prepare(
     seeds: Sequence[int],
     sampling: Sampling,
     negative: str = "",
+    beside: bool = False,
 ) -> Prepared:
     """What one model is asked.
 
@@ -103,6 +104,7 @@ def prepare(
         seeds: one a sample.
         sampling: its steps, solver and text guidance are used.
         negative: what guidance moves away from.
+        beside: it is asked beside another model, in some moves: its adapter acts in all of these.
 
     Returns:
         A call that is ready to run.
@@ -114,9 +116,11 @@ def prepare(
     if name == INTERACT:
         grounding = wanted.plain
     elif name == GLIGEN:
-        grounding = replace(wanted.colored, beta=GLIGEN_BETA)
+        grounding = replace(wanted.colored, beta=1.0 if beside else GLIGEN_BETA)
     elif name == MIGC:
         grounding = wanted.colored
+        if beside:
+            grounding = replace(grounding, migc_steps=steps_of(model, sampling))
     looked = None
     if name == STYLE:
         assert wanted.look is not None  # whoever asks for a style shows one
@@ -163,7 +167,7 @@ def make(
     calls, manner = list[Prepared](), manner.among(len(names))
     for slot, name in enumerate(names):
         own = [apart(seed, slot if manner.start == "own" else 0) for seed in seeds]
-        calls.append(prepare(model, name, wanted, own, sampling, negative))
+        calls.append(prepare(model, name, wanted, own, sampling, negative, slot > 0))
     if len(calls) == 1:
         return calls[0].run()
     return aggregate(
