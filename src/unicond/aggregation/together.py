@@ -93,9 +93,9 @@ def aggregate(
         window=window,
         eta=eta_of(first.solver),
     )
-    _check_acts(calls, range(int(window.from_t) if joined else 0, int(window.to_t)))
     joining = [Joined(branches=branches, number=int(window.from_t))] if joined else []
     plan = lockstep(plans, branches, window, joined)
+    _check_acts(calls, range(int(window.from_t) if joined else 0, int(window.to_t)))
     return _ran(calls, members, plan, [*joining, whole])
 
 
