@@ -4,21 +4,25 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 """
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import unicond
-from unicond import Box, Grounding, Interaction
+from unicond import Box, Grounding, Interaction, Window
 from unicond.adapters.during import Attached
 from unicond.adapters.grounding.attach import Attachment, until_step
 from unicond.adapters.grounding.config import Method
 from unicond.adapters.grounding.inputs import Boxes
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
+from unicond.cli import app
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
 
+pytestmark = pytest.mark.filterwarnings("ignore:the model has")  # what is idle is compared with
 METHODS = get_args(Method)
 ROUNDING = 1e-4  # across batch sizes, in float32
 BALL = Box("a red ball", (0.1, 0.2, 0.4, 0.9))
@@ -49,6 +53,23 @@ def test_what_is_said_changes_the_picture(models, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_grounding_it_is_the_base_bit_for_bit(tiny_base, models, method):
     assert torch.equal(made(unicond.load(tiny_base)), made(models[method]))
+
+
+def test_a_model_of_idle_adapters_alone_warns(tiny, grounders, models):
+    said = "the model has gligen and nothing else, but the call says neither where things are"
+    with pytest.warns(UserWarning, match=said) as found:
+        models["gligen"]("a dog", num_inference_steps=1)
+    assert found[0].filename == __file__
+    beside = {"depth": tiny.adapters["depth"].source, "gligen": grounders["gligen"]}
+    model = unicond.load(tiny.backbone.name, beside)
+    for call in (model.prepare("a dog"), models["gligen"].prepare("a dog", grounding=PAIR)):
+        assert call.idle == ()
+
+
+def test_the_command_line_refuses_an_idle_adapter(tiny_base, grounders, tmp_path):
+    options = ["--base", str(tiny_base), "--adapter", str(grounders["migc"])]
+    refused = CliRunner().invoke(app, ["generate", *options, "--out", str(tmp_path / "out")])
+    assert "the adapter migc is told where things are: give --boxes FILE" in str(refused.exception)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -130,14 +151,19 @@ def test_models_that_share_a_network_each_have_their_own(tiny_base, grounders):
     model = unicond.load(tiny_base, list(grounders.values()))
     first, second = model.only("interact"), model.only("migc")
 
-    def call(one, seed):
-        return one.prepare("a dog", grounding=PAIR, seed=seed, num_inference_steps=4)
+    said = replace(PAIR, migc_steps=4)
+
+    def call(one, seed, said=said):
+        return one.prepare("a dog", grounding=said, seed=seed, num_inference_steps=4)
 
     alone = call(first, 3).run().latents["image"]
     both = unicond.aggregate([call(first, 3), call(second, 9)], [1.0]).latents["image"]
     assert torch.equal(both, alone)
     mixed = unicond.aggregate([call(first, 3), call(second, 9)]).latents["image"]
     assert (mixed - alone).abs().max() > 1e-3
+    idle = call(second, 9, replace(PAIR, migc_steps=1))
+    with pytest.raises(ValueError, match="model 2 is asked in the moves 2 to 3, but its adapter"):
+        unicond.aggregate([call(first, 3), idle], window=Window.steps(2, 4))
 
 
 def test_a_picture_can_be_made_again(tiny_base, grounders, tmp_path):

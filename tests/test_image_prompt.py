@@ -15,6 +15,7 @@ from unicond.cli import app
 from unicond.pictures.metadata import write_png
 from unicond.tasks.together import Together
 
+pytestmark = pytest.mark.filterwarnings("ignore:the model has")  # what is idle is compared with
 ROUNDING = 1e-4  # across batch sizes, in float32
 USUAL = {"num_inference_steps": 3, "seed": 3}
 
@@ -102,6 +103,13 @@ def test_on_the_command_line(tiny_base, prompter, files, tmp_path):
     found = CliRunner().invoke(app, ["aggregate", "a dog", *models, *common])
     assert found.exit_code == 0, found.output
     assert read_record(out / "0_image.png").task["weights"] == [0.45]
+
+
+def test_the_command_line_refuses_an_idle_adapter(tiny_base, prompter, tmp_path):
+    options = ["--base", str(tiny_base), "--adapter", f"image-prompt={prompter}"]
+    refused = CliRunner().invoke(app, ["generate", *options, "--out", str(tmp_path / "out")])
+    message = "the adapter image-prompt looks at a picture: give --image-prompt FILE"
+    assert message in str(refused.exception)
 
 
 @pytest.mark.parametrize(

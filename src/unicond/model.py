@@ -206,9 +206,10 @@ class Model:
             references: {branch: a picture with its prompt} beside the image, which a mechanism
                 reads: an edit's source, a style. They need moves as the plan if they are given.
             grounding: what is where and what it does, one or one a sample; every grounding adapter
-                of the model takes of it what it knows.
+                of the model takes of it what it knows. Without it they are idle, unlike a branch,
+                which is generated; a model of idle adapters alone warns.
             image_prompt: pictures that say what to draw beside the words, for image prompt
-                adapters.
+                adapters; they are idle likewise.
             reconstruction_weight: of guidance towards what is known in part, one number or {branch:
                 its own}; 0.0 is off and the default (replacement alone), 1.0 that of a branch with
                 `guide=True`.
@@ -274,7 +275,7 @@ class Model:
             mechanisms=own.names(),
             device=self.backbone.device.type,
         )
-        return prepared(self._parts(names, pictured), record, inputs, own, callback)
+        return prepared(self._parts(names, said, pictured), record, inputs, own, callback)
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
@@ -305,14 +306,18 @@ class Model:
             found |= {name: one.source for name, one in self.prompters.items()}
         return found
 
-    def _parts(self, names: Collection[str], pictured: ImagePrompt | None) -> Parts:
+    def _parts(
+        self, names: Collection[str], said: Sequence[Grounding], pictured: ImagePrompt | None
+    ) -> Parts:
         """What a run of some branches needs of the model."""
+        acts = self.adapters or (said and self.grounders) or (pictured and self.prompters)
         return Parts(
             self.backbone,
             {b: self.adapters[b].adapter for b in names if b in self.adapters},
             {name: one.adapter for name, one in self.grounders.items()},
             {name: one.adapter for name, one in self.prompters.items()},
             pictured,
+            () if acts else (*self.grounders, *self.prompters),
         )
 
     def _shows_the_same_view(self, branch: str) -> bool:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from unicond.aggregation.aggregate import Aggregate, eta_of, lockstep
+from unicond.aggregation.joining import Joined
 from unicond.aggregation.manifold import pulled
-from unicond.aggregation.mixing import mixed, share_of, slerp
+from unicond.aggregation.mixing import even_weights, mixed, share_of, slerp
 from unicond.denoisers.exact import PixelGaussian
 from unicond.denoisers.parallel import Member, MemberNoise, Parallel
 from unicond.sampling.loop import run
@@ -33,8 +34,22 @@ def models():
     return gaussian((TIGHT, 1.0), (POINT[0], 0.0)), gaussian((1.0, TIGHT), (0.0, POINT[1]))
 
 
-def sampled(denoisers, aggregate=None, steps=20, solver=None, seeds=(0, 1, 2), schedule=SCHEDULE):
-    """(B, 2) the first model's picture, and the number of moves in which each was asked."""
+def sampled(denoisers, aggregate=None, joined=False, **changes):
+    """(B, 2) the first model's picture."""
+    last = ran(denoisers, aggregate, joined, **changes)
+    return last.latents["image"][:, 0, 0]
+
+
+def ran(
+    denoisers,
+    aggregate=None,
+    joined=False,
+    steps=20,
+    solver=None,
+    seeds=(0, 1, 2),
+    schedule=SCHEDULE,
+):
+    """The last state."""
     members = [
         Member(
             "" if n == 0 else str(n), denoiser, ("image",), Generators([s + 100 * n for s in seeds])
@@ -48,16 +63,19 @@ def sampled(denoisers, aggregate=None, steps=20, solver=None, seeds=(0, 1, 2), s
     like = torch.zeros(len(seeds), 1, 1, 2, dtype=torch.float64)
     latents = {m.named("image"): m.noise.draw("image", like) for m in members}
     state = State(latents, dict.fromkeys(branches, times[0]), schedule, MemberNoise(members))
+    plan = lockstep(plans, branches, window, joined)
+    state = state.at(state.latents, plan[0].t)
     parallel = Parallel(members)
-    mechanisms = [parallel] if aggregate is None else [parallel, aggregate]
-    plan = lockstep(plans, branches, window)
+    joins = [Joined(branches=branches, number=int(window.from_t))] if joined else []
+    mechanisms = [parallel] if aggregate is None else [parallel, *joins, aggregate]
     *_, last = run(state, parallel, plan, solver or DDIM(), mechanisms)
-    return last.state.latents["image"][:, 0, 0]
+    return last.state
 
 
 def aggregate(count=2, **changes):
     branches = ("image", *(f"{n}:image" for n in range(1, count)))
     asked = {"weights": [0.5] * (count - 1), "mix": "lerp", "mean": None} | changes
+    asked = {"window": Window.steps(1, 4)} | asked
     return Aggregate(branches=branches, **asked)
 
 
@@ -74,7 +92,7 @@ def flow(x, t, s, variance, mean):
 def test_two_gaussian_models_against_the_recursion(last):
     """lerp without a mean: one state for both, whose every value is an affine recursion."""
     steps, share, seeds = 20, share_of(0.5), (0, 1, 2)
-    found = sampled(models(), aggregate(window=Window.steps(0, last)), steps, seeds=seeds)
+    found = sampled(models(), aggregate(window=Window.steps(0, last)), steps=steps, seeds=seeds)
     times = [*SCHEDULE.times(steps), 0.0]
     like = torch.zeros(len(seeds), 1, 1, 2, dtype=torch.float64)
     starts = [Generators([s + 100 * n for s in seeds]).draw("image", like)[:, 0, 0] for n in (0, 1)]
@@ -104,6 +122,63 @@ def test_the_kept_model_learns_what_the_other_knows(mix):
     assert near < 0.5 * far
 
 
+@pytest.mark.parametrize("first", [0, 5])
+def test_models_that_join_against_the_recursion(first):
+    """From the move on at which the window begins, from the first model's state there."""
+    steps, share, seeds = 20, share_of(0.5), (0, 1, 2)
+    asked = aggregate(window=Window.steps(first, first + 4))
+    found = sampled(models(), asked, joined=True, steps=steps, seeds=seeds)
+    times = [*SCHEDULE.times(steps), 0.0]
+    like = torch.zeros(len(seeds), 1, 1, 2, dtype=torch.float64)
+    start = Generators(seeds).draw("image", like)[:, 0, 0]
+    for value in (0, 1):
+        a = b = start[:, value]
+        for number, (t, s) in enumerate(pairwise(times)):
+            b = a if number == first else b
+            a = flow(a, t, s, (TIGHT, 1.0)[value], (POINT[0], 0.0)[value])
+            b = flow(b, t, s, (1.0, TIGHT)[value], (0.0, POINT[1])[value])
+            if first <= number < first + 4:
+                a = b = (1 - share) * a + share * b
+        torch.testing.assert_close(found[:, value], a, rtol=0, atol=1e-9)
+
+
+def test_models_that_join_are_asked_in_the_window_alone():
+    class Counted:
+        def __init__(self, model):
+            self.model, self.calls = model, 0
+
+        def __call__(self, state, variants):
+            self.calls += 1
+            return self.model(state, variants)
+
+    counted = [Counted(model) for model in models()]
+    sampled(counted, aggregate(window=Window.steps(7, 10)), joined=True)
+    assert [each.calls for each in counted] == [20, 3]
+
+
+def test_a_model_that_joins_moves_its_image_alone():
+    names, times = ("image", "1:image"), SCHEDULE.times(10)
+    plans = [descend(times, {"image": 1.0}), descend(times, {"1:image": 1.0, "1:depth": 0.5})]
+    lockstep(plans, names, Window.steps(0, 2), joined=True)
+    with pytest.raises(ValueError, match="this one moves '1:depth' before: give start='own'"):
+        lockstep(plans, names, Window.steps(1, 3), joined=True)
+
+
+def test_pulling_correlated_states_to_the_step_taken_undoes_the_mix_and_says_so():
+    """At eta 0 the mean is the model's own step; where it is nearer than p, nothing is left."""
+    window, alone = Window.steps(10, 13), sampled(models())
+    pulls = aggregate(mean="posterior", window=window)
+    undone = ran(models(), pulls, joined=True)
+    torch.testing.assert_close(undone.latents["image"][:, 0, 0], alone, rtol=0, atol=1e-9)
+    report = undone.reports["aggregate"]
+    assert report.missed() == [0, 1, 2]
+    assert report.value.tolist() == [1.0] * 3
+    short = aggregate(mean="posterior", window=window, step_sizes=(1e-3, 1e-3))
+    left = ran(models(), short, joined=True)
+    assert left.reports["aggregate"].missed() == []
+    assert (left.latents["image"][:, 0, 0] - alone).abs().max() > 1e-2
+
+
 def test_slerp_turns_directions_and_norms_evenly():
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(3, 4, 2, 2, generator=generator).double() for _ in range(2))
@@ -127,6 +202,17 @@ def test_slerp_is_the_released_mix_of_orthogonal_states_of_one_norm():
         torch.testing.assert_close(
             mixed([a, b], [weight], "slerp"), mixed([a, b], [weight], "released")
         )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_even_weights_keep_a_third_for_the_first(count):
+    weights = even_weights(count)
+    unit = [torch.eye(count, dtype=torch.float64)[n].view(1, count, 1, 1) for n in range(count)]
+    shares = mixed(unit, weights, "lerp").flatten().tolist()
+    assert shares == pytest.approx([1 / 3, *[2 / 3 / (count - 1)] * (count - 1)])
+    assert even_weights(2) == pytest.approx((0.5,))
+    norm = mixed(unit, weights, "slerp").norm()
+    assert float(norm) == pytest.approx(1.0)
 
 
 def test_more_than_two_nest():
@@ -247,7 +333,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 
 def test_a_branch_twice_or_unknown_and_other_latents_are_refused():
     with pytest.raises(ValueError, match="aggregated twice"):
-        Aggregate(branches=("image", "image"), weights=[0.5])
+        Aggregate(branches=("image", "image"), weights=[0.5], window=Window.steps(1, 4))
     noise = Generators([0], ("image", "1:image"))
     like = torch.zeros(1, 1, 1, 2)
     state = State({"image": like}, {"image": 1.0}, SCHEDULE, noise)
@@ -266,8 +352,10 @@ def test_plans_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match=r"'1:image' takes 5 moves .* 'image' 10"):
         lockstep(plans, names, Window.steps(1, 4))
     plans[1] = descend(ten, {"1:image": 1.0})
+    with pytest.raises(ValueError, match="moves 8 to 10 ends beyond the plan, whose moves are 0 t"):
+        lockstep(plans, names, Window.steps(8, 11))
     with pytest.raises(ValueError, match="holds at none of the 10 moves"):
-        lockstep(plans, names, Window.steps(10, 12))
+        lockstep(plans, names, Window(0.01, 0.005))
 
 
 def test_a_solver_of_unknown_steps_is_refused():

@@ -26,7 +26,9 @@ from unicond.sampling.window import Window
 GOLDEN = Path(__file__).parents[1] / "golden" / "amdm"
 META = json.loads((GOLDEN / "meta.json").read_text())
 RECORDED = load_file(GOLDEN / "loops.safetensors")
-CASES = {name: case for name, case in META["cases"].items() if f"{name}/init/interact" in RECORDED}
+CASES = {name: META["cases"][name] for name in ("migc2_10", "migc2_10_plain", "ip2_10")}
+"""All of which the states are in the golden file. `meta.json` names more, of which they are left
+out there; of three models the golden file has the rule by which they are mixed."""
 SCHEDULE = schedules.from_config(META["scheduler"])
 TOYS = load_file(GOLDEN / "toy_models.safetensors")
 ATOL = 1e-4  # of states of unit variance, after ten float32 steps
@@ -100,6 +102,10 @@ def run_case(name, batch=1):
     whole = lockstep(plans, branches, window)
     progress = list(run(state, parallel, whole, DDIM(), mechanisms))
     return dict(zip(branches, names, strict=True)), progress, toys
+
+
+def test_every_recorded_loop_is_run():
+    assert {key.split("/")[0] for key in RECORDED} == {*CASES}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,5 +1,8 @@
 """Several models in one run, on real networks of tiny size."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,11 +78,16 @@ def test_the_others_stop_after_the_window(tiny, other):
         for name, model in (("first", tiny), ("second", other))
     ]
     try:
-        unicond.aggregate([only(tiny), only(other)], window=Window.steps(1, 3))
+        window = Window.steps(1, 3)
+        unicond.aggregate([only(tiny), only(other)], window=window, joined=False)
+        own = (calls.count("first"), calls.count("second"))
+        calls.clear()
+        unicond.aggregate([only(tiny), only(other)], window=window)
     finally:
         for hook in hooks:
             hook.remove()
-    assert (calls.count("first"), calls.count("second")) == (4, 3)
+    assert own == (4, 3)
+    assert (calls.count("first"), calls.count("second")) == (4, 2)
 
 
 def test_a_callback_cancels_and_sees_every_move(tiny, other):
@@ -110,13 +118,59 @@ def test_calls_that_do_not_go_together_are_refused(tiny, other, depth):
     for calls, message in refused:
         with pytest.raises(ValueError, match=message):
             unicond.aggregate(calls)
-    with pytest.raises(ValueError, match="holds at none of the 4 moves"):
-        unicond.aggregate([only(tiny), only(other)], window=Window.steps(9, 10))
+    with pytest.raises(ValueError, match="moves 2 to 4 ends beyond the plan, whose moves are 0 to"):
+        unicond.aggregate([only(tiny), only(other)], window=Window.steps(2, 5))
+    with pytest.raises(ValueError, match="a model that joins has predicted nothing"):
+        unicond.aggregate([only(tiny), only(other)], mean="released")
+
+
+def test_one_model_loaded_twice_is_one_model(tiny, tiny_base):
+    again = unicond.load(tiny_base)
+    assert again.backbone.network is not tiny.backbone.network
+    with pytest.raises(ValueError, match="models 1 and 2 are one model asked the same thing"):
+        unicond.aggregate([only(tiny.only()), only(again)])
+
+
+def test_networks_that_predict_otherwise_are_read_by_their_own_schedule(tiny, other):
+    """The very same model, whose output is v instead of noise: the same picture."""
+    schedule = other.backbone.schedule
+    kept = unicond.aggregate([only(tiny), only(other)], window=ALWAYS).latents["image"]
+    network = copy.deepcopy(other.backbone.network)
+    run = network.forward
+
+    def as_v(latents, timesteps, *told, **more):
+        out = run(latents, timesteps, *told, **more)
+        t = [schedule.time(float(index)) for index in timesteps]
+        alpha, sigma = (
+            torch.tensor([scale(each) for each in t]).float().view(-1, 1, 1, 1)
+            for scale in (schedule.alpha, schedule.sigma)
+        )
+        out.sample = (out.sample - sigma * latents) / alpha
+        return out
+
+    network.forward = as_v
+    v = replace(schedule, prediction_type="v")
+    turned = replace(other, backbone=replace(other.backbone, network=network, schedule=v))
+    found = unicond.aggregate([only(tiny), only(turned)], window=ALWAYS).latents["image"]
+    torch.testing.assert_close(found, kept, rtol=0, atol=ROUNDING)
+
+
+def test_what_differs_is_said(tiny, other):
+    powers = tuple(power**2 for power in other.backbone.schedule.alphas_cumprod)
+    schedule = replace(other.backbone.schedule, alphas_cumprod=powers)
+    noisier = replace(other, backbone=replace(other.backbone, schedule=schedule))
+    message = r"share the noise schedule, but at t=0.0625 .* has alpha=0\.\d+, sigma=.* alpha=0\."
+    with pytest.raises(ValueError, match=message):
+        unicond.aggregate([only(tiny), only(noisier)])
+
+
+def test_a_model_whose_adapters_are_told_nothing_is_refused(tiny, tiny_base, grounders):
+    idle = unicond.load(tiny_base, {"migc": grounders["migc"]})
+    with pytest.raises(ValueError, match="model 2: the model has migc and nothing else"):
+        unicond.aggregate([only(tiny), only(idle)])
 
 
 def test_another_adapter_of_the_same_name_on_one_network_is_refused(tiny, depth):
-    from dataclasses import replace
-
     from unicond.adapters.joint import JointAdapter
     from unicond.model import Loaded
 

@@ -41,6 +41,21 @@ def test_boxes_are_drawn_beside_what_was_made(run, tmp_path):
     assert (task["method"], task["scale"]) == ("layout", 10.0)
 
 
+def test_the_prompt_is_an_option_too(run, tmp_path):
+    made = run("--prompt", "a red ball", "--box", BALL)
+    assert made.exit_code == 0, made.output
+    assert read_record(tmp_path / "out/layout/0_image.png").task["prompt"] == "a red ball"
+    for asked in ((), ("a red ball", "--prompt", "a box")):
+        refused = run(*asked, "--box", BALL)
+        assert "give what the picture shows once" in str(refused.exception)
+
+
+def test_a_preview_needs_no_prompt(run, tmp_path):
+    made = run("--preview", "--box", BALL)
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "out/layout/preview.png").is_file()
+
+
 def test_adapters_follow_from_what_is_given():
     assert layout.adapters_for(None, []) == ["none"]
     assert layout.adapters_for(None, ["depth_metric", "pose"]) == ["depth-metric", "pose"]

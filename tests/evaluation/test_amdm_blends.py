@@ -5,11 +5,19 @@ import torch
 from drawn_mig import LEFT, RIGHT, asked
 
 import unicond
+from unicond.aggregation.manner import PAPER
 from unicond.evaluation.amdm.blends import averaged, blended, both, score_sum, with_averaged
-from unicond.evaluation.amdm.models import PAPER, make, prepare
+from unicond.evaluation.amdm.models import make, prepare
 from unicond.evaluation.amdm.wanted import of_entry
 from unicond.evaluation.mig.bench import Entry
-from unicond.evaluation.mig.layouters import METHODS, NEGATIVE, check_method, layouter
+from unicond.evaluation.mig.layouters import (
+    METHODS,
+    NEGATIVE,
+    OFFICIAL_NEGATIVE,
+    check_method,
+    layouter,
+    models_of,
+)
 from unicond.evaluation.subject import Sampling
 from unicond.sampling.window import Window
 
@@ -47,14 +55,26 @@ def test_an_average_is_weight_by_weight(model):
 
 
 def test_the_score_sum_of_one_model_with_itself_is_that_model(model):
-    alone = latents(make(model, ["migc"], WANTED, [1], SAMPLING))
+    alone = latents(make(model, ["interact"], WANTED, [1], SAMPLING))
     always = Window.steps(0, 4)
-    twice = blended(score_sum, model, ("migc", "migc"), WANTED, [1], SAMPLING, always)
+    twice = blended(score_sum, model, ("interact", "interact"), WANTED, [1], SAMPLING, always)
     torch.testing.assert_close(latents(twice), alone, rtol=1e-4, atol=1e-4)
-    other = blended(score_sum, model, PAIR[::-1], WANTED, [1], SAMPLING, always)
+    other = blended(score_sum, model, PAIR, WANTED, [1], SAMPLING, always)
     assert (latents(other) - alone).abs().max() > 1e-3
-    off = blended(score_sum, model, PAIR[::-1], WANTED, [1], SAMPLING, Window.steps(9, 9))
+    off = blended(score_sum, model, PAIR, WANTED, [1], SAMPLING, Window.steps(9, 9))
     assert torch.equal(latents(off), alone)
+
+
+@pytest.mark.parametrize("name", ["migc", "gligen"])
+def test_beside_another_an_adapter_acts_in_every_move(model, name):
+    """Alone they act in the first moves, and the window can lie behind these."""
+    alone, beside = (
+        prepare(model, name, WANTED, [1], SAMPLING, beside=told) for told in (False, True)
+    )
+    (usual,), (whole,) = alone.record.grounding, beside.record.grounding
+    assert (usual.migc_steps, usual.beta) == ((None, 1.0) if name == "migc" else (None, 0.3))
+    assert (whole.migc_steps, whole.beta) == ((4, 1.0) if name == "migc" else (None, 1.0))
+    assert (latents(alone.run()) - latents(beside.run())).abs().max() > 1e-4
 
 
 def test_one_step_of_the_score_sum_is_the_mean_of_both(model):
@@ -81,18 +101,19 @@ def test_layouters(model, method):
     assert method in way.label
     assert out.pictures["image"].shape[0] == 2
     record = out.record
+    official = method == "migc-official"
+    sampled = (record.solver, record.num_inference_steps, record.negative_prompt)
+    assert sampled == (("euler", 4, OFFICIAL_NEGATIVE) if official else ("ddim", 4, NEGATIVE))
     if method == "text":
         assert record.grounding == ()
         return
-    assert (record.solver, record.num_inference_steps, record.negative_prompt) == (
-        "ddim",
-        4,
-        NEGATIVE,
-    )
     (grounding,) = record.grounding
     assert [one.phrase for one in grounding.boxes] == ["a red ball", "a blue box"]
     assert grounding.beta == (0.3 if method == "gligen" else 1.0)
-    assert tuple(record.adapters) == (method.split("+")[0],)
+    assert tuple(record.adapters) == (models_of(method)[0],)
+    assert (grounding.migc_steps, grounding.repeat) == ((2, 2) if official else (None, 1))
+    if official:
+        return
     told = of_entry(ENTRY, plain=False)
     settings = Sampling(steps=4, solver="ddim")
     first = prepare(model, method.split("+")[0], told, [7, 8], settings, negative=NEGATIVE).run()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from truth import Brightness
 from typer.testing import CliRunner
 
 import unicond
+from unicond.aggregation.manner import DEFAULT, PAPER, Place
 from unicond.cli import app
 from unicond.cli.table_amdm import PARTS as NAMES
-from unicond.evaluation.amdm import ablation, features, figures, mig
+from unicond.evaluation.amdm import ablation, cases, features, figures, mig, style, sweep
 from unicond.evaluation.amdm.cases import seeds_of
 from unicond.evaluation.amdm.page import write_page
-from unicond.evaluation.amdm.part import Sizes
+from unicond.evaluation.amdm.part import Asked
 from unicond.evaluation.amdm.parts import PARTS
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.probes import Probe, ProbeConfig
@@ -22,7 +24,7 @@ from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 
 STEPS = 5
-ONE = Sizes(layouts=1, each=1, scenes=1)
+ONE = Asked(layouts=1, each=1, scenes=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +47,47 @@ def made(model, tmp_path):
 
 
 def test_mig(made):
-    table, page = made(mig.PART, Sizes(layouts=1, each=2, scenes=1))
+    table, page = made(mig.PART, Asked(layouts=1, each=2, scenes=1))
     assert [row.name for row in table.rows] == [*mig.ROWS, "truth"]
     for row in table.rows[:-1]:
         wanted = {"success", "miou", "success_l2", "miou_l2", "seconds", "time_ratio"}
         assert wanted <= row.metrics.keys()
+        assert "success_gain" in row.metrics
         assert ("relation" in row.metrics) == (row.name in mig.ACTING)
+        assert ("relation_loss" in row.metrics) == (row.name in mig.ACTING)
+    assert table.row("interact").metrics["success_gain"] == 0
+    assert table.row("interact").metrics["relation_loss"] == 0
     calls = {row.name: row.metrics["calls"] for row in table.rows[:-1]}
     alone = dict.fromkeys(mig.ROWS, STEPS)
-    assert calls == {**alone, "interact+migc": STEPS + 4}  # MIGC until the window has passed
+    # MIGC joins in the window, or as published walks until it has passed
+    assert calls == {**alone, "interact+migc": STEPS + 3, "paper": STEPS + 4}
     assert table.row("interact").metrics["time_ratio"] == 1
     assert "18.76" in page
     assert "<h2>layouts: pictures</h2>" in page
 
 
 def test_style(made):
-    part = next(part for part in PARTS if part.name == "style")
-    table, _ = made(part, ONE, steps=2)
-    names = ("interact", "style", "interact+style", "interact+migc", "interact+migc+style", "truth")
-    assert [row.name for row in table.rows] == [f"style/{name}" for name in names]
+    table, _ = made(style.PART, ONE, steps=2)
+    assert [row.name for row in table.rows] == [f"style/{name}" for name in (*style.ROWS, "truth")]
     for row in table.rows:
         assert {"style_taken", "success", "relation"} <= row.metrics.keys()
 
 
+def test_words_say_nothing_of_a_style_that_is_shown(model, tmp_path):
+    run = Run(2, 3, 2, tmp_path, "unicond table amdm", {}, True)
+    bench = Bench(model, Brightness(), run, Sampling(steps=STEPS))
+    for styled in (False, True):
+        for made in (cases.layouts, cases.people):
+            captions = [one.caption for one in made(bench, "x", 1, styled, range(3)).wanted]
+            assert not styled or not any("photo" in caption for caption in captions)
+        said = [one.caption for one in cases.layouts(bench, "x", 1, styled, range(3)).wanted]
+        assert [caption.startswith("a photo of") for caption in said] == [not styled] * 3
+
+
 def test_figures(made):
     table, page = made(figures.PART, ONE, steps=2)
-    assert "pictures/figure_6/interact+migc+style" in [row.name for row in table.rows]
+    names = [row.name for row in table.rows]
+    assert {"pictures/figure_6/interact+migc+style", "pictures/figure_6/paper"} < {*names}
     assert page.count("pictures</h2><img") == 3
 
 
@@ -82,37 +99,61 @@ def test_ablation(made, monkeypatch, tmp_path):
     monkeypatch.setattr(ablation, "FACTORS", (0.0, 1.0))
     table, _ = made(ablation.PART, ONE)
     rows = {row.name.removeprefix("ablation/"): row for row in table.rows}
-    published, alone = rows["published"].metrics, rows["interact"].metrics
-    for name in ("mix/released-released", "window/3", "weight/0.5", "step/1", "models/2"):
-        assert published.items() <= rows[name].metrics.items()
+    usual, alone = rows["default"].metrics, rows["interact"].metrics
+    same = ("mix/slerp-none", "window/3", "weight/0.5", "first/interact", "models/2")
+    for name in (*same, "start/joined"):
+        assert usual.items() <= rows[name].metrics.items()
     assert rows["window/0"].metrics["window"] == 0
     assert rows["window/0"].metrics["seconds"] == alone["seconds"]  # made once
     assert rows["weight/1"].metrics["weight"] == 1
     calls = {name: row.metrics.get("calls") for name, row in rows.items()}
-    extra = ("published", "against/more_steps", "against/score_sum", "against/magic_fusion")
-    assert [calls[name] for name in extra] == [STEPS + 4] * 4
+    extra = ("default", "against/more_steps", "against/score_sum", "against/magic_fusion")
+    assert [calls[name] for name in extra] == [STEPS + 3] * 4
+    assert (calls["paper"], calls["start/own"], calls["window/all"]) == (STEPS + 4, 10, 10)
     assert calls["against/score_sum_all"] == 2 * STEPS
     assert calls["against/both_adapters"] == calls["against/averaged_gligen"] == STEPS
-    assert calls["models/5"] == STEPS + 4 * 4
+    assert calls["models/5"] == STEPS + 4 * 3
     found = tmp_path.glob("amdm-*/pictures/ablation/*/000.png")
     pictures = {path.parent.name: path.read_bytes() for path in found}
-    assert pictures.pop("step-0") == pictures["mix-released-none"]
+    assert pictures.pop("step-0") == pictures["start-own"]
+    assert pictures.pop("weight-1") == pictures["interact"]
     assert len({*pictures.values()}) == len(pictures)
+
+
+def test_the_windows_of_the_published_mean_are_where_it_can_be(model):
+    """Around the paper's manner, every window has as many moves as are said."""
+    bench = Bench(model, Brightness(), None, Sampling(steps=50, solver="ddim"))
+    found = ablation.variants(bench, PAPER)
+    assert {f"window/{length}" for length in (0, *ablation.LENGTHS, "all")} <= found.keys()
+    assert "start/joined" not in found
+    assert [*features.makers(bench, "migc", PAPER)][:2] == ["alone", "1"]
+
+
+def test_a_sweep_takes_every_manner(made):
+    manners = (DEFAULT, replace(DEFAULT, window=Place(2, 0.0)), replace(DEFAULT, weights=(1.0,)))
+    table, _ = made(sweep.PART, Asked(2, 1, 1, manners))
+    rows = {row.name.removeprefix("sweep/"): row.metrics for row in table.rows}
+    names = [sweep.name_of(manner) for manner in manners]
+    assert [*rows] == ["interact", "migc", *names]
+    assert [rows[name]["calls"] for name in names] == [STEPS + 3, STEPS + 2, STEPS + 3]
+    for name in ("success_gain", "relation_loss"):
+        assert rows[names[2]][name] == 0
 
 
 def test_features(made, monkeypatch):
     monkeypatch.setattr(features, "PLACES", (0.0, 0.9))
-    table, _ = made(features.PART, Sizes(2, 1, 1), steps=3)
-    names = [f"features/{o}/{n}" for o in ("migc", "style") for n in ("alone", "1")]
+    table, _ = made(features.PART, Asked(2, 1, 1), steps=3)
+    names = [f"features/{o}/{n}" for o in ("migc", "style") for n in ("alone", "0")]
     assert [row.name for row in table.rows] == names
-    assert table.row("features/style/1").metrics["first_move"] == 1
+    assert table.row("features/style/0").metrics["first_move"] == 0
     assert all(math.isfinite(row.metrics["fid"]) for row in table.rows)
     assert "style_taken" in table.row("features/style/alone").metrics
 
 
 def test_windows_begin_where_they_can():
-    assert features.starts(50) == (1, 2, 5, 10, 15, 25, 35, 45)
-    assert features.starts(3) == (1,)
+    assert features.starts(50, 0) == (0, 2, 5, 10, 15, 25, 35, 45)
+    assert features.starts(50, 2) == (2, 5, 10, 15, 25, 35, 45)
+    assert features.starts(3, 1) == (1,)
 
 
 def test_seeds_are_apart():
@@ -134,18 +175,20 @@ def line(tiny_base, tmp_path):
 
 def test_the_command_makes_the_table_and_goes_on(line, grounders, tmp_path):
     adapters = [f"--adapter={name}={folder}" for name, folder in grounders.items()]
-    done = CliRunner().invoke(app, [*line, *adapters])
+    done = CliRunner().invoke(app, [*line, *adapters, "--mix", "lerp", "--window", "2-3"])
     assert done.exit_code == 0, done.output
     data = json.loads((tmp_path / "t.json").read_text())
     assert [row["row"] for row in data["rows"]][:3] == ["interact", "migc", "interact+migc"]
     assert (data["seed"], data["scenes"]) == (5, 1)
+    assert "mix=lerp mean=None window=(2, 4)" in data["settings"]["manner"]
+    assert data["rows"][2]["metrics"]["calls"] == STEPS + 2
     assert {f"adapter {name}" for name in grounders} < data["settings"].keys()
     assert (tmp_path / "report" / "mig" / "index.html").is_file()
     parts = list((tmp_path / "runs").glob("amdm-mig-*/parts/*/*.json"))
     before = {path: path.stat().st_mtime_ns for path in parts}
-    again = CliRunner().invoke(app, [*line, *adapters])
+    again = CliRunner().invoke(app, [*line, *adapters, "--mix", "lerp", "--window", "2-3"])
     assert again.exit_code == 0, again.output
-    assert len(parts) == 10
+    assert len(parts) == 12
     assert before == {path: path.stat().st_mtime_ns for path in parts}
 
 
@@ -157,6 +200,12 @@ def test_missing_adapters_and_unknown_parts_are_named_before_anything_loads(line
             ("--part=style",),
             "no migc, no image-prompt: train what is missing with `unicond train migc`, `un",
         ),
+        (
+            ("--mix=lerp", "--mix=slerp"),
+            "--part mig is made in one manner of aggregation, not",
+        ),
+        (("--mean=released",), "but with --start joined it has said nothing"),
+        (("--window=3",), "is not FIRST-LAST, as in 1-3"),
         (("--part=cooking",), "--part 'cooking' is not one of mig, style, pictures, ablation"),
     ):
         refused = CliRunner().invoke(app, [*nowhere, *options])

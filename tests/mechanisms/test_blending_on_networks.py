@@ -91,8 +91,9 @@ def test_a_second_network_paints_a_part(tiny):
 
 def test_a_second_model_of_another_diffusion_is_refused(tiny):
     backbone = tiny.backbone
-    schedule = replace(backbone.schedule, prediction_type="x0")
-    with pytest.raises(ValueError, match="share the noise schedule"):
+    powers = tuple(power**2 for power in backbone.schedule.alphas_cumprod)
+    schedule = replace(backbone.schedule, alphas_cumprod=powers)
+    with pytest.raises(ValueError, match="share the noise schedule, but at t="):
         companion(tiny, replace(tiny, backbone=replace(backbone, schedule=schedule)), "a dog")
 
 

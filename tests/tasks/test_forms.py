@@ -30,6 +30,7 @@ OWN = {"task", "previews"}
 def test_fields_are_the_options(task):
     options = {flag.removeprefix("--").replace("-", "_") for flag in SURFACE[f"unicond {task}"]}
     options = {one for one in options if not one.startswith("no_")} - ELSEWHERE - PRINTED
+    options -= {"what"}  # the prompt, as an argument
     fields = {field.alias or name for name, field in FORMS[task].model_fields.items()} - OWN
     if task == "aggregate":  # a prompt of its own stands in the model's own entry
         options -= {"prompt_of", "boxes_of"}

@@ -1,6 +1,8 @@
 """One picture by several models: as a task, on the command line, and again from its record."""
 
 import json
+from dataclasses import fields, replace
+from inspect import signature
 
 import pytest
 import torch
@@ -8,11 +10,15 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 import unicond
+from unicond.aggregation.manner import DEFAULT, PAPER, Place
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.cli import app
+from unicond.cli.manners import window_of
+from unicond.cli.table_amdm import manners_of
 from unicond.grounding import Grounding
 from unicond.pictures.metadata import write_png
+from unicond.tasks import forms
 from unicond.tasks.base import pictures_back
 from unicond.tasks.together import Together
 
@@ -37,14 +43,17 @@ def test_each_model_has_its_own_picture_prompt_and_noise(tiny, tiny_base, depth)
     both = made("depth", "text", pictures=pictures)
     others = [
         made("depth", "text", pictures=pictures, prompts={"2": "a cat"}),
-        made("depth", "text", pictures=pictures, shared_noise=True),
-        made("depth", str(tiny_base), pictures=pictures, mix="lerp"),
-        made("depth", "text", pictures=pictures, mean=None),
+        made("depth", "text", pictures=pictures, start="shared"),
+        made("depth", "text", pictures=pictures, start="own"),
         made("depth", "text", pictures=pictures, window=(0, 2)),
         made("depth", "depth", pictures={"1": depth, "2": depth}, prompts={"2": "a cat"}),
     ]
     for other in others:
         assert (both - other).abs().max() > 1e-3
+    own = made("depth", "text", pictures=pictures, start="own")
+    for changes in ({"mix": "lerp"}, {"mean": "posterior"}):
+        other = made("depth", "text", pictures=pictures, start="own", **changes)
+        assert (own - other).abs().max() > 1e-3
 
 
 def test_all_have_the_size_of_the_first_ones_picture(tiny, tmp_path):
@@ -73,6 +82,9 @@ def test_what_does_not_fit_is_refused(tiny, depth):
         (dict(models=["text"], pictures={"3": depth}), "a picture is given to model 3, but there"),
         (dict(models=["text"], prompts={"0": "x"}), "a prompt is given to model 0, but there"),
         (dict(models=["text", "text"]), "one model asked the same thing"),
+        (dict(models=["text", tiny.backbone.name]), "one model asked the same thing"),
+        (dict(models=["depth", "text"], pictures={"1": depth}, window=(1, 9)), "beyond the plan"),
+        (dict(models=["text", "text"], start="late"), "choose one of own, shared, joined"),
         (dict(models=["text", "text"], weights=[0.5, 0.5]), "2 models are mixed by 1 weights"),
     ]
     for changes, message in refused:
@@ -87,14 +99,17 @@ def test_the_command_line(tiny_base, tmp_path, depth):
     common = ["--base", str(tiny_base), "--adapter", str(adapter), "--steps", "4"]
     models = ["--model", f"depth={depth}", "--model", "text:0.4", "--prompt-of", "2=a cat"]
     ran = CliRunner().invoke(
-        app, ["aggregate", "a dog", *models, *common, "--out", str(tmp_path / "out")]
+        app, ["aggregate", *models, "--prompt", "a dog", *common, "--out", str(tmp_path / "out")]
     )
     assert ran.exit_code == 0, ran.output
     task = read_record(tmp_path / "out" / "0_image.png").task
+    assert task["prompt"] == "a dog"
     assert task["models"] == ["depth", "text"]
     assert task["weights"] == [0.4]
     assert task["prompts"] == {"2": "a cat"}
-    assert task["window"] == [1, 4]
+    usual = (DEFAULT.mix, DEFAULT.mean, DEFAULT.start)
+    assert (task["mix"], task["mean"], task["start"]) == usual
+    assert task["window"] == vars(DEFAULT.window)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +118,46 @@ def test_the_command_line(tiny_base, tmp_path, depth):
         (["--model", "text:0.3", "--model", "mini"], "is the first, whose picture is kept"),
         (["--model", "=f.png", "--model", "text"], "is not NAME, NAME:WEIGHT or NAME=FILE:WEIGHT"),
         (["--model", "text", "--model", "mini", "--window", "3-1"], "is not FIRST-LAST"),
+        (["--model", "text", "--model", "mini", "--window", "0@3"], "needs at least 1 move"),
+        (
+            ["--model", "text", "--model", "mini", "--mean", "x"],
+            "--mean 'x' is not one of posterior",
+        ),
+        (
+            ["--model", "text", "--model", "mini", "--start", "x"],
+            "--start 'x' is not one of own, sh",
+        ),
+        (["--model", "text", "--prompt", "a cat"], "give what the picture shows once"),
     ],
 )
 def test_the_command_line_refuses_what_it_cannot_read(asked, message):
     ran = CliRunner().invoke(app, ["aggregate", "a dog", *asked])
     assert isinstance(ran.exception, ValueError)
     assert message in str(ran.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [("1-3", (1, 4)), ("2-2", (2, 3)), ("3@120", Place(3, 120.0)), ("3@0.5", Place(3, 0.5))],
+)
+def test_windows_are_read_as_they_are_written(text, window):
+    assert window_of(text) == window
+    assert replace(PAPER, window=window).written == text
+
+
+def test_python_and_the_command_line_have_one_manner():
+    """And the page's form, and the table."""
+    manner = manners_of(None, None, None, None, None)
+    assert manner == (DEFAULT,)
+    form = forms.Aggregate(prompt="a", model=[{"name": "text"}] * 2)
+    told = signature(unicond.aggregate).parameters
+    own = {one.name: one.default for one in fields(Together)}
+    for name in ("mix", "mean"):
+        assert told[name].default == own[name] == getattr(DEFAULT, name)
+    assert told["window"].default == own["window"] == DEFAULT.window
+    assert told["joined"].default == (own["start"] == "joined")
+    assert own["start"] == form.start == DEFAULT.start
+    assert (form.mix, form.mean) == (DEFAULT.mix, DEFAULT.mean or "none")
 
 
 SAID = Grounding.of([("a dog", 0.1, 0.2, 0.5, 0.9), ("a red ball", 0.6, 0.5, 0.9, 0.9)])

@@ -23,6 +23,10 @@ class Attachable(Protocol):
         """It is in its network, inside the block."""
         ...
 
+    def acts(self, move: Move) -> bool:
+        """Whether it does anything in a move's calls."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Attached(Mechanism):

@@ -1,8 +1,9 @@
 """AMDM: several models sampled side by side, whose states become one for the first moves.
 
-Each model has a branch of its own in the run (`denoisers.parallel`), and all step in lockstep.
-After each move of the window their states y_1 .. y_n at time s are mixed (`mixing`) and the result
-is pulled back to each model's manifold (`manifold`):
+Each model has a branch of its own in the run (`denoisers.parallel`), and all step in lockstep, from
+the first move on or from the window's on (`joining`). After each move of the window their states
+y_1 .. y_n at time s are mixed (`mixing`) and the result is pulled back to each model's manifold
+(`manifold`):
 
     x' = mix(y_1, ..., y_n),        x_m = x' - p_m (x' - mu_m) / |x' - mu_m|
 
@@ -18,29 +19,31 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast, get_args
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.aggregation.manifold import Mean, Past, pulled, released_mean
-from unicond.aggregation.mixing import Mix, check_weights, mixed
+from unicond.aggregation.manifold import Past, pulled, released_mean, undone
+from unicond.aggregation.manner import DEFAULT, STEP_SIZES, Mean, Mix
+from unicond.aggregation.mixing import check_weights, mixed
+from unicond.aggregation.placing import able, inside, together
 from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.schedules import DiscreteSchedule
 from unicond.sampling.solvers import DDIM, SOLVERS
-from unicond.sampling.state import Mechanism, Move, Setup, Solver, State, numbered
+from unicond.sampling.state import Mechanism, Move, Report, Setup, Solver, State
 from unicond.sampling.window import Window
 
-STEP_SIZES = (45.0, 55.0)
-"""Published p of the first model and of every further one."""
-WINDOW = Window.steps(1, 4)
-"""Moves 1, 2 and 3: at move 0 there is no earlier prediction to reuse."""
+REPORT = "aggregate"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregate(Mechanism):
     """Mix the states of several branches after a move, and pull each back to its model's mean.
 
-    No network call, one state a branch of memory (`mean="released"` only), no random draw.
+    No network call, one state a branch of memory (`mean="released"` only), no random draw. It
+    reports how much of the mix `mean="posterior"` undoes of the kept picture: all of it where the
+    models agree better than the step size is long.
 
     Args:
         branches: of the models, in the order in which they are mixed; the first one's picture is
@@ -50,7 +53,8 @@ class Aggregate(Mechanism):
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
         step_sizes: p of each, for latents of 64 x 64; None is `STEP_SIZES`.
-        window: the moves after which states are mixed.
+        window: the moves after which states are mixed; those of them after which they cannot be
+            are left out, as the released code leaves out move 0.
         eta: of the run's `"ddim"` solver, which tells the mean of its steps.
 
     Raises:
@@ -59,10 +63,10 @@ class Aggregate(Mechanism):
 
     branches: Sequence[str]
     weights: Sequence[float]
-    mix: Mix = "slerp"
-    mean: Mean | None = "posterior"
+    window: Window
+    mix: Mix = DEFAULT.mix
+    mean: Mean | None = DEFAULT.mean
     step_sizes: Sequence[float] | None = None
-    window: Window = WINDOW
     eta: float = 0.0
 
     def __post_init__(self) -> None:
@@ -90,7 +94,7 @@ class Aggregate(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """The branches are there, alike, and solver and schedule have what the mean needs."""
+        """The branches are there, alike, and solver, schedule and moves have what is needed."""
         state = setup.state
         missing = [branch for branch in self.branches if branch not in state.latents]
         if missing:
@@ -111,6 +115,16 @@ class Aggregate(Mechanism):
             raise ValueError(
                 f"the solver's steps have eta={eta}, so that their mean is not that of "
                 f"eta={self.eta}: give Aggregate(eta=eta_of(solver))"
+            )
+        numbers = able(setup.moves, self.branches, state.schedule, self.mean)
+        if setup.moves and not {*numbers} & {*inside(self.window, setup.moves, self.branches[0])}:
+            raise ValueError(
+                f"the window {self.window} holds at no move after which states can be aggregated"
+                + (
+                    ": mean='released' needs a move before, and not from pure noise"
+                    if self.mean == "released"
+                    else ""
+                )
             )
 
     @override
@@ -134,13 +148,13 @@ class Aggregate(Mechanism):
             latents[branch] = (
                 whole if mean is None else pulled(whole, mean, size, self.mean == "posterior")
             )
+            if self.mean == "posterior" and mean is not None and branch == self.branches[0]:
+                state = _reported(state, undone(whole, mean, size))
         # a multistep solver's history is of the paths that were left here
         return replace(state, latents=latents).remember("solver", None)
 
     def _acts(self, move: Move) -> bool:
-        moving = move.moving()
-        inside = self.window.active(move, self.branches[0])
-        return inside and all(branch in moving for branch in self.branches)
+        return self.window.active(move, self.branches[0]) and together(move, self.branches)
 
     def _is_ready(self, state: State, past: Mapping[str, Past]) -> bool:
         """Whether the released mean has an earlier prediction, and not from pure noise."""
@@ -170,6 +184,17 @@ class Aggregate(Mechanism):
         return to_alpha * told.x0 + to_sigma * math.sqrt(1 - tau) * told.eps
 
 
+def _reported(state: State, share: Tensor) -> State:
+    """Say how much of the mix was undone, at the move where that is least."""
+    before = state.reports.get(REPORT)
+    least = share if before is None else torch.minimum(before.value, share)
+    advice = (
+        "the models agree better than the step size is long, so that the first one's picture is "
+        "as if it were alone: give smaller step sizes, mean=None, or start='own'"
+    )
+    return state.report(REPORT, Report(least, 0.999, "share of the mix that is undone", advice))
+
+
 def eta_of(solver: Solver) -> float:
     """The noise scale of a solver's steps, which `Aggregate` needs for their mean.
 
@@ -192,20 +217,23 @@ def eta_of(solver: Solver) -> float:
     )
 
 
-def lockstep(plans: Sequence[Plan], branches: Sequence[str], window: Window) -> Plan:
+def lockstep(
+    plans: Sequence[Plan], branches: Sequence[str], window: Window, joined: bool = False
+) -> Plan:
     """One plan of several models' plans: all go together until the window has passed.
 
     Args:
         plans: one a model, the first one's first, with branches of different names.
         branches: the one of each that is aggregated.
         window: after its last move all but the first plan hold.
+        joined: before its first move, too: there they wait for the first one.
 
     Returns:
         As many moves as the first plan has.
 
     Raises:
-        ValueError: the plans differ in length or in the times of what is aggregated, or no move is
-            in the window.
+        ValueError: the plans differ in length or in the times of what is aggregated, no move is in
+            the window, it ends beyond the plan, or a model that joins moves more than its image.
     """
     first, count = plans[0], len(plans[0])
     ways = [
@@ -218,19 +246,28 @@ def lockstep(plans: Sequence[Plan], branches: Sequence[str], window: Window) -> 
                 f"from t={way[0][0]:g}, {branches[0]!r} {count} from t={ways[0][0][0]:g}, or at "
                 "other times: give all the same steps, plan and noise on what is given"
             )
-    inside = [move.number for move in numbered(first) if window.active(move, branches[0])]
-    if not inside:
-        raise ValueError(
-            f"the window {window} holds at none of the {count} moves: nothing would be aggregated"
-        )
+    numbers = inside(window, first, branches[0])
+    begin, end = numbers[0] if joined else 0, numbers[-1]
+    for plan, branch in zip(plans[1:], branches[1:], strict=True):
+        _check_waits(plan[: begin + 1], branch)
     moves: list[Move] = []
     for number, move in enumerate(first):
         t, s = dict(move.t), dict(move.s)
         for plan in plans[1:]:
-            if number <= inside[-1]:
+            if begin <= number <= end:
                 t, s = t | dict(plan[number].t), s | dict(plan[number].s)
             else:
-                end = dict(plan[inside[-1]].s)
-                t, s = t | end, s | end
+                there = dict(plan[begin].t if number < begin else plan[end].s)
+                t, s = t | there, s | there
         moves.append(replace(move, t=t, s=s))
     return moves
+
+
+def _check_waits(plan: Plan, branch: str) -> None:
+    """Refuse a model that has more to do than its image before it joins."""
+    for move in plan[:-1]:
+        if busy := sorted({*move.moving()} - {branch}):
+            raise ValueError(
+                f"a model joins the first one with the first one's image, but this one moves "
+                f"{busy[0]!r} before: give start='own' (joined=False)"
+            )

@@ -18,7 +18,6 @@ Source: AMDM, arXiv:2410.01262, eq. 10 and 14. The released code takes the norm 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from torch import Tensor
 from unicond.aggregation.mixing import nonzero, norms
 from unicond.sampling.schedules import DiscreteSchedule, NoiseSchedule
 
-Mean = Literal["posterior", "released"]
 PUBLISHED_NUMEL = 4 * 64 * 64
 
 
@@ -46,11 +44,31 @@ def pulled(mixed: Tensor, mean: Tensor, step_size: float, clip: bool) -> Tensor:
         return mixed
     apart = mixed - mean
     distance = norms(apart)
-    length = step_size * math.sqrt(mixed[0].numel() / PUBLISHED_NUMEL)
-    steps = torch.full_like(distance, length)
+    steps = torch.full_like(distance, _length(step_size, mixed))
     if clip:
         steps = torch.minimum(steps, distance)
     return mixed - steps / nonzero(distance) * apart
+
+
+def undone(mixed: Tensor, mean: Tensor, step_size: float) -> Tensor:
+    """Which share of the way from a mean to the mixed state a clipped step goes back.
+
+    Args:
+        mixed: (B, C, H, W).
+        mean: shaped as it.
+        step_size: as of `pulled`.
+
+    Returns:
+        (B,) in [0, 1]; 0 where the mixed state is the mean.
+    """
+    distance = norms(mixed - mean).flatten()
+    share = (_length(step_size, mixed) / nonzero(distance)).clamp(max=1)
+    return torch.where(distance > 0, share, 0.0)
+
+
+def _length(step_size: float, state: Tensor) -> float:
+    """Of a step, for states of this size."""
+    return step_size * math.sqrt(state[0].numel() / PUBLISHED_NUMEL)
 
 
 @dataclass(frozen=True)

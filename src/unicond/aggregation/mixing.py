@@ -18,12 +18,12 @@ Source: AMDM, arXiv:2410.01262, eq. 9; the rule for three models is the released
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Mix = Literal["slerp", "released", "lerp"]
+from unicond.aggregation.manner import WEIGHT, Mix
+
 PARALLEL = 1e-3
 """States at a smaller angle, in radians, are mixed linearly."""
 
@@ -60,6 +60,23 @@ def check_weights(weights: Sequence[float], count: int) -> None:
     wrong = [weight for weight in weights if not 0 <= weight <= 1]
     if wrong:
         raise ValueError(f"weights of models must be in [0, 1], got {wrong[0]}")
+
+
+def even_weights(count: int) -> tuple[float, ...]:
+    """Weights with which the first of `count` models keeps what it has of two; the others share.
+
+    Of two it is `manner.WEIGHT`. With `s_1 = 1 - l` of that weight, `s_k = l / (count - 1)`, the
+    k-th's share against all before is `s_k / (s_1 + ... + s_k)`.
+
+    >>> [round(weight, 3) for weight in even_weights(3)]
+    [0.707, 0.866]
+    """
+    others = share_of(WEIGHT)
+    shares = [
+        others / (count - 1) / (1 - others + number * others / (count - 1))
+        for number in range(1, count)
+    ]
+    return tuple(math.cos(math.pi / 2 * share) for share in shares)
 
 
 def share_of(weight: float) -> float:

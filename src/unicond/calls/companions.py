@@ -1,10 +1,15 @@
 """A second model beside the one that is called, for mechanisms that take one."""
 
+import math
 from collections.abc import Sequence
 
 from unicond.backbones.base import Backbone, Size
+from unicond.denoisers.converted import Converted
 from unicond.denoisers.network import NetworkDenoiser
 from unicond.model import Model
+
+COMPARED = 16
+"""Times at which two schedules must agree."""
 
 
 def companion(
@@ -13,7 +18,7 @@ def companion(
     prompt: str | Sequence[str],
     negative_prompt: str = "",
     size: Size | None = None,
-) -> NetworkDenoiser:
+) -> Converted:
     """Another model's denoiser of the image, without its adapters, for `MagicFusion(other=...)`.
 
     Args:
@@ -27,7 +32,7 @@ def companion(
         A denoiser of the branch `"image"`.
 
     Raises:
-        ValueError: their latents, noise schedules or kinds of prediction differ.
+        ValueError: their latents or noise schedules differ.
     """
     check_companion(model.backbone, other.backbone, size)
     theirs = other.backbone
@@ -36,11 +41,11 @@ def companion(
         "positive": {"image": theirs.encode_prompts(texts, size)},
         "negative": {"image": theirs.encode_negative(negative_prompt, size)},
     }
-    return NetworkDenoiser(theirs.network, prompts)
+    return Converted(NetworkDenoiser(theirs.network, prompts), theirs.schedule)
 
 
 def check_companion(ours: Backbone, theirs: Backbone, size: Size | None = None) -> None:
-    """Refuse two bases that cannot draw one picture together.
+    """Refuse two bases that cannot draw one picture together; they may differ in what they predict.
 
     Args:
         ours: the one that is called.
@@ -48,7 +53,7 @@ def check_companion(ours: Backbone, theirs: Backbone, size: Size | None = None) 
         size: (height, width) of the picture.
 
     Raises:
-        ValueError: their latents, noise schedules or kinds of prediction differ.
+        ValueError: their latents or noise schedules differ.
     """
     shape = size or (ours.multiple, ours.multiple)
     if ours.latent_shape(shape) != theirs.latent_shape(shape):
@@ -57,12 +62,12 @@ def check_companion(ours: Backbone, theirs: Backbone, size: Size | None = None) 
             f"{ours.name} are {ours.latent_shape(shape)}, of {theirs.name} "
             f"{theirs.latent_shape(shape)}"
         )
-    kinds = [
-        (one.schedule.prediction_type, *(one.schedule.sigma(k / 8) for k in range(9)))
-        for one in (ours, theirs)
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError(
-            f"two models in one picture must share the noise schedule and what the network "
-            f"predicts, but {ours.name} ({kinds[0][0]}) and {theirs.name} ({kinds[1][0]}) do not"
-        )
+    for t in (number / COMPARED for number in range(1, COMPARED + 1)):
+        scales = [(one.schedule.alpha(t), one.schedule.sigma(t)) for one in (ours, theirs)]
+        if not all(map(math.isclose, *scales)):
+            (alpha, sigma), (other_alpha, other_sigma) = scales
+            raise ValueError(
+                f"two models in one picture must share the noise schedule, but at t={t:g} "
+                f"{ours.name} has alpha={alpha:.5g}, sigma={sigma:.5g}, {theirs.name} "
+                f"alpha={other_alpha:.5g}, sigma={other_sigma:.5g}"
+            )

@@ -4,6 +4,7 @@
 (`aggregation.together`).
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -59,6 +60,8 @@ class Prepared:
         solver: of the run.
         mechanisms: outermost first.
         callback: called after each move; False cancels.
+        idle: names of the model's adapters, where all of them act only on what this call is not
+            told.
     """
 
     backbone: Backbone
@@ -72,10 +75,11 @@ class Prepared:
     solver: Solver
     mechanisms: Sequence[Mechanism]
     callback: Callback | None = None
+    idle: tuple[str, ...] = ()
 
     @torch.no_grad()
     def run(self) -> Output:
-        """Carry it through the loop and decode.
+        """Carry it through the loop and decode; a warning says where all adapters are idle.
 
         Returns:
             Every branch; what was given and held comes back as it was.
@@ -83,12 +87,33 @@ class Prepared:
         Raises:
             Cancelled: the callback returned False.
         """
+        if self.idle:
+            warnings.warn(self._idle(), stacklevel=4)  # the caller of `Model.__call__`
         state = self.state
         with attached(self.backbone.network, self.adapters):
             for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
                 state = progress.state
                 self.tell(progress)
         return self.output(state)
+
+    def check_told(self, who: str) -> None:
+        """Raise ValueError where a model's adapters are idle.
+
+        Args:
+            who: the model, for the message.
+
+        Raises:
+            ValueError: they are.
+        """
+        if self.idle:
+            raise ValueError(f"{who}: {self._idle()}")
+
+    def _idle(self) -> str:
+        return (
+            f"the model has {' and '.join(self.idle)} and nothing else, but the call says neither "
+            "where things are (grounding=) nor what to look at (image_prompt=): it is as if by the "
+            "base alone; say it, or take model.only()"
+        )
 
     def tell(self, progress: Progress) -> None:
         """Call the callback after a move, and raise `Cancelled` where it returns False."""
@@ -129,6 +154,7 @@ class Parts:
         grounders: {name: grounding adapter}.
         prompters: {name: image prompt adapter}.
         image_prompt: what these look at.
+        idle: see `Prepared`.
     """
 
     backbone: Backbone
@@ -136,6 +162,7 @@ class Parts:
     grounders: Mapping[str, GroundingAdapter]
     prompters: Mapping[str, Prompter]
     image_prompt: ImagePrompt | None
+    idle: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -205,6 +232,7 @@ def prepared(
         solver,
         mechanisms,
         callback,
+        parts.idle,
     )
 
 

@@ -28,7 +28,9 @@ def mig(
     adapter: Adapters = None,
     method: Annotated[
         str | None,
-        typer.Option(help="text (default), gligen, interact, migc, or interact+migc (AMDM)."),
+        typer.Option(
+            help="text (default), gligen, interact, migc, migc-official, or interact+migc (AMDM)."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
@@ -94,12 +96,12 @@ def _adapters(method: str, asked: list[str] | None) -> list[str]:
     """What a method's adapters are loaded by; what is missing is said before anything loads."""
     from unicond.cli.running import embedded_or_asked
     from unicond.evaluation.amdm.models import adapters_of
-    from unicond.evaluation.mig.layouters import check_method
+    from unicond.evaluation.mig.layouters import check_method, models_of
     from unicond.tasks.together import TEXT
 
     if method == TEXT:
         return asked or ["none"]
-    adapters = embedded_or_asked(asked, adapters_of(method.split("+")))
+    adapters = embedded_or_asked(asked, adapters_of(models_of(method)))
     check_method(method, list(adapters))
     return [f"{name}={where}" for name, where in adapters.items()]
 

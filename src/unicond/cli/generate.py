@@ -163,7 +163,7 @@ def generate(
     ] = False,
 ) -> None:
     """Generate what is not given: depth to image, image to depth, both from text, or parts."""
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.running import finish, load_model, progress_bar, refuse_idle
     from unicond.pictures.checks import parse_seeds
     from unicond.pictures.files import check_output_folder
 
@@ -178,7 +178,7 @@ def generate(
     optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
     window = parse_window(reconstruction_window, "--reconstruction-window")
     grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
-    model = load_model(*loading)
+    model = refuse_idle(load_model(*loading), grounding, pictured)
     with progress_bar("sampling") as callback:
         result = model(
             prompt,

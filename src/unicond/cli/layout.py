@@ -33,7 +33,13 @@ def _print_schema(asked: bool) -> None:
 
 
 def layout(
-    prompt: Annotated[str, typer.Argument(help="What the whole picture shows.")],
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="What the whole picture shows; not for --preview."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="The same, in the place of the argument.")
+    ] = None,
     box: Annotated[
         list[str] | None,
         typer.Option(help="PHRASE@LEFT,TOP,RIGHT,BOTTOM, shares of width and height; repeat."),
@@ -90,7 +96,7 @@ def layout(
 
     conditions = given_files(give, depth=depth)
     task = Layout(
-        prompt,
+        "" if preview and what is None and prompt is None else read_prompt(what, prompt),
         read_boxes(boxes) or [parse_box(one, "--box") for one in box or []],
         scale=scale,
         coarse=coarse,
@@ -123,6 +129,14 @@ def _preview(grounding: "Grounding", folder: Path) -> Path:
     from unicond.tasks.preview import draw_grounding
 
     return write_png(draw_grounding(grounding), folder / "preview.png", {})
+
+
+def read_prompt(argument: str | None, option: str | None) -> str:
+    """A prompt that is given in one of two ways."""
+    told = [text for text in (argument, option) if text is not None]
+    if len(told) != 1:
+        raise ValueError("give what the picture shows once: as the argument, or as --prompt TEXT")
+    return told[0]
 
 
 def adapters_for(asked: list[str] | None, branches: list[str]) -> list[str]:

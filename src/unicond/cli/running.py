@@ -169,6 +169,30 @@ def _unusable(device: str) -> str:
     return ""
 
 
+def refuse_idle(model: "Model", boxes: object, image_prompt: object) -> "Model":
+    """Refuse adapters that were asked for, and are told nothing.
+
+    Args:
+        model: with them.
+        boxes: what `--boxes` gave; None is nothing.
+        image_prompt: what `--image-prompt` gave; None is nothing.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: the message says what to give.
+    """
+    told = (
+        (model.grounders, boxes, "is told where things are: give --boxes FILE"),
+        (model.prompters, image_prompt, "looks at a picture: give --image-prompt FILE"),
+    )
+    for adapters, given, what in told:
+        if adapters and given is None:
+            raise ValueError(f"the adapter {next(iter(adapters))} {what}, or drop it (--adapter)")
+    return model
+
+
 @contextmanager
 def progress_bar(what: str) -> Generator["Callback"]:
     """Progress that a model's callback tells, one move at a time; Ctrl-C ends the command."""

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +22,11 @@ from unicond.cli.evaluate import (
 )
 
 if TYPE_CHECKING:
-    from unicond.evaluation.amdm.part import Part, Sizes
+    from unicond.aggregation.manner import Manner
+    from unicond.evaluation.amdm.part import Asked, Part
     from unicond.evaluation.tables import Table
 
-PARTS = ("mig", "style", "pictures", "ablation", "features")
+PARTS = ("mig", "style", "pictures", "ablation", "features", "sweep")
 Adapters = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,6 +58,15 @@ People = Annotated[
         help="With people who act; default 200 in mig, 100 in style, 8 in pictures.",
     ),
 ]
+Several = "; several are for --part sweep, which makes them all"
+Mixes = Annotated[list[str] | None, typer.Option("--mix", help=f"As of aggregate{Several}.")]
+Means = Annotated[list[str] | None, typer.Option("--mean", help=f"As of aggregate{Several}.")]
+Windows = Annotated[list[str] | None, typer.Option("--window", help=f"As of aggregate{Several}.")]
+Starts = Annotated[list[str] | None, typer.Option("--start", help=f"As of aggregate{Several}.")]
+Weights = Annotated[
+    list[float] | None,
+    typer.Option("--weight", min=0, max=1, help=f"Of the first of two models{Several}."),
+]
 Pages = Annotated[Path, typer.Option(help="Folder for the pages with pictures, JSON and CSV.")]
 
 
@@ -64,6 +75,11 @@ def amdm(
     layouts: Layouts = None,
     per_layout: PerLayout = None,
     scenes: People = None,
+    mix: Mixes = None,
+    mean: Means = None,
+    window: Windows = None,
+    start: Starts = None,
+    weight: Weights = None,
     seed: Seed = 0,
     json: Json = None,
     report: Pages = Path("reports/amdm"),
@@ -91,20 +107,22 @@ def amdm(
     from unicond.pictures.files import check_output_folder
 
     chosen = parts(part or ["mig"])
+    manners = manners_of(mix, mean, window, start, weight)
     adapters = embedded_or_asked(adapter, adapters_of([n for one in chosen for n in one.models]))
     for one in chosen:
-        one.check(list(adapters))
+        one.check(list(adapters), len(manners))
     check_places(out, json)
     check_output_folder(report)
     judge = load_judge(probes, device)
-    told = [f"{name}={where}" for name, where in adapters.items()]
-    model = load_model(base, told, device, "float32")
+    named = [f"{name}={where}" for name, where in adapters.items()]
+    model = load_model(base, named, device, "float32")
     settings = fingerprints(model) | {"probes": judge.fingerprint}
     command = command_line(sys.argv[1:])
     tables: list[Table] = []
     for one in chosen:
-        sizes = _sizes(one, layouts, per_layout, scenes)
-        own = {**settings, "pictures each": str(sizes.each)}
+        sizes = _sizes(one, layouts, per_layout, scenes, manners)
+        told = " | ".join(each.label() for each in manners)
+        own = {**settings, "pictures each": str(sizes.each), "manner": told}
         count = sizes.scenes if one.of_scenes else sizes.layouts
         run = Run(count, seed, batch, out, command, own)
         sampling = Sampling(steps or one.steps, "ddim", guidance)
@@ -117,8 +135,12 @@ def amdm(
 
 
 def _sizes(
-    part: "Part", layouts: int | None, per_layout: int | None, scenes: int | None
-) -> "Sizes":
+    part: "Part",
+    layouts: int | None,
+    per_layout: int | None,
+    scenes: int | None,
+    manners: "tuple[Manner, ...]",
+) -> "Asked":
     """How much a part measures; what is not said is its own."""
     own = part.sizes
     return replace(
@@ -126,4 +148,35 @@ def _sizes(
         layouts=layouts or own.layouts,
         each=per_layout or own.each,
         scenes=scenes or own.scenes,
+        manners=manners,
     )
+
+
+def manners_of(
+    mixes: list[str] | None,
+    means: list[str] | None,
+    windows: list[str] | None,
+    starts: list[str] | None,
+    weights: list[float] | None,
+) -> "tuple[Manner, ...]":
+    """Every combination of what is asked for; what is not is the default's."""
+    from unicond.aggregation.manner import DEFAULT
+    from unicond.cli.manners import mean_of, mix_of, start_of, window_of
+
+    found = [
+        replace(DEFAULT, mix=mix, mean=mean, window=window, start=start, weights=weight)
+        for mix, mean, window, start, weight in product(
+            [mix_of(each) for each in mixes or [DEFAULT.mix]],
+            [mean_of(each) for each in means or [DEFAULT.mean or "none"]],
+            [window_of(each) for each in windows or [DEFAULT.written]],
+            [start_of(each) for each in starts or [DEFAULT.start]],
+            [DEFAULT.weights] if weights is None else [(each,) for each in weights],
+        )
+    ]
+    for each in found:
+        if each.start == "joined" and each.mean == "released":
+            raise ValueError(
+                "--mean released reuses what each model said before, but with --start joined it "
+                "has said nothing: give --start own or shared"
+            )
+    return tuple(dict.fromkeys(found))

@@ -76,6 +76,7 @@ class Conditioned(Task):
             The image, with the conditions as they came.
         """
         pictures = {**self.held, **further}
+        model = model.only(*model.adapters) if grounding is None else model
         return model(
             prompt,
             negative_prompt=self.negative_prompt,

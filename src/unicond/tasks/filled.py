@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
+from unicond.aggregation.manner import DEFAULT, Place
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
@@ -23,7 +24,7 @@ from unicond.tasks.edit import Edit
 from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
-from unicond.tasks.together import METHODS, TEXT, Together
+from unicond.tasks.together import METHODS, TEXT, Together, weights_of
 
 _NO_BASE = (TEXT, *METHODS)
 """Names of models that need no picture and are no bases."""
@@ -242,7 +243,6 @@ class Filled:
             raise ValueError("the first model's picture is kept: weights are of the others")
         weights = [member.weight for member in form.model[1:]]
         pictured = {n: one.picture for n, one in members.items() if one.picture is not None}
-        first, last = form.window
         return Together(
             form.prompt,
             [self._model(one) for one in form.model],
@@ -251,12 +251,12 @@ class Filled:
             grounding=form.boxes,
             groundings={n: one.boxes for n, one in members.items() if one.boxes is not None},
             ip_scale=form.ip_scale,
-            weights=[0.5 if weight is None else weight for weight in weights],
+            weights=weights_of(weights),
             mix=form.mix,
             mean=None if form.mean == "none" else form.mean,
             step_sizes=form.step_size,
-            window=(first, last + 1),
-            shared_noise=form.shared_noise,
+            window=_moves(form.window),
+            start=form.start,
             **_common(form),
         )
 
@@ -382,6 +382,13 @@ def generated(
         **settings,  # pyright: ignore[reportArgumentType] (of pictures, whose names are branches)
         **pictures,
     )
+
+
+def _moves(told: tuple[int, int] | Place | None) -> tuple[int, int] | Place:
+    """First and last of the moves, or their place, as a task has them."""
+    if told is None:
+        return DEFAULT.window
+    return told if isinstance(told, Place) else (told[0], told[1] + 1)
 
 
 def _window(ends: tuple[float, float], name: str) -> Window:

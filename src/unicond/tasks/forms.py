@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from unicond.aggregation.manner import DEFAULT, Mean, Mix, Place, Start
 from unicond.grounding import Grounding
 from unicond.tasks.form_parts import (
     MOST,
@@ -277,8 +278,7 @@ class Member(Plain):
     """One of several models: a condition with its picture, a grounding adapter, `style`, ...
 
     Args:
-        name: the condition, the adapter, `style` with a picture, `text`, or what a base is served
-            under.
+        name: condition, adapter, `style` with a picture, `text`, or what a base is served under.
         picture: of the condition or the style.
         boxes: of a grounding adapter: its own.
         weight: of all before against this one; none of the first.
@@ -303,8 +303,8 @@ class Aggregate(Counted):
         mix: how states become one.
         mean: what each is pulled to.
         step_size: how far each is pulled back, for 64 x 64 latents.
-        window: first and last of the moves after which states are mixed.
-        shared_noise: all start from the same noise.
+        window: first and last of the moves after which states are mixed, or their place.
+        start: how all but the first begin.
     """
 
     task: Literal["aggregate"] = "aggregate"
@@ -312,11 +312,11 @@ class Aggregate(Counted):
     model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=8)]
     boxes: Grounding | None = None
     ip_scale: float = 0.8
-    mix: Literal["slerp", "released", "lerp"] = "slerp"
-    mean: Literal["posterior", "released", "none"] = "posterior"
+    mix: Mix = DEFAULT.mix
+    mean: Mean | Literal["none"] = DEFAULT.mean or "none"
     step_size: Annotated[tuple[float, ...], Field(max_length=8)] | None = None
-    window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (1, 3)
-    shared_noise: bool = False
+    window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | Place | None = None
+    start: Start = DEFAULT.start
 
 
 AnyForm = Generate | Edit | Restore | Compose | Layout | Aggregate

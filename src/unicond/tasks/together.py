@@ -4,22 +4,23 @@
     interact   a grounding adapter's name: the base with it, which is told `grounding`
     style      the base with an image prompt adapter, which looks at the picture given with it
     a base     a folder, a name or a hub id: that base, by its text alone
-    text       the run's own base, by its text alone
+    text       the run's own base, by its text alone; so is its own name
 
 The first one's picture is kept. All share the prompt, unless one has its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, get_args
 
 from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
-from unicond.aggregation.aggregate import WINDOW
-from unicond.aggregation.manifold import Mean
-from unicond.aggregation.mixing import Mix, check_weights
+from unicond.aggregation.manner import DEFAULT, Mean, Mix, Place, Start
+from unicond.aggregation.mixing import check_weights
+from unicond.aggregation.placing import moves_of
 from unicond.aggregation.together import aggregate
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
@@ -30,7 +31,6 @@ from unicond.loading import load
 from unicond.model import Model
 from unicond.pictures.decoding import Source as Picture
 from unicond.sampling.noise import apart
-from unicond.sampling.window import Window
 from unicond.tasks.base import Task
 
 TEXT = "text"
@@ -39,7 +39,6 @@ STYLE = "style"
 """The name of the run's own base with its image prompt adapter."""
 METHODS: tuple[str, ...] = get_args(Method)
 """Names of grounding adapters, which are never bases."""
-PUBLISHED = (int(WINDOW.from_t), int(WINDOW.to_t))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +53,13 @@ class Together(Task):
         grounding: what is where, for every model that is a grounding adapter.
         groundings: {number of a model: its own}.
         ip_scale: of the attention of `style` to its picture; published: 0.8.
-        weights: see `aggregation.aggregate.Aggregate`; None is 0.5 for each.
+        weights: see `aggregation.aggregate.Aggregate`; None is `aggregation.mixing.even_weights`.
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
         step_sizes: how far each is pulled, for latents of 64 x 64; None is as published.
-        window: (first, behind the last) of the moves after which states are mixed.
-        shared_noise: all start from the first one's noise; else each from its own.
+        window: (first, behind the last) of the moves after which states are mixed, or their place.
+        start: how all but the first begin: `"own"` noise, the first one's (`"shared"`), or
+            `"joined"`, from the first one's state when the window begins.
 
     Raises:
         ValueError: numbers that do not fit, or a picture or prompt of a model that is not there.
@@ -75,11 +75,11 @@ class Together(Task):
     groundings: Mapping[str, Grounding] = field(default_factory=dict[str, Grounding], kw_only=True)
     ip_scale: float = field(default=0.8, kw_only=True)
     weights: Sequence[float] | None = field(default=None, kw_only=True)
-    mix: Mix = field(default="slerp", kw_only=True)
-    mean: Mean | None = field(default="posterior", kw_only=True)
-    step_sizes: Sequence[float] | None = field(default=None, kw_only=True)
-    window: tuple[int, int] = field(default=PUBLISHED, kw_only=True)
-    shared_noise: bool = field(default=False, kw_only=True)
+    mix: Mix = field(default=DEFAULT.mix, kw_only=True)
+    mean: Mean | None = field(default=DEFAULT.mean, kw_only=True)
+    step_sizes: Sequence[float] | None = field(default=DEFAULT.step_sizes, kw_only=True)
+    window: tuple[int, int] | Place = field(default=DEFAULT.window, kw_only=True)
+    start: Start = field(default=DEFAULT.start, kw_only=True)
 
     def __post_init__(self) -> None:
         numbers = {str(n + 1) for n in range(len(self.models))}
@@ -96,7 +96,9 @@ class Together(Task):
                 )
         if self.weights is not None:
             check_weights(self.weights, len(self.models))
-        Window.steps(*self.window)
+        moves_of(self.window)
+        if self.start not in get_args(Start):
+            raise ValueError(f"start is {self.start!r}; choose one of {', '.join(get_args(Start))}")
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
@@ -110,7 +112,8 @@ class Together(Task):
             mix=self.mix,
             mean=self.mean,
             step_sizes=self.step_sizes,
-            window=Window.steps(*self.window),
+            window=moves_of(self.window),
+            joined=self.start == "joined",
         )
         return None, out
 
@@ -124,7 +127,7 @@ class Together(Task):
     ) -> Prepared:
         """What one model is asked."""
         model, told = self._chosen(model, number, name)
-        slot = 0 if self.shared_noise else number
+        slot = number if self.start == "own" else 0
         return model.prepare(
             self.prompts.get(str(number + 1), self.prompt),
             negative_prompt=self.negative_prompt,
@@ -146,6 +149,9 @@ class Together(Task):
                 raise ValueError(
                     f"{which} is {name!r}, which is told where things are: give boxes (--boxes)"
                 )
+            if number and grounding.migc_steps is None:
+                # it is asked until the window has passed, and acts as long
+                grounding = replace(grounding, migc_steps=self.steps(model))
             return model.only(name), {"grounding": grounding}
         if own is not None:
             raise ValueError(
@@ -164,7 +170,7 @@ class Together(Task):
                 f"{which}, {name!r}, takes no picture: there is no adapter of that name "
                 f"(loaded are {', '.join(model.adapters) or 'none'})"
             )
-        if name == TEXT:
+        if name == TEXT or _names(name, model):
             return model.only(), {}
         if name in METHODS:
             raise ValueError(
@@ -173,3 +179,16 @@ class Together(Task):
             )
         backbone = model.backbone
         return load(name, device=backbone.device, dtype=backbone.network.dtype), {}
+
+
+def weights_of(told: Sequence[float | None]) -> list[float] | None:
+    """The weights of all models but the first: 0.5 where one is not told, None where none is."""
+    if all(weight is None for weight in told):
+        return None
+    return [0.5 if weight is None else weight for weight in told]
+
+
+def _names(name: str, model: Model) -> bool:
+    """Whether a name is that of a model's own base, by its text alone."""
+    own = model.backbone.name
+    return name == own or (Path(own).is_dir() and Path(name).resolve() == Path(own).resolve())

@@ -15,6 +15,7 @@ from unicond.adapters.grounding.instances import InstanceProcessor, Table
 from unicond.adapters.grounding.migc import MIGC
 from unicond.adapters.network import attention_layers
 from unicond.adapters.places import Places
+from unicond.sampling.state import Move
 from unicond.sampling.window import ALWAYS, Window
 
 NEGATIVE = ("negative",)
@@ -81,9 +82,14 @@ class Attachment:
         things = (inputs.masks > 0).any(1).tolist()
         is_migc = isinstance(inputs, Instances)
         self._network, self._adapter, self._scale = network, adapter, scale
+        self._windows = [window, *([] if naive is None else [naive])]
         self._places = Places(things, branch, without, window, nothing=not is_migc)
         self._naive = naive and Places(things, branch, without, naive, nothing=False)
         self._told = Table(inputs) if isinstance(inputs, Instances) else adapter.tokens(inputs)
+
+    def acts(self, move: Move) -> bool:
+        """Whether it does anything in a move's calls."""
+        return self._scale != 0 and any(window.active(move) for window in self._windows)
 
     @contextmanager
     def active(self) -> Iterator[None]:

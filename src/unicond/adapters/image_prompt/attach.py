@@ -10,6 +10,7 @@ from unicond.adapters.image_prompt.adapter import ImagePromptAdapter, cross_laye
 from unicond.adapters.image_prompt.processor import ImagePromptProcessor
 from unicond.adapters.network import attention_shapes
 from unicond.adapters.places import Places
+from unicond.sampling.state import Move
 from unicond.sampling.window import ALWAYS, Window
 
 NEGATIVE = ("negative",)
@@ -48,11 +49,15 @@ class Attachment:
         window: Window = ALWAYS,
         scale: float = 1.0,
     ) -> None:
-        self._layers, self._scale = cross_layers(network), scale
+        self._layers, self._scale, self._window = cross_layers(network), scale, window
         check_fit(network, adapter)
         tokens = adapter.tokens(embeds)
         self._places = Places([True] * len(embeds), branch, without, window, nothing=True)
         self._seen = [(part.to_k_ip(tokens), part.to_v_ip(tokens)) for part in adapter.layers()]
+
+    def acts(self, move: Move) -> bool:
+        """Whether it does anything in a move's calls."""
+        return self._scale != 0 and self._window.active(move)
 
     @contextmanager
     def active(self) -> Iterator[None]:

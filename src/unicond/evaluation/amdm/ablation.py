@@ -1,16 +1,19 @@
 """Every choice of the aggregation of InteractDiffusion and MIGC, one at a time, on mini-MIG.
 
-Around the paper's setting (`ablation/published`):
+Around the default manner (`ablation/default`), beside the paper's (`ablation/paper`):
 
-    mix/*          rule by which states become one, and what they are pulled to
-    window/k       k moves after the first are aggregated; 0 is InteractDiffusion alone
+    mix/*          rule by which states become one, and what they are pulled to; with another mean
+                   than the default's, models start from their own noise (`Manner.pulling_to`)
+    window/k       k moves are aggregated from the default's first on, at last all moves of the
+                   plan; 0 is InteractDiffusion alone
     weight/w       of InteractDiffusion
-    step/f         f times the published step sizes
+    step/f         f times the published step sizes, which the posterior mean takes
     first/*        whose picture is kept
-    models/n       further models: GLIGEN, text alone, an image prompt (of another photo)
-    noise/*        all models start from one noise, or each from its own
+    models/n       further models: GLIGEN, text alone, an image prompt (of another photo); the first
+                   keeps its share, the others share the rest
+    start/*        others start from their own noise, from the first one's, or join it
     against/*      at as many network calls as the aggregation takes or more: InteractDiffusion with
-                   more moves, the score sum and MagicFusion in the first moves and in all, both
+                   more moves, the score sum and MagicFusion in the same moves and in all, both
                    adapters in one network; and an adapter averaged of InteractDiffusion and GLIGEN
                    (with MIGC it has no weight in common) beside the aggregation of those two
 
@@ -25,9 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from unicond.aggregation.aggregate import STEP_SIZES
-from unicond.aggregation.manifold import Mean
-from unicond.aggregation.mixing import Mix
+from unicond.aggregation.manner import PAPER, STEP_SIZES, WEIGHT, Manner, Mean, Mix, Place, Start
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.blends import (
     Blend,
@@ -39,8 +40,16 @@ from unicond.evaluation.amdm.blends import (
 )
 from unicond.evaluation.amdm.cases import REAL, Maker, layouts, measures
 from unicond.evaluation.amdm.layouts import layout
-from unicond.evaluation.amdm.models import GLIGEN, INTERACT, MIGC, PAPER, Manner, Wanted, make
-from unicond.evaluation.amdm.part import Part, Pictures, Sizes, grid, maker
+from unicond.evaluation.amdm.models import (
+    GLIGEN,
+    INTERACT,
+    MIGC,
+    Wanted,
+    make,
+    steps_of,
+    window_of,
+)
+from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
 from unicond.evaluation.amdm.rows import short_row
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.study import Bench
@@ -53,16 +62,15 @@ from unicond.tasks.together import STYLE, TEXT
 PAIR = (INTERACT, MIGC)
 MIXES: tuple[Mix, ...] = get_args(Mix)
 MEANS: tuple[Mean | None, ...] = (*get_args(Mean), None)
+STARTS: tuple[Start, ...] = get_args(Start)
 LENGTHS = (1, 2, 3, 5, 10, 20)
 """Moves that are aggregated; all of them come last."""
 WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-HALF = 0.5
-"""The published weight."""
 FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 """Of the step sizes."""
 COMPANY = (INTERACT, MIGC, GLIGEN, TEXT, STYLE)
 """The models, in the order in which they join."""
-PUBLISHED = "published"
+USUAL = "default"
 SHOWN = 4
 _METRICS = ("success", "miou", "fid")
 _SETTINGS = ("window", "weight", "step", "models")
@@ -85,7 +93,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class _Choice:
-    """An aggregation that differs from the published one.
+    """An aggregation.
 
     Attributes:
         manner: how models become one.
@@ -93,55 +101,64 @@ class _Choice:
         facts: of its row.
     """
 
-    manner: Manner = PAPER
+    manner: Manner
     models: tuple[str, ...] = PAIR
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-def variants(bench: Bench) -> dict[str, Variant]:
-    """{row: how it is made}."""
+def variants(bench: Bench, usual: Manner) -> dict[str, Variant]:
+    """{row: how it is made}, around a manner."""
     sampling = bench.generation
     alone = _own(INTERACT, maker((INTERACT,), sampling))
     found = {INTERACT: alone, MIGC: _own(MIGC, maker((MIGC,), sampling))}
     found |= {"window/0": replace(alone, facts={"window": 0})}
-    published = Variant(PUBLISHED, maker(PAIR, sampling))
-    for name, choice in _choices(_steps(bench)).items():
-        if (choice.manner, choice.models) == (PAPER, PAIR):
-            found[name] = replace(published, facts=choice.facts)
+    default = Variant(USUAL, maker(PAIR, sampling, usual))
+    steps = steps_of(bench.model, sampling)
+    first = int(window_of(bench.model, sampling, usual).from_t)
+    for name, choice in _choices(usual, steps, first).items():
+        if (choice.manner, choice.models) == (usual, PAIR):
+            found[name] = replace(default, facts=choice.facts)
         else:
             made = maker(choice.models, sampling, choice.manner)
             found[name] = replace(_own(name, made), facts=choice.facts)
-    return found | _against(bench)
+    return found | _against(bench, usual)
 
 
-def _choices(steps: int) -> dict[str, _Choice]:
-    """{row: its aggregation}, in runs of so many moves."""
-    found = {PUBLISHED: _Choice()}
+def _choices(usual: Manner, steps: int, first: int) -> dict[str, _Choice]:
+    """{row: its aggregation}, in runs of so many moves, of which a first one is aggregated."""
+    found = {USUAL: _Choice(usual), "paper": _Choice(PAPER)}
     for mix in MIXES:
         for mean in MEANS:
-            manner = replace(PAPER, mix=mix, mean=mean)
+            manner = replace(usual, mix=mix).pulling_to(mean)
             found[f"mix/{mix}-{mean or 'none'}"] = _Choice(manner)
-    for length in dict.fromkeys((*(n for n in LENGTHS if n < steps), steps - 1)):
-        manner = replace(PAPER, window=(1, 1 + length))
-        found[f"window/{length}"] = _Choice(manner, facts={"window": length})
+    for length in (n for n in LENGTHS if first + n <= steps):
+        found[f"window/{length}"] = _Choice(usual.lasting(length), facts={"window": length})
+    every = replace(usual, window=Place(steps))
+    found["window/all"] = _Choice(every, facts={"window": steps})
     for weight in WEIGHTS:
-        manner = PAPER if weight == HALF else replace(PAPER, weights=(weight,))
+        same = (usual.weights or (WEIGHT,)) == (weight,)
+        manner = usual if same else replace(usual, weights=(weight,))
         found[f"weight/{weight:g}"] = _Choice(manner, facts={"weight": weight})
+    pulling = usual if usual.mean else usual.pulling_to("posterior")
     for factor in FACTORS:
-        manner = PAPER if factor == 1 else PAPER.scaled(factor)
+        manner = pulling if factor == 1 else pulling.scaled(factor)
         found[f"step/{factor:g}"] = _Choice(manner, facts={"step": factor})
-    swapped = replace(PAPER, step_sizes=STEP_SIZES[::-1])
-    found |= {f"first/{INTERACT}": _Choice(), f"first/{MIGC}": _Choice(swapped, PAIR[::-1])}
+    swapped = replace(usual, step_sizes=STEP_SIZES[::-1]) if usual.mean else usual
+    found |= {f"first/{INTERACT}": _Choice(usual), f"first/{MIGC}": _Choice(swapped, PAIR[::-1])}
     for count in range(2, len(COMPANY) + 1):
-        found[f"models/{count}"] = _Choice(models=COMPANY[:count], facts={"models": count})
-    shared = replace(PAPER, shared_noise=True)
-    return found | {"noise/separate": _Choice(), "noise/shared": _Choice(shared)}
+        facts = {"models": float(count)}
+        manner = usual if count == 2 else replace(usual, weights=None)
+        found[f"models/{count}"] = _Choice(manner, COMPANY[:count], facts)
+    starts = [start for start in STARTS if start != "joined" or usual.mean != "released"]
+    return found | {f"start/{start}": _Choice(replace(usual, start=start)) for start in starts}
 
 
-def _against(bench: Bench) -> dict[str, Variant]:
+def _against(bench: Bench, usual: Manner) -> dict[str, Variant]:
     """What the aggregation is compared with."""
-    sampling, steps = bench.generation, _steps(bench)
-    extra = PAPER.window[1]  # calls of the other model, which is asked until the window has passed
+    sampling = bench.generation
+    steps, window = steps_of(bench.model, sampling), window_of(bench.model, sampling, usual)
+    # calls of the other model, which is asked until the window has passed
+    extra = int(window.to_t - (window.from_t if usual.start == "joined" else 0))
     longer = replace(sampling, steps=steps + extra)
     mean = with_averaged(bench.model, GLIGEN)
     pair = (INTERACT, GLIGEN)
@@ -149,10 +166,11 @@ def _against(bench: Bench) -> dict[str, Variant]:
         "more_steps": maker((INTERACT,), longer),
         "both_adapters": _BothAdapters(sampling),
         "averaged_gligen": _OnModel(mean, sampling),
-        "aggregated_gligen": maker(pair, sampling),
+        "aggregated_gligen": maker(pair, sampling, usual),
     }
+    same = window if usual.start == "joined" else Window.steps(0, extra)
     for name, blend in (("score_sum", score_sum), ("magic_fusion", magic_fusion)):
-        found[name] = _Blended(blend, sampling, Window.steps(0, extra))
+        found[name] = _Blended(blend, sampling, same)
         found[f"{name}_all"] = _Blended(blend, sampling, Window.steps(0, steps))
     return {f"against/{name}": _own(f"against/{name}", made) for name, made in found.items()}
 
@@ -196,13 +214,9 @@ def _own(name: str, made: Maker) -> Variant:
     return Variant(name.replace("/", "-"), made)
 
 
-def _steps(bench: Bench) -> int:
-    return bench.generation.steps or bench.model.backbone.defaults.num_inference_steps
-
-
-def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
+def make_rows(bench: Bench, sizes: Asked) -> list[Row]:
     """All rows."""
-    every = variants(bench)
+    every = variants(bench, sizes.manner)
     made = measures({each.measure: each.maker for each in every.values()})
     prepare = partial(layouts, bench, "ablation", sizes.each, False)
     found = bench.measure("ablation", made, prepare, sizes.layouts)
@@ -213,12 +227,12 @@ def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def show(bench: Bench, sizes: Sizes) -> Pictures:
+def show(bench: Bench, sizes: Asked) -> Pictures:
     """The first layouts by every variant, from the same seeds."""
     numbers = range(min(SHOWN, sizes.layouts))
     titles = [layout(bench.run.seed, number).entry.caption for number in numbers]
     groups: dict[str, list[str]] = {}
-    for name, each in variants(bench).items():
+    for name, each in variants(bench, sizes.manner).items():
         groups.setdefault(name.split("/")[0], []).append(each.measure)
     return {group: grid(bench, "ablation", titles, kinds) for group, kinds in groups.items()}
 
@@ -243,5 +257,5 @@ PART = Part(
     make_rows,
     show,
     draw,
-    Sizes(layouts=100, each=1, scenes=1),
+    Asked(layouts=100, each=1, scenes=1),
 )

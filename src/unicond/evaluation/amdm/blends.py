@@ -126,7 +126,10 @@ def blended(
     Returns:
         The output.
     """
-    one, other = (prepare(model, name, wanted, seeds, sampling) for name in names)
+    one, other = (
+        prepare(model, name, wanted, seeds, sampling, beside=slot > 0)
+        for slot, name in enumerate(names)
+    )
     return replace(one, mechanisms=[blend(one, other, window), *one.mechanisms]).run()
 
 

@@ -1,7 +1,7 @@
 """Chunks of what is asked for, and how pictures of it are scored: layouts, and people who act."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,6 +22,7 @@ from unicond.evaluation.study import Bench, network_calls
 from unicond.evaluation.tasks.group import cost_of
 from unicond.evaluation.tasks.placed import clear_scene
 from unicond.model import Model
+from unicond.world.captions import STYLE_WORDS
 from unicond.world.render import Rendering, render
 from unicond.world.scene import Scene
 from unicond.world.vocabulary import RELATIONS, STYLES
@@ -122,8 +123,8 @@ def layouts(bench: Bench, part: str, each: int, styled: bool, rows: range) -> Ca
         bench: what is measured and what measures it.
         part: folder of what is kept to be shown.
         each: pictures of each.
-        styled: another scene shows a style, in which the layout's own is drawn; else all are photos
-            and a photo is shown.
+        styled: another scene shows a style, in which the layout's own is drawn, and words say of
+            none; else all are photos and a photo is shown.
         rows: which layouts.
 
     Returns:
@@ -134,7 +135,10 @@ def layouts(bench: Bench, part: str, each: int, styled: bool, rows: range) -> Ca
     styles = [style_of(number, styled) for number in rows]
     scenes = [one.scene.with_style(style) for one, style in zip(asked, styles, strict=True)]
     looks = shown(bench, rows, styles)
-    wanted = [of_entry(one.entry, True, seen) for one, seen in zip(asked, looks, strict=True)]
+    wanted = [
+        replace(told, caption=unstyled(told.caption)) if styled else told
+        for told in (of_entry(o.entry, True, seen) for o, seen in zip(asked, looks, strict=True))
+    ]
     score = partial(_score_layout, asked, styles)
     drawn = drawn_of(bench, scenes)
     return Cases(tuple(rows), tuple(wanted), drawn, score, bench, each, part)
@@ -177,7 +181,7 @@ def people(bench: Bench, part: str, each: int, styled: bool, rows: range) -> Cas
     scenes = [one.scene.with_style(style) for one, style in zip(asked, styles, strict=True)]
     looks = shown(bench, rows, styles)
     wanted = [
-        Wanted(one.caption, one.plain, one.colored, seen)
+        Wanted(unstyled(one.caption) if styled else one.caption, one.plain, one.colored, seen)
         for one, seen in zip(asked, looks, strict=True)
     ]
     drawn = drawn_of(bench, scenes)
@@ -202,6 +206,17 @@ def _score_people(
         own = [held for name, held in told if name == relation]
         values |= {f"asked {relation}": len(own), f"held {relation}": sum(own)}
     return values
+
+
+def unstyled(caption: str) -> str:
+    """A photo's caption without the words that say so, which would contradict another style.
+
+    >>> unstyled("a photo of a red ball and a box")
+    'a red ball and a box'
+    """
+    for words in STYLE_WORDS["photo"]:
+        caption = caption.removeprefix(f"{words} ")
+    return caption
 
 
 def style_of(number: int, styled: bool) -> str:

@@ -1,4 +1,4 @@
-"""Which moves make which features? The aggregation's window at other places, in three moves each.
+"""Which moves make which features? The aggregation's window at other places, of one length.
 
 The paper infers that position, attributes and style are made in the early steps, quality later.
 Rows `features/migc/<first move>` aggregate MIGC into InteractDiffusion on the layouts of mini-MIG,
@@ -9,6 +9,7 @@ rows `features/style/<first move>` a style that a picture shows:
     style_taken   share of pictures in which the probe reads the style that was shown
     fid           Frechet distance of the probe's features to the scenes'
 
+A window takes calls of the other model in its own moves alone where that joins the first one.
 `features/migc/alone` and `features/style/alone` are InteractDiffusion without the other.
 """
 
@@ -16,50 +17,53 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from unicond.aggregation.manner import Manner, Place
 from unicond.evaluation.amdm.cases import Maker, layouts, measures
 from unicond.evaluation.amdm.layouts import layout
-from unicond.evaluation.amdm.models import INTERACT, MIGC, PAPER, PAPER_STYLE
-from unicond.evaluation.amdm.part import Part, Pictures, Sizes, grid, maker
+from unicond.evaluation.amdm.models import INTERACT, MIGC, steps_of, window_of
+from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
 from unicond.evaluation.amdm.rows import short_row, with_style
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
 from unicond.tasks.together import STYLE
 
-LENGTH = PAPER.window[1] - PAPER.window[0]
+LENGTH = 3
+"""Moves of a window, as published."""
 PLACES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """Where windows begin, as shares of the moves."""
-OTHERS = {MIGC: (PAPER, False), STYLE: (PAPER_STYLE, True)}
-"""{what is aggregated into InteractDiffusion: (how, whether a style is shown)}."""
+OTHERS = {MIGC: False, STYLE: True}
+"""{what is aggregated into InteractDiffusion: whether a style is shown}."""
 ALONE = "alone"
 SHOWN = 4
 
 
-def starts(steps: int) -> tuple[int, ...]:
-    """The first moves of the windows; move 0 has no earlier prediction to reuse."""
-    last = max(1, steps - LENGTH)
-    return tuple(dict.fromkeys(min(last, max(1, round(share * steps))) for share in PLACES))
+def starts(steps: int, first: int) -> tuple[int, ...]:
+    """The first moves of the windows; none before the first one that can be aggregated."""
+    last = max(first, steps - LENGTH)
+    return tuple(dict.fromkeys(min(last, max(first, round(share * steps))) for share in PLACES))
 
 
-def makers(bench: Bench, other: str) -> dict[str, Maker]:
+def makers(bench: Bench, other: str, manner: Manner) -> dict[str, Maker]:
     """{first move: its maker}, and InteractDiffusion alone."""
-    sampling, (manner, _) = bench.generation, OTHERS[other]
-    steps = sampling.steps or bench.model.backbone.defaults.num_inference_steps
+    sampling, model = bench.generation, bench.model
+    steps = steps_of(model, sampling)
+    first = int(window_of(model, sampling, replace(manner, window=Place(1))).from_t)
     made = {ALONE: maker((INTERACT,), sampling)}
-    for start in starts(steps):
+    for start in starts(steps, first):
         window = (start, min(start + LENGTH, steps))
         made[str(start)] = maker((INTERACT, other), sampling, replace(manner, window=window))
     return made
 
 
-def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
+def make_rows(bench: Bench, asked: Asked) -> list[Row]:
     """All rows."""
     rows: list[Row] = []
-    for other, (_, styled) in OTHERS.items():
-        made = makers(bench, other)
+    for other, styled in OTHERS.items():
+        made = makers(bench, other, asked.manner)
         part = f"features-{other}"
-        prepare = partial(layouts, bench, part, sizes.each, styled)
-        found = bench.measure(part, measures(made), prepare, sizes.layouts)
+        prepare = partial(layouts, bench, part, asked.each, styled)
+        found = bench.measure(part, measures(made), prepare, asked.layouts)
         for name in made:
             row = short_row(f"features/{other}/{name}", found, name)
             row = with_style(row, found[name]) if styled else row
@@ -68,12 +72,12 @@ def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def show(bench: Bench, sizes: Sizes) -> Pictures:
+def show(bench: Bench, asked: Asked) -> Pictures:
     """The first layouts with every window, from the same seeds."""
-    numbers = range(min(SHOWN, sizes.layouts))
+    numbers = range(min(SHOWN, asked.layouts))
     titles = [layout(bench.run.seed, number).entry.caption for number in numbers]
     return {
-        other: grid(bench, f"features-{other}", titles, list(makers(bench, other)))
+        other: grid(bench, f"features-{other}", titles, list(makers(bench, other, asked.manner)))
         for other in OTHERS
     }
 
@@ -101,5 +105,5 @@ PART = Part(
     make_rows,
     show,
     draw,
-    Sizes(layouts=100, each=1, scenes=1),
+    Asked(layouts=100, each=1, scenes=1),
 )

@@ -4,25 +4,18 @@
     figure 5   InteractDiffusion, IP-Adapter, both: who does what, and in which style
     figure 6   all three
 
-Rows `pictures/<figure>/<models>` have `relation` and `style_taken` on the scenes that are shown.
+Each aggregation is made as is asked for, and in the paper's manner (`paper`). Rows
+`pictures/<figure>/<models>` have `relation` and `style_taken` on the scenes that are shown.
 """
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from unicond.aggregation.manner import PAPER, PAPER_STYLE, PAPER_THREE, Manner
 from unicond.evaluation.amdm.cases import REAL, measures, people
-from unicond.evaluation.amdm.models import (
-    INTERACT,
-    MIGC,
-    PAPER,
-    PAPER_STEPS,
-    PAPER_STYLE,
-    PAPER_STYLE_STEPS,
-    PAPER_THREE,
-    Manner,
-)
-from unicond.evaluation.amdm.part import Part, Pictures, Sizes, grid, maker
+from unicond.evaluation.amdm.models import INTERACT, MIGC, PAPER_STEPS, PAPER_STYLE_STEPS
+from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
 from unicond.evaluation.amdm.rows import with_costs, with_relations, with_style
 from unicond.evaluation.amdm.scenes import acting
 from unicond.evaluation.report import save_plot
@@ -32,38 +25,30 @@ from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
 from unicond.tasks.together import STYLE
 
-FIGURES: Mapping[str, tuple[Mapping[tuple[str, ...], Manner], bool, int]] = {
-    "figure_4": (
-        {(INTERACT,): PAPER, (MIGC,): PAPER, (INTERACT, MIGC): PAPER},
-        False,
-        PAPER_STEPS,
-    ),
-    "figure_5": (
-        {(INTERACT,): PAPER, (STYLE,): PAPER_STYLE, (INTERACT, STYLE): PAPER_STYLE},
-        True,
-        PAPER_STYLE_STEPS,
-    ),
-    "figure_6": (
-        {
-            (INTERACT,): PAPER,
-            (MIGC,): PAPER,
-            (STYLE,): PAPER_STYLE,
-            (INTERACT, MIGC, STYLE): PAPER_THREE,
-        },
-        True,
-        PAPER_STYLE_STEPS,
-    ),
+PUBLISHED = "paper"
+FIGURES: Mapping[str, tuple[tuple[str, ...], Manner, bool, int]] = {
+    "figure_4": ((INTERACT, MIGC), PAPER, False, PAPER_STEPS),
+    "figure_5": ((INTERACT, STYLE), PAPER_STYLE, True, PAPER_STYLE_STEPS),
+    "figure_6": ((INTERACT, MIGC, STYLE), PAPER_THREE, True, PAPER_STYLE_STEPS),
 }
-"""{figure: ({models: how they become one}, whether a style is shown, moves)}."""
+"""{figure: (models, the paper's manner, whether a style is shown, moves)}."""
 
 
-def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
+def columns(figure: str) -> list[str]:
+    """Each model, their aggregation, and that in the paper's manner."""
+    models, *_ = FIGURES[figure]
+    return [*models, "+".join(models), PUBLISHED]
+
+
+def make_rows(bench: Bench, sizes: Asked) -> list[Row]:
     """Make all pictures."""
     rows: list[Row] = []
-    for figure, (each, styled, steps) in FIGURES.items():
+    for figure, (models, paper, styled, steps) in FIGURES.items():
         told = bench.generation
         sampling = Sampling(told.steps or steps, told.solver, told.guidance)
-        made = {"+".join(who): maker(who, sampling, how) for who, how in each.items()}
+        made = {one: maker((one,), sampling) for one in models}
+        made["+".join(models)] = maker(models, sampling, sizes.manner)
+        made[PUBLISHED] = maker(models, sampling, paper)
         prepare = partial(people, bench, figure, 1, styled)
         found = bench.measure(figure, measures(made), prepare, sizes.scenes)
         for name in made:
@@ -72,14 +57,11 @@ def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def show(bench: Bench, sizes: Sizes) -> Pictures:
+def show(bench: Bench, sizes: Asked) -> Pictures:
     """The figures: the scene, every model, their aggregation."""
     numbers = range(min(sizes.scenes, KEPT))
     titles = [acting(bench.run.seed, number).caption for number in numbers]
-    return {
-        figure: grid(bench, figure, titles, (REAL, *("+".join(who) for who in each)))
-        for figure, (each, _, _) in FIGURES.items()
-    }
+    return {figure: grid(bench, figure, titles, (REAL, *columns(figure))) for figure in FIGURES}
 
 
 def draw(table: Table, path: Path) -> Path:
@@ -95,7 +77,7 @@ PART = Part(
     make_rows,
     show,
     draw,
-    Sizes(layouts=8, each=1, scenes=8),
+    Asked(layouts=8, each=1, scenes=8),
     steps=None,
     of_scenes=True,
 )

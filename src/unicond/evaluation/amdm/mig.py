@@ -1,40 +1,52 @@
 """Mini-MIG: are things in their boxes and of their colours? And do people do what is asked?
 
-Rows `interact`, `migc`, `interact+migc`, `gligen`, `text`, and `truth`, the scenes themselves: what
-the probe sees of things that are in place. InteractDiffusion is told classes, colours are in the
-caption alone: what it lacks is what MIGC has. `relation` is measured on other scenes (`scenes`) for
-`interact`, `interact+migc` and `truth`.
+Rows `interact`, `migc`, `interact+migc`, `paper` (the same two in the paper's manner), `gligen`,
+`text`, and `truth`, the scenes themselves: what the probe sees of things that are in place.
+InteractDiffusion is told classes, colours are in the caption alone: what it lacks is what MIGC has.
+`relation` is measured on other scenes (`scenes`) for the rows in `ACTING` and `truth`.
 
     success, miou        as COCO-MIG has them, over all instances and by level
+    success_gain         success less that of `interact`; success_ratio over that of `text`
+    relation_loss        `relation` of `interact` less that of the row
     placed               share of instances in their box, whatever their colour
     seconds, time_ratio  of one picture, and over those of `interact`; methods take turns on the
                          first layouts
+
+Differences and ratios are taken on the same layouts, so that their intervals are paired.
 """
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from unicond.aggregation.manner import PAPER, Manner
 from unicond.evaluation.amdm.cases import REAL, Maker, layouts, measures, people, timed
 from unicond.evaluation.amdm.layouts import layout
 from unicond.evaluation.amdm.models import GLIGEN, INTERACT, MIGC
-from unicond.evaluation.amdm.part import Part, Pictures, Sizes, grid, maker
-from unicond.evaluation.amdm.rows import layout_row, with_relations, with_times
+from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
+from unicond.evaluation.amdm.rows import (
+    layout_row,
+    with_gains,
+    with_loss,
+    with_relations,
+    with_times,
+)
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
 from unicond.tasks.together import TEXT
 
 BOTH, TRUTH = f"{INTERACT}+{MIGC}", "truth"
-ROWS: Mapping[str, tuple[str, ...]] = {
-    INTERACT: (INTERACT,),
-    MIGC: (MIGC,),
-    BOTH: (INTERACT, MIGC),
-    GLIGEN: (GLIGEN,),
-    TEXT: (TEXT,),
+ROWS: Mapping[str, tuple[tuple[str, ...], Manner | None]] = {
+    INTERACT: ((INTERACT,), None),
+    MIGC: ((MIGC,), None),
+    BOTH: ((INTERACT, MIGC), None),
+    "paper": ((INTERACT, MIGC), PAPER),
+    GLIGEN: ((GLIGEN,), None),
+    TEXT: ((TEXT,), None),
 }
-"""{row: its models}."""
-ACTING = (INTERACT, BOTH)
+"""{row: its models, and how they become one; None is as is asked for}."""
+ACTING = (INTERACT, BOTH, TEXT)
 """Rows with `relation`."""
 TIMED = 20
 """Layouts on which methods take turns to be timed."""
@@ -56,14 +68,16 @@ PUBLISHED: Mapping[str, tuple[float, ...]] = {
 seconds."""
 
 
-def makers(bench: Bench) -> dict[str, Maker]:
+def makers(bench: Bench, manner: Manner) -> dict[str, Maker]:
     """All rows' makers."""
-    return {name: maker(models, bench.generation) for name, models in ROWS.items()}
+    return {
+        name: maker(models, bench.generation, own or manner) for name, (models, own) in ROWS.items()
+    }
 
 
-def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
+def make_rows(bench: Bench, sizes: Asked) -> list[Row]:
     """All rows."""
-    made = makers(bench)
+    made = makers(bench, sizes.manner)
     prepare = partial(layouts, bench, "mig", sizes.each, False)
     found = bench.measure("mig", measures(made), prepare, sizes.layouts)
     acting = measures({name: made[name] for name in ACTING})
@@ -76,12 +90,15 @@ def make_rows(bench: Bench, sizes: Sizes) -> list[Row]:
         measure = REAL if name == TRUTH else name
         row = layout_row(name, found, measure)
         if name != TRUTH:
-            row = with_times(row, times, name, INTERACT)
-        rows.append(with_relations(row, acted[measure]) if measure in acted else row)
+            row = with_gains(with_times(row, times, name, INTERACT), found, name, INTERACT, TEXT)
+        if measure in acted:
+            row = with_relations(row, acted[measure])
+            row = with_loss(row, acted, measure, INTERACT)
+        rows.append(row)
     return rows
 
 
-def show(bench: Bench, sizes: Sizes) -> Pictures:
+def show(bench: Bench, sizes: Asked) -> Pictures:
     """The first layouts, all rows, from the same seeds."""
     titles = [
         layout(bench.run.seed, number).entry.caption for number in range(min(SHOWN, sizes.layouts))
@@ -115,6 +132,6 @@ PART = Part(
     make_rows,
     show,
     draw,
-    Sizes(layouts=200, each=4, scenes=200),
+    Asked(layouts=200, each=4, scenes=200),
     beside={"AMDM's table 1 (COCO-MIG, Stable Diffusion, percent)": _published()},
 )

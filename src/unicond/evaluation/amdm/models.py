@@ -8,15 +8,15 @@
 All share seeds, steps and solver. Where several are asked, the first one's picture is kept (AMDM).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from unicond.adapter_loading import IMAGE_PROMPT
-from unicond.aggregation.aggregate import STEP_SIZES, WINDOW
-from unicond.aggregation.manifold import Mean
-from unicond.aggregation.mixing import Mix
+from unicond.aggregation.manner import DEFAULT, Manner
+from unicond.aggregation.placing import moves_of, placed
 from unicond.aggregation.together import aggregate
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
@@ -25,12 +25,17 @@ from unicond.evaluation.subject import Sampling
 from unicond.grounding import Grounding
 from unicond.model import Model
 from unicond.sampling.noise import apart
+from unicond.sampling.plans import descend
 from unicond.sampling.window import Window
 from unicond.tasks.together import STYLE, TEXT
 
 INTERACT, MIGC, GLIGEN = "interact", "migc", "gligen"
 GLIGEN_BETA = 0.3
 """Share of the moves in which GLIGEN acts, as published."""
+IP_SCALE = 0.8
+"""Of the attention of `style` to its picture, as published with AMDM."""
+PAPER_STEPS, PAPER_STYLE_STEPS = 50, 10
+"""Of the paper's table 1, and with an image prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,46 +55,29 @@ class Wanted:
     look: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How several models become one; see `aggregation.aggregate.Aggregate`.
+def steps_of(model: Model, sampling: Sampling) -> int:
+    """The moves of a run."""
+    return sampling.steps or model.backbone.defaults.num_inference_steps
 
-    Attributes:
-        weights: one fewer than models; None is 0.5 for each.
-        mix: how states become one.
-        mean: what each is pulled to; None leaves the mixed state to all.
-        step_sizes: how far, for latents of 64 x 64; None is as published for two models.
-        window: (first, behind the last) of the moves after which states are mixed.
-        shared_noise: all start from the first one's noise; else each from its own.
-        ip_scale: of the attention of `style` to its picture.
+
+def window_of(model: Model, sampling: Sampling, manner: Manner) -> Window:
+    """The moves after which a manner aggregates, in the model's own size.
+
+    Args:
+        model: whose schedule and latents they are.
+        sampling: its steps are used.
+        manner: whose window is asked for.
+
+    Returns:
+        A window of steps.
+
+    Raises:
+        ValueError: there is none in so many steps.
     """
-
-    weights: tuple[float, ...] | None = None
-    mix: Mix = "released"
-    mean: Mean | None = "released"
-    step_sizes: tuple[float, ...] | None = None
-    window: tuple[int, int] = (int(WINDOW.from_t), int(WINDOW.to_t))
-    shared_noise: bool = False
-    ip_scale: float = 0.8
-
-    def label(self) -> str:
-        """All of it in words."""
-        return " ".join(f"{name}={value}" for name, value in vars(self).items())
-
-    def scaled(self, factor: float) -> "Manner":
-        """The same, pulling a number of times as far."""
-        sizes = STEP_SIZES if self.step_sizes is None else self.step_sizes
-        return replace(self, step_sizes=tuple(factor * size for size in sizes))
-
-
-PAPER = Manner()
-"""Two models, as published with the paper's table 1."""
-PAPER_STEPS = 50
-PAPER_STYLE = Manner(weights=(0.45,))
-"""With an image prompt, as published with the paper's figure 5."""
-PAPER_THREE = Manner(weights=(0.47, 0.5), step_sizes=(45.0, 40.0, 35.0))
-"""Three models, as published with the paper's figure 6."""
-PAPER_STYLE_STEPS = 10
+    backbone, schedule = model.backbone, model.backbone.schedule
+    plan = descend(schedule.times(steps_of(model, sampling)), {"image": 1.0})
+    numel = math.prod(backbone.latent_shape((backbone.sample_size, backbone.sample_size)))
+    return placed(moves_of(manner.window), plan, "image", schedule, numel, manner.mean)
 
 
 def adapters_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -104,8 +92,8 @@ def prepare(
     wanted: Wanted,
     seeds: Sequence[int],
     sampling: Sampling,
-    ip_scale: float = PAPER.ip_scale,
     negative: str = "",
+    beside: bool = False,
 ) -> Prepared:
     """What one model is asked.
 
@@ -115,8 +103,8 @@ def prepare(
         wanted: the picture.
         seeds: one a sample.
         sampling: its steps, solver and text guidance are used.
-        ip_scale: of `style`.
         negative: what guidance moves away from.
+        beside: it is asked beside another model, in some moves: its adapter acts in all of these.
 
     Returns:
         A call that is ready to run.
@@ -128,13 +116,15 @@ def prepare(
     if name == INTERACT:
         grounding = wanted.plain
     elif name == GLIGEN:
-        grounding = replace(wanted.colored, beta=GLIGEN_BETA)
+        grounding = replace(wanted.colored, beta=1.0 if beside else GLIGEN_BETA)
     elif name == MIGC:
         grounding = wanted.colored
+        if beside:
+            grounding = replace(grounding, migc_steps=steps_of(model, sampling))
     looked = None
     if name == STYLE:
         assert wanted.look is not None  # whoever asks for a style shows one
-        looked = ImagePrompt(wanted.look, ip_scale)
+        looked = ImagePrompt(wanted.look, IP_SCALE)
     return model.only(*adapters_of([name])).prepare(
         wanted.caption,
         negative_prompt=negative,
@@ -154,7 +144,7 @@ def make(
     wanted: Wanted,
     seeds: Sequence[int],
     sampling: Sampling,
-    manner: Manner = PAPER,
+    manner: Manner = DEFAULT,
     negative: str = "",
 ) -> Output:
     """A picture by one model, or by several that are aggregated.
@@ -165,7 +155,7 @@ def make(
         wanted: the picture.
         seeds: one a sample.
         sampling: its steps, solver and text guidance are used.
-        manner: how several become one.
+        manner: how several become one; `Manner.among` as many as there are.
         negative: what guidance moves away from.
 
     Returns:
@@ -174,10 +164,10 @@ def make(
     Raises:
         ValueError: the model lacks an adapter, or manner and models do not fit.
     """
-    calls: list[Prepared] = []
+    calls, manner = list[Prepared](), manner.among(len(names))
     for slot, name in enumerate(names):
-        own = [apart(seed, 0 if manner.shared_noise else slot) for seed in seeds]
-        calls.append(prepare(model, name, wanted, own, sampling, manner.ip_scale, negative))
+        own = [apart(seed, slot if manner.start == "own" else 0) for seed in seeds]
+        calls.append(prepare(model, name, wanted, own, sampling, negative, slot > 0))
     if len(calls) == 1:
         return calls[0].run()
     return aggregate(
@@ -186,5 +176,6 @@ def make(
         mix=manner.mix,
         mean=manner.mean,
         step_sizes=manner.step_sizes,
-        window=Window.steps(*manner.window),
+        window=moves_of(manner.window),
+        joined=manner.start == "joined",
     )

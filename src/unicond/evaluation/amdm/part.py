@@ -4,16 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unicond.aggregation.manner import DEFAULT, Manner
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.cases import Maker
-from unicond.evaluation.amdm.models import (
-    PAPER,
-    PAPER_STEPS,
-    Manner,
-    Wanted,
-    adapters_of,
-    make,
-)
+from unicond.evaluation.amdm.models import PAPER_STEPS, Wanted, adapters_of, make
 from unicond.evaluation.study import Bench, Study
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
@@ -26,18 +20,26 @@ Pictures = Mapping[str, Sequence[Line]]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much a part measures.
+class Asked:
+    """How much a part measures, and how models are aggregated.
 
     Attributes:
         layouts: of mini-MIG.
         each: pictures of each layout.
         scenes: of people who act.
+        manners: how several become one; `sweep` alone takes more than one.
     """
 
     layouts: int
     each: int
     scenes: int
+    manners: tuple[Manner, ...] = (DEFAULT,)
+
+    @property
+    def manner(self) -> Manner:
+        """The only manner."""
+        [only] = self.manners
+        return only
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,24 @@ class Part:
         steps: moves, where nothing is said; None has several.
         beside: {title: HTML} that stands on its page above the numbers.
         of_scenes: its cases are people who act alone, no layouts.
+        sweeps: it compares several manners.
         version: raised when the meaning of its numbers changes.
     """
 
     name: str
     about: str
     models: tuple[str, ...]
-    make: Callable[[Bench, Sizes], Sequence[Row]]
-    show: Callable[[Bench, Sizes], Pictures]
+    make: Callable[[Bench, Asked], Sequence[Row]]
+    show: Callable[[Bench, Asked], Pictures]
     draw: Callable[[Table, Path], object]
-    sizes: Sizes
+    sizes: Asked
     steps: int | None = PAPER_STEPS
     beside: Mapping[str, str] = field(default_factory=dict[str, str])
     of_scenes: bool = False
-    version: str = "1"
+    sweeps: bool = False
+    version: str = "2"
 
-    def study(self, sizes: Sizes) -> Study:
+    def study(self, sizes: Asked) -> Study:
         """The part as `tabulate` takes it."""
 
         def rows(bench: Bench) -> Sequence[Row]:
@@ -78,15 +82,21 @@ class Part:
 
         return Study(f"amdm-{self.name}", rows, self.draw, version=self.version, bare=True)
 
-    def check(self, adapters: Collection[str]) -> None:
-        """Refuse a model that lacks an adapter.
+    def check(self, adapters: Collection[str], manners: int = 1) -> None:
+        """Refuse a model that lacks an adapter, and several manners for a part that takes one.
 
         Args:
             adapters: names of those that will be loaded.
+            manners: how many are asked for.
 
         Raises:
-            ValueError: one is missing; the message says how to get it.
+            ValueError: the message says how to get what is missing.
         """
+        if manners > 1 and not self.sweeps:
+            raise ValueError(
+                f"--part {self.name} is made in one manner of aggregation, not in {manners}: give "
+                "--mix, --mean, --window, --start and --weight once each, or take --part sweep"
+            )
         needed = adapters_of(self.models)
         missing = [name for name in needed if name not in adapters]
         if missing:
@@ -98,7 +108,7 @@ class Part:
             )
 
 
-def maker(names: Sequence[str], sampling: Sampling, manner: Manner = PAPER) -> Maker:
+def maker(names: Sequence[str], sampling: Sampling, manner: Manner = DEFAULT) -> Maker:
     """The maker of one model, or of several that are aggregated; see `models.make`."""
 
     def made(model: Model, wanted: Wanted, seeds: Sequence[int]) -> Output:

@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 
-from unicond.evaluation.amdm import ablation, features, figures, mig, style
+from unicond.evaluation.amdm import ablation, features, figures, mig, style, sweep
 from unicond.evaluation.amdm.part import Part
 
-PARTS: tuple[Part, ...] = (mig.PART, style.PART, figures.PART, ablation.PART, features.PART)
+PARTS: tuple[Part, ...] = (
+    mig.PART,
+    style.PART,
+    figures.PART,
+    ablation.PART,
+    features.PART,
+    sweep.PART,
+)
 """In the order shown."""
 
 

@@ -81,6 +81,50 @@ def with_relations(row: Row, samples: Samples) -> Row:
     return with_more(row, relation_numbers(samples), _count(samples))
 
 
+def with_gains(row: Row, found: Mapping[str, Samples], measure: str, alone: str, text: str) -> Row:
+    """A row, and its success beside that of others on the same layouts, pair by pair.
+
+    Args:
+        row: of a measure.
+        found: {measure: samples of layouts}.
+        measure: which.
+        alone: the measure that `success_gain` is the difference to.
+        text: the one that `success_ratio` is over.
+
+    Returns:
+        The row, each number with its paired interval.
+    """
+
+    def success(name: str, rows: Sequence[int]) -> float:
+        return ratio(found[name], "successes", "instances", rows)
+
+    numbers: dict[str, Estimate] = {
+        "success_gain": lambda rows: success(measure, rows) - success(alone, rows),
+        "success_ratio": lambda rows: over(success(measure, rows), success(text, rows)),
+    }
+    return with_more(row, numbers, _count(found[measure]))
+
+
+def with_loss(row: Row, found: Mapping[str, Samples], measure: str, alone: str) -> Row:
+    """A row, and `relation_loss`: how much less often relations hold than by another measure.
+
+    Args:
+        row: of a measure.
+        found: {measure: samples of people}.
+        measure: which.
+        alone: the other one.
+
+    Returns:
+        The row, with the paired interval.
+    """
+
+    def held(name: str, rows: Sequence[int]) -> float:
+        return ratio(found[name], "held", "relations", rows)
+
+    loss: Estimate = lambda rows: held(alone, rows) - held(measure, rows)  # noqa: E731
+    return with_more(row, {"relation_loss": loss}, _count(found[measure]))
+
+
 def with_style(row: Row, samples: Samples) -> Row:
     """A row, and the share of pictures in which the style that was shown is read."""
     taken: Estimate = partial(ratio, samples, "styles", "pictures")

@@ -3,23 +3,28 @@
     text             the caption alone, which knows no box
     gligen           each label in its box; migc likewise
     interact         each label as subject and as object of "and", both in its box
+    migc-official    migc as its authors ran it on COCO-MIG: 25 steps of 50 of Euler, phrases
+                     repeated
     interact+migc    both side by side, aggregated as AMDM published it (table 1)
+
+All start from AMDM's sampling, 50 steps of DDIM and its negative prompt, unless something else is
+asked for; `migc-official` from MIGC's.
 
 Source: Zhou et al. 2024, arXiv:2402.05408; AMDM, arXiv:2410.01262.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from unicond.aggregation.manner import PAPER, Manner
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.models import (
     GLIGEN,
     INTERACT,
     MIGC,
-    PAPER,
     PAPER_STEPS,
-    Manner,
+    Wanted,
     adapters_of,
     make,
 )
@@ -29,12 +34,19 @@ from unicond.evaluation.subject import Sampling
 from unicond.model import Model
 from unicond.tasks.together import TEXT
 
-METHODS = (TEXT, GLIGEN, INTERACT, MIGC, f"{INTERACT}+{MIGC}")
+OFFICIAL = "migc-official"
+METHODS = (TEXT, GLIGEN, INTERACT, MIGC, OFFICIAL, f"{INTERACT}+{MIGC}")
 NEGATIVE = (
     "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, "
     "cropped, worst quality, low quality"
 )
 """What guidance moved away from in AMDM's table 1."""
+OFFICIAL_NEGATIVE = "worst quality, low quality, bad anatomy"
+"""What it moved away from in MIGC's."""
+OFFICIAL_STEPS = 25
+"""MIGC's last acting step, of 50."""
+MOST_REPEATS = 7
+"""Of a phrase: as many as there are instances, but no more."""
 
 
 class Layouter(Protocol):
@@ -72,7 +84,7 @@ class FromText:
 
     Attributes:
         model: generates; the branches of its adapters come from text, too.
-        sampling: its steps, solver and text guidance are used.
+        sampling: its steps, solver and text guidance are used; default as of `FromBoxes`.
     """
 
     model: Model
@@ -82,17 +94,24 @@ class FromText:
     @property
     def label(self) -> str:
         """The settings that are not the model's own."""
-        return f"{self.name} {self.sampling.label()}"
+        return f"{self.name} {usual(self.sampling).label()}"
 
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """The pictures of a caption; see `Layouter`."""
-        return self.model(
+        told = usual(self.sampling)
+        return self.model.only(*self.model.adapters)(
             entry.caption,
+            negative_prompt=NEGATIVE,
             seed=list(seeds),
-            num_inference_steps=self.sampling.steps,
-            solver=self.sampling.solver,
-            guidance_scale=self.sampling.guidance,
+            num_inference_steps=told.steps,
+            solver=told.solver,
+            guidance_scale=told.guidance,
         )
+
+
+def usual(asked: Sampling, solver: str = "ddim") -> Sampling:
+    """What is asked for, else 50 moves of a solver."""
+    return Sampling(asked.steps or PAPER_STEPS, asked.solver or solver, asked.guidance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,22 +137,46 @@ class FromBoxes:
         return "+".join(self.adapters)
 
     @property
-    def settings(self) -> Sampling:
-        """All that the pictures are sampled by."""
-        asked = self.sampling
-        return Sampling(asked.steps or PAPER_STEPS, asked.solver or "ddim", asked.guidance)
-
-    @property
     def label(self) -> str:
         """The settings that are not the model's own."""
         told = self.manner.label() if len(self.adapters) > 1 else ""
-        return f"{self.name} {self.settings.label()} {told}".strip()
+        return f"{self.name} {usual(self.sampling).label()} {told}".strip()
 
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """The pictures of labels in their boxes; see `Layouter`."""
         wanted = of_entry(entry, plain=False)
-        adapters = self.adapters
-        return make(self.model, adapters, wanted, seeds, self.settings, self.manner, NEGATIVE)
+        settings = usual(self.sampling)
+        return make(self.model, self.adapters, wanted, seeds, settings, self.manner, NEGATIVE)
+
+
+@dataclass(frozen=True, eq=False)
+class Official:
+    """MIGC as its authors ran it on COCO-MIG.
+
+    Attributes:
+        model: with the adapter.
+        sampling: its steps, solver and text guidance are used; default 50 moves of Euler.
+    """
+
+    model: Model
+    sampling: Sampling
+    name = OFFICIAL
+
+    @property
+    def label(self) -> str:
+        """The settings that are not the model's own."""
+        return f"{self.name} {usual(self.sampling, 'euler').label()}"
+
+    def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
+        """The pictures of labels in their boxes; see `Layouter`."""
+        wanted, settings = of_entry(entry, plain=False), usual(self.sampling, "euler")
+        told = replace(
+            wanted.colored,
+            migc_steps=OFFICIAL_STEPS * (settings.steps or PAPER_STEPS) // PAPER_STEPS,
+            repeat=min(len(entry.segment), MOST_REPEATS),
+        )
+        asked = Wanted(wanted.caption, wanted.plain, told)
+        return make(self.model, [MIGC], asked, seeds, settings, negative=OFFICIAL_NEGATIVE)
 
 
 def check_method(method: str, adapters: Collection[str]) -> None:
@@ -148,7 +191,7 @@ def check_method(method: str, adapters: Collection[str]) -> None:
     """
     if method not in METHODS:
         raise ValueError(f"--method {method!r} is not one of {', '.join(METHODS)}")
-    missing = [name for name in adapters_of(method.split("+")) if name not in adapters]
+    missing = [name for name in adapters_of(models_of(method)) if name not in adapters]
     if missing:
         raise ValueError(
             f"--method {method} needs the adapter{'s' if len(missing) > 1 else ''} "
@@ -156,6 +199,11 @@ def check_method(method: str, adapters: Collection[str]) -> None:
             f"{' '.join(f'--adapter {name}=WHERE' for name in missing)}, a folder, a file or a "
             "hub id"
         )
+
+
+def models_of(method: str) -> tuple[str, ...]:
+    """The models that a method asks."""
+    return (MIGC,) if method == OFFICIAL else tuple(method.split("+"))
 
 
 def layouter(method: str, model: Model, sampling: Sampling) -> Layouter:
@@ -171,4 +219,6 @@ def layouter(method: str, model: Model, sampling: Sampling) -> Layouter:
     """
     if method == TEXT:
         return FromText(model, sampling)
+    if method == OFFICIAL:
+        return Official(model, sampling)
     return FromBoxes(model, sampling, tuple(method.split("+")))

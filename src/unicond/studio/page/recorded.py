@@ -10,6 +10,7 @@ from typing import cast
 
 from PIL import Image
 
+from unicond.aggregation.mixing import even_weights
 from unicond.calls.output import read_record
 from unicond.calls.record import Record
 from unicond.pictures.metadata import read_settings
@@ -100,6 +101,7 @@ def _task(recorded: Mapping[str, object], find: Find) -> dict[str, object]:
         found["region"] = _placed(cast("list[object]", found.pop("regions")), "text")
     if name == "Together":
         found["model"] = _members(found)
+        found["mean"] = found["mean"] or "none"
     return found
 
 
@@ -107,7 +109,7 @@ def _members(told: Mapping[str, object]) -> list[object]:
     pictures = cast("Mapping[str, object]", told["pictures"])
     prompts = cast("Mapping[str, object]", told["prompts"])
     names = cast("Sequence[str]", told["models"])
-    weights = [None, *cast("Sequence[float]", told["weights"] or [0.5] * (len(names) - 1))]
+    weights = [None, *cast("Sequence[float]", told["weights"] or even_weights(len(names)))]
     return [
         {
             "name": name,

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
+from unicond.aggregation.manner import DEFAULT
 from unicond.operators.registry import OPERATORS
 from unicond.sampling.named_plans import NAMES
 from unicond.sampling.solvers import SOLVERS
@@ -167,10 +168,12 @@ def together() -> Tab:
     go = _go("Aggregate")
     members, names = members_part()
     with gr.Row():
-        mix = choice("mix", "Mix", ["slerp", "lerp", "released"], "slerp")
-        mean = choice("mean", "Pulled to", ["posterior", "none", "released"], "posterior")
-        noise = check("shared_noise", "All start from the same noise")
-    return Tab("aggregate", [prompt, members, mix, mean, noise, *_common()], go, names)
+        mix = choice("mix", "Mix", ["slerp", "lerp", "released"], DEFAULT.mix)
+        mean = choice(
+            "mean", "Pulled to", ["posterior", "none", "released"], DEFAULT.mean or "none"
+        )
+        start = choice("start", "The others begin", ["joined", "own", "shared"], DEFAULT.start)
+    return Tab("aggregate", [prompt, members, mix, mean, start, *_common()], go, names)
 
 
 BUILT: Mapping[str, Callable[[], Tab]] = {
