@@ -324,7 +324,9 @@ def unasked(mechanisms):
             r"log_probability returned [-\d.]+; it must be a tensor \(2,\)",
         ),
         (
-            lambda: unasked([Classifier(log_probability=lambda x, _: x.flatten(1).sum(1).log())]),
+            lambda: unasked(
+                [Classifier(log_probability=lambda x, _: (-x.square().flatten(1).sum(1)).log())]
+            ),
             r"log_probability returned \[.*nan.*\]: all must be finite",
         ),
     ],

@@ -38,8 +38,7 @@ def check_known(state: State, branch: str, known: Tensor, mask: Tensor | None, w
         if given is not None and given.shape not in ((1, depth, *size), (samples, depth, *size)):
             raise ValueError(
                 f"{name} of {branch!r} has shape {tuple(given.shape)}, its latents "
-                f"{tuple(latents.shape)}; {who} needs ({samples} or 1, {depth}, "
-                f"{size[0]}, {size[1]})"
+                f"{tuple(latents.shape)}; {who} needs (B or 1, {depth}, {size[0]}, {size[1]})"
             )
     if mask is not None and not (mask.amin() >= 0 and mask.amax() <= 1):
         raise ValueError(
