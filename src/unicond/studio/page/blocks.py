@@ -12,6 +12,7 @@ from unicond.studio.page import fields, results, slots, tabs
 from unicond.studio.page.examples import EXAMPLES
 from unicond.studio.page.handlers import Handlers, branches_of
 from unicond.studio.page.slots_part import named
+from unicond.studio.page.watching import Watching
 from unicond.studio.settings import Settings
 from unicond.tasks.together import TEXT
 
@@ -98,9 +99,9 @@ def build(settings: Settings, desk: Callable[[], Desk]) -> gr.Blocks:
     ) as blocks:
         made = dict[str, tabs.Tab]()
         room = _room(settings, made)
-        handlers = Handlers(desk, made)
+        handlers, watching = Handlers(desk, made), Watching(desk)
         attached = blocks.load(
-            handlers.attached,
+            watching.attached,
             None,
             room.panel.shown,
             api_name="attached",
@@ -109,7 +110,7 @@ def build(settings: Settings, desk: Callable[[], Desk]) -> gr.Blocks:
         )
         blocks.load(None, js=DROP, **_QUIET)
         _happens(room, handlers, attached)
-        _reads(room, made["generate"], handlers, attached)
+        _watches(room, made["generate"], watching, attached)
         _follows(room, made, desk, blocks)
     blocks.queue(default_concurrency_limit=None)
     return blocks
@@ -143,7 +144,7 @@ def _room(settings: Settings, made: dict[str, tabs.Tab]) -> Room:
             panel = results.panel()
             label = "Drop a PNG of unicond, here or beside all fields: its settings come back"
             png = gr.File(label=label, file_types=[".png"], height=140, elem_id="settings")
-            wrong = gr.HTML(elem_classes="wrong")
+            wrong = gr.HTML()
     return Room(
         all_tabs, names, base, drawing, panel, png, wrong, past, words, gallery, found, shelf
     )
@@ -151,7 +152,7 @@ def _room(settings: Settings, made: dict[str, tabs.Tab]) -> Room:
 
 def _happens(room: Room, handlers: Handlers, attached: Dependency) -> None:
     """What buttons and drops do."""
-    panel, found = room.panel, [room.gallery, room.found]
+    panel = room.panel
     every = [one for tab in handlers.tabs.values() for one in (tab.kept, *tab.components)]
     page = [room.tabs, room.base, *every]
     shown = [*page, *panel.shown]
@@ -171,29 +172,30 @@ def _happens(room: Room, handlers: Handlers, attached: Dependency) -> None:
             concurrency_limit=None,
             **_QUIET,
         )
-    panel.cancel.click(handlers.cancel, panel.job, api_name="cancel", **_QUIET)
     panel.again.click(handlers.again, panel.job, page, api_name="again", **_QUIET)
     settled = [*page, room.png, room.wrong]
     room.png.upload(handlers.dropped, room.png, settled, api_name="dropped", **_QUIET)
     room.shelf.click(handlers.example, room.shelf, page, api_name="example", **_QUIET)
+
+
+def _watches(room: Room, tab: tabs.Tab, watching: Watching, attached: Dependency) -> None:
+    """What happens without the fields: cancelling, the history, the buttons of slots."""
+    panel, found = room.panel, [room.gallery, room.found]
+    panel.cancel.click(watching.cancel, panel.job, api_name="cancel", **_QUIET)
     gr.on(
         [room.past.select, room.words.submit],
-        handlers.searched,
+        watching.searched,
         room.words,
         found,
         api_name="history",
         trigger_mode="always_last",  # words that come while the whole history loads
         **_QUIET,
     )
-
-
-def _reads(room: Room, tab: tabs.Tab, handlers: Handlers, attached: Dependency) -> None:
-    """What the buttons of slots do."""
     assert tab.slots is not None
     for number, button in enumerate(tab.slots.read, start=1):
         editor, role, *_ = tab.slots.of(number)
         button.click(
-            handlers.read(number),
+            watching.read(number),
             [room.base, room.names, *tab.slots.of(0)],
             [editor, role, room.panel.live, room.panel.job, tab.go.wrong],
             api_name=f"read_{number}",
@@ -233,7 +235,8 @@ def _follows(
             moves = fields.number_of(str(steps or ""), "Steps", whole=True)
         except ValueError as error:
             return str(error)
-        return slots.plan_of(slotted, painted, str(plan or "") or None, int(moves or USUAL_STEPS))
+        count = USUAL_STEPS if moves is None else int(moves)
+        return slots.plan_of(slotted, painted, str(plan or "") or None, count)
 
     follows = [room.names, *branched.shown, *(one for _, one in chosen), clock]
     gr.on(

@@ -1,4 +1,4 @@
-"""What happens on the page: each event asks the desk, and says what is shown then."""
+"""What happens between the page's fields and jobs: what is sent, and what comes back."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,24 +11,21 @@ from PIL import Image
 from unicond.studio import folder, queue
 from unicond.studio.desk import Desk
 from unicond.studio.errors import RequestRefused
-from unicond.studio.page import fields, history, kept, results, running
+from unicond.studio.page import fields, kept, results, running
 from unicond.studio.page.examples import example
 from unicond.studio.page.kept import Kept
 from unicond.studio.page.recorded import told_of_png
-from unicond.studio.page.slots import ROLES, slots_of
 from unicond.studio.page.tabs import Tab
 from unicond.studio.page.told import Told
+from unicond.studio.page.watching import Run, shown, user_of
 from unicond.studio.page.wrong import named, wrong_html
 
-Run = Callable[..., AsyncGenerator[list[object]]]
-LATEST = 200
-"""Jobs among which one that has not ended is looked for."""
 _STILL = [gr.skip()] * results.SHOWN
 
 
 @dataclass(frozen=True, eq=False)
 class Handlers:
-    """What happens on the page.
+    """What happens between fields and jobs.
 
     Args:
         desk: gives the server's desk.
@@ -62,44 +59,6 @@ class Handlers:
 
         return run
 
-    def read(self, number: int) -> Run:
-        """What the button of a slot does: a job in which the model reads it from the image."""
-
-        async def read(
-            request: gr.Request, base: str, names: list[str], *image: object
-        ) -> AsyncGenerator[list[object]]:
-            desk, user = self.desk(), user_of(request)
-            try:
-                job = await running.asked(desk, user, _reading(base, names, number, image))
-                async for seen in running.watched(desk, user, job.id):
-                    found = await to_thread.run_sync(running.files_of, desk, seen.job)
-                    picture = running.opened(found[0]) if found else None
-                    slot = [gr.skip()] * 2 if picture is None else [picture, ROLES[0]]
-                    yield [*slot, seen.live, job.id, ""]
-            except (ValueError, RequestRefused) as error:
-                yield [*[gr.skip()] * 4, wrong_html(str(error))]
-
-        return read
-
-    async def cancel(self, request: gr.Request, identity: str) -> None:
-        """Cancel the job that is shown; one that has ended stays."""
-        desk, user = self.desk(), user_of(request)
-        try:
-            if identity and (await desk.job(user, identity)).ended is None:
-                await desk.cancel(user, identity)
-        except RequestRefused as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    async def attached(self, request: gr.Request) -> AsyncGenerator[list[object]]:
-        """Show the client's newest job that has not ended, if there is one: the page is new."""
-        desk, user = self.desk(), user_of(request)
-        jobs = await to_thread.run_sync(queue.mine, desk.database, user, LATEST)
-        waiting = [job.id for job in jobs if job.status in queue.OPEN]
-        yield [*_STILL]
-        if waiting:
-            async for shown in _shown(desk, user, waiting[0]):
-                yield shown
-
     async def again(self, request: gr.Request, identity: str) -> list[object]:
         """Put the settings of the job that is shown on the page."""
         desk = self.desk()
@@ -129,10 +88,6 @@ class Handlers:
         """Put an example on the page."""
         return await self._filled(request, await to_thread.run_sync(example, number))
 
-    async def searched(self, request: gr.Request, words: str) -> list[object]:
-        """Pictures of the client's jobs whose prompt has some words, and the jobs' ids."""
-        return list(await to_thread.run_sync(history.found, self.desk(), user_of(request), words))
-
     async def chosen(
         self, request: gr.Request, ids: list[str], event: gr.SelectData
     ) -> AsyncGenerator[list[object]]:
@@ -144,8 +99,8 @@ class Handlers:
             raise gr.Error(str(error), print_exception=False) from None
         told = await to_thread.run_sync(running.told_of_job, desk, job)
         page = await self._filled(request, told)
-        async for shown in _shown(desk, user, job.id):
-            yield [*page, *shown]
+        async for values in shown(desk, user, job.id):
+            yield [*page, *values]
             page = [gr.skip(), gr.skip(), *self._nothing()]
 
     async def _filled(
@@ -182,36 +137,12 @@ class Handlers:
         return [gr.skip() for tab in self.tabs.values() for _ in (tab.kept, *tab.components)]
 
 
-def user_of(request: gr.Request) -> str:
-    """Who asks, as the API calls them: a client by its key, else by its address."""
-    if request.username:
-        return request.username
-    return request.client.host if request.client is not None else "local"
-
-
 def branches_of(desk: Desk, base: str) -> Sequence[str] | None:
     """The branches of a model; None until a worker has loaded it."""
     for hand in desk.supervisor.hands:
         if hand.branches is not None and base in hand.branches:
             return hand.branches[base]
     return None
-
-
-async def _shown(desk: Desk, user: str, identity: str) -> AsyncGenerator[list[object]]:
-    """The panel's values of a job until it has ended; one that is gone by then is let go."""
-    try:
-        async for seen in running.watched(desk, user, identity):
-            yield await to_thread.run_sync(results.of_job, desk, seen)
-    except RequestRefused as error:
-        raise gr.Error(str(error), print_exception=False) from None
-
-
-def _reading(base: str, names: list[str], number: int, image: Sequence[object]) -> Told:
-    """What reads a condition from the image, as a form."""
-    given = slots_of(names[:1], image)[names[0]].shown if names else None
-    if given is None:
-        raise ValueError("there is no image to read from: load, paste or draw it in its slot")
-    return {"task": "generate", "base": base, "image": given, "only": [names[number]]}
 
 
 def _is_there(desk: Desk, user: str, picture: Kept) -> bool:

@@ -82,7 +82,7 @@ def said(
         end = start + len(part.components)
         read = part.read(values[start:end])
         if before is not None and same(read, part.read(part.show(before, branches))):
-            read = {name: before[name] for name in part.names if name in before}
+            read = {name: before[name] for name in part.names if name in before} or read
         found |= read
         start = end
     return found

@@ -53,7 +53,8 @@ def boxes_of(
         nearest = np.full(pixels.shape[:2], -1)
         nearest[rows, columns] = np.square(apart).sum(-1).argmin(-1)
         for number in sorted(set(nearest[rows, columns].tolist())):
-            spots, _ = ndimage.label(nearest == number, np.ones((3, 3)))
+            labelled = ndimage.label(nearest == number, np.ones((3, 3)))
+            spots, _ = cast("tuple[np.ndarray, int]", labelled)
             boxes = [_shares(one, layer.size) for one in ndimage.find_objects(spots)]
             found += [
                 (names[number], box)

@@ -52,7 +52,7 @@ def told_of_png(path: str, find: Find, bases: Mapping[str, str]) -> Recorded:
     """
     settings, record = read_settings(path), read_record(path)
     sample = int(cast(int, settings.get("sample", 0)))
-    named = {where: name for name, where in reversed(bases.items())}
+    named = {where: name for name, where in reversed(list(bases.items()))}
     lost = list[str]()
     if record.base not in named:
         lost.append(f"it was made by {record.base}, which is not served here")
@@ -62,8 +62,8 @@ def told_of_png(path: str, find: Find, bases: Mapping[str, str]) -> Recorded:
     if record.task.get("name") not in NAMES:
         known = ", ".join(NAMES)
         raise ValueError(f"it was made by a task {record.task.get('name')!r}; there are {known}")
-    found = cast("Mapping[str, object]", _found(record.task, find))
-    return Recorded({**told, **told_of_task(found, named)}, lost)
+    task = {name: _found(one, find) for name, one in record.task.items() if one is not None}
+    return Recorded({**told, **told_of_task(task, named)}, lost)
 
 
 def _lost(record: Record) -> list[str]:

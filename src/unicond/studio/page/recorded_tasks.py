@@ -27,7 +27,7 @@ def told_of_task(recorded: Told, bases: Bases) -> dict[str, object]:
     """What a task was asked for.
 
     Args:
-        recorded: `Record.task`, its pictures read.
+        recorded: what is said in `Record.task`, its pictures read.
         bases: {what `unicond.load` takes: the name that it is served under}.
 
     Returns:
@@ -71,7 +71,7 @@ def _together(told: dict[str, object], bases: Bases) -> dict[str, object]:
     """Several models, each with what is its own."""
     own = {name: _numbered(told.pop(name)) for name in ("pictures", "prompts", "groundings")}
     names = cast("Sequence[str]", told.pop("models"))
-    weights = cast("Sequence[float] | None", told.pop("weights"))
+    weights = cast("Sequence[float] | None", told.pop("weights", None))
     members = list[object]()
     for number, name in enumerate(names):
         key = str(number + 1)
@@ -87,14 +87,11 @@ def _together(told: dict[str, object], bases: Bases) -> dict[str, object]:
                 member[field] = own[group][key]
         members.append(member)
     first, stop = cast("Sequence[int]", told.pop("window"))
-    grounding, mean = told.pop("grounding"), told.pop("mean")
-    return {
-        **told,
-        "model": members,
-        "boxes": grounding,
-        "mean": "none" if mean is None else mean,
-        "window": [first, stop - 1],
-    }
+    found = {**told, "model": members, "window": [first, stop - 1]}
+    found["mean"] = found.get("mean", "none")
+    if "grounding" in found:
+        found["boxes"] = found.pop("grounding")
+    return found
 
 
 def _placed(rows: Sequence[object], text: str) -> list[object]:

@@ -110,7 +110,7 @@ def _slot(is_condition: bool) -> tuple[list[Component], gr.State]:
     painted = gr.State(False)
     editor.upload(lambda: "give", outputs=role, show_progress="hidden", api_visibility="private")
     editor.change(
-        painted_on,
+        _follow,
         [editor, role, paint],
         [role, paint, painted],
         show_progress="hidden",
@@ -118,6 +118,13 @@ def _slot(is_condition: bool) -> tuple[list[Component], gr.State]:
         trigger_mode="always_last",
     )
     return [editor, role, noise, paint, hold, weight], painted
+
+
+def _follow(edited: Mapping[str, object] | None, role: str, paint: str) -> list[object]:
+    """What `painted_on` says; what stays is left alone, as it may have been changed meanwhile."""
+    new_role, new_paint, there = painted_on(edited, role, paint)
+    changed = (new_role, new_paint) != (role, paint)
+    return [new_role, new_paint, there] if changed else [gr.skip(), gr.skip(), there]
 
 
 def _filled(told: Told, branches: Sequence[str]) -> list[object]:

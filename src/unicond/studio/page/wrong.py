@@ -21,7 +21,7 @@ def named(message: str, task: str, parts: Sequence[Part]) -> str:
     labels = {part.names[0]: part.components[0].label for part in parts if len(part.names) == 1}  # pyright: ignore
 
     def label(found: re.Match[str]) -> str:
-        return labels.get(found[1]) or found[1]
+        return str(labels.get(found[1]) or found[1])
 
     return re.sub(rf"\b{task}\.(\w+)", label, message)
 
