@@ -157,14 +157,17 @@ class Studio:
 
     def drop(self, path):
         """Drop a file of this machine where PNGs are dropped."""
+        self.drop_on(self.page.get_by_label("Click to upload or drop files").last, path)
+
+    def drop_on(self, place, path):
+        """Drop a file of this machine on something, as what is dropped bubbles from there."""
         content = base64.b64encode(path.read_bytes()).decode()
         moved = self.page.evaluate_handle(DROP, [path.name, content])
-        area = self.page.get_by_label("Click to upload or drop files").last
-        area.dispatch_event("drop", {"dataTransfer": moved})
+        place.dispatch_event("drop", {"dataTransfer": moved})
 
     def told(self):
-        """The error that the page tells."""
-        return self.page.get_by_test_id("toast-body")
+        """What is wrong, as the open tab tells it."""
+        return self.panel.get_by_role("alert")
 
     def leave(self):
         self.context.close()

@@ -418,7 +418,18 @@ def test_the_description_has_every_form(client):
     schemas = described["components"]["schemas"]
     assert all(reference.rpartition("/")[2] in schemas for reference in tasks.values())
     assert schemas["Restore"]["properties"]["noise_std"]["minimum"] == 0
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_description_is_shown_without_other_hosts(client):
+    page = client.get("/docs").text
+    assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page) == []
+    named = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert len(named) == 3
+    for path in named:
+        assert client.get(path).status_code == 200, path
+    assert '"validatorUrl": null' in page
+    assert client.get("/redoc").status_code == 404
+    assert client.get("/docs/assets/../../queue.sqlite").status_code == 404
 
 
 def test_what_is_not_there(client):

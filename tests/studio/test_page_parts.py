@@ -11,12 +11,15 @@ from PIL import Image
 import unicond
 from unicond.studio import queue
 from unicond.studio.database import Database
-from unicond.studio.page import drawing, painted, placed, slots
+from unicond.studio.page import drawing, history, painted, placed, slots
+from unicond.studio.page.examples import EXAMPLES, example
 from unicond.studio.page.fields import number_of, size_of
 from unicond.studio.page.members import members_told
 from unicond.studio.page.recorded import told_of_png
 from unicond.studio.page.told import form_of, told_of
 from unicond.tasks import forms
+from unicond.tasks.filled import Filled
+from unicond.tasks.form_pictures import pictures_of
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
 
@@ -88,22 +91,64 @@ def test_paint_becomes_a_mask(keeps):
     assert painted.mask_of([], keeps) is None
 
 
-def test_each_colour_on_each_layer_is_a_box():
+def test_each_spot_of_a_colour_is_a_box():
     palette = {"red": (220, 20, 20), "blue": (20, 80, 230)}
     first = layer_with((200, 30, 30), (0, 0, 10, 5))
     first.paste((0, 60, 255, 255), (10, 5, 20, 10))
-    second = layer_with((220, 20, 20), (5, 0, 15, 10))
+    second = layer_with((220, 20, 20), (0, 0, 4, 10))
+    second.paste((220, 20, 20, 255), (10, 0, 14, 10))
     assert painted.boxes_of([first, second, Image.new("RGBA", (20, 10))], palette) == [
         ("red", (0.0, 0.0, 0.5, 0.5)),
         ("blue", (0.5, 0.5, 1.0, 1.0)),
-        ("red", (0.25, 0.0, 0.75, 1.0)),
+        ("red", (0.0, 0.0, 0.2, 1.0)),
+        ("red", (0.5, 0.0, 0.7, 1.0)),
     ]
 
 
-def test_painted_boxes_keep_what_their_rows_are_called():
-    layer = layer_with(placed.PALETTE["blue"], (0, 0, 10, 10))
-    rows = placed.rows_of([layer], [["blue", "cone", 0, 0, 1, 1], [None, None, "", "", "", ""]])
-    assert rows == [["blue", "cone", 0.0, 0.0, 0.5, 1.0]]
+def test_a_spot_that_touches_by_a_corner_is_one():
+    layer = layer_with((220, 20, 20), (0, 0, 5, 5))
+    layer.paste((220, 20, 20, 255), (5, 5, 10, 10))
+    assert painted.boxes_of([layer], {"red": (220, 20, 20)}) == [("red", (0.0, 0.0, 0.5, 1.0))]
+
+
+def test_painting_adds_to_the_table():
+    """What was written stays, two things of a colour are two rows, and a growing one stays one."""
+    red, blue = placed.PALETTE["red"], placed.PALETTE["blue"]
+    written = [["green", "cone", 0.1, 0.1, 0.2, 0.2], [None, None, "", "", "", ""]]
+    layer = layer_with(red, (0, 0, 4, 5))
+    rows, spots = placed.rows_of([layer], written, [])
+    assert rows == [written[0], ["red", "ball", 0.0, 0.0, 0.2, 0.5]]
+    rows[1][1] = "box"
+    layer.paste((*red, 255), (10, 0, 14, 5))
+    rows, spots = placed.rows_of([layer], rows, spots)
+    assert rows[1:] == [
+        ["red", "box", 0.0, 0.0, 0.2, 0.5],
+        ["red", "box", 0.5, 0.0, 0.7, 0.5],
+    ]
+    rows[2][1] = "ball"
+    layer.paste((*red, 255), (10, 0, 14, 10))
+    layer.paste((*blue, 255), (0, 2, 20, 4))
+    rows, spots = placed.rows_of([layer], rows, spots)
+    assert rows[1:] == [
+        ["red", "box", 0.0, 0.0, 0.2, 0.5],
+        ["red", "ball", 0.5, 0.0, 0.7, 1.0],
+        ["blue", "ball", 0.0, 0.2, 1.0, 0.4],
+    ]
+
+
+def test_what_is_wiped_out_leaves_the_table_unless_it_was_written_anew():
+    red = placed.PALETTE["red"]
+    layer = layer_with(red, (0, 0, 4, 5))
+    layer.paste((*red, 255), (10, 0, 14, 5))
+    rows, spots = placed.rows_of([layer], [], [])
+    rows[0][4] = 0.25
+    rows, spots = placed.rows_of([Image.new("RGBA", (20, 10))], rows, spots)
+    assert rows == [["red", "ball", 0.0, 0.0, 0.25, 0.5]]
+    assert spots == []
+
+
+def test_a_table_of_boxes_is_told_and_drawn():
+    rows = [["blue", "cone", 0.0, 0.0, 0.5, 1.0], [None, None, "", "", "", ""]]
     assert placed.boxes_told(rows, "phrase") == [
         {"phrase": "blue cone", "box": [0.0, 0.0, 0.5, 1.0]}
     ]
@@ -134,9 +179,17 @@ def test_numbers_are_read():
         number_of("2.5", "Steps", whole=True)
 
 
-def slot(role="give", noise=0.0, paint=slots.PAINTS[0], layers=(), hold=False, picture=PICTURE):
+def slot(
+    role="give",
+    noise=0.0,
+    paint=slots.PAINTS[0],
+    layers=(),
+    hold=False,
+    picture=PICTURE,
+    weight="",
+):
     composite = Image.new("RGB", (8, 8), "white")
-    return slots.Slot(picture, layers, composite, role, noise, paint, hold)
+    return slots.Slot(picture, layers, composite, role, noise, paint, hold, weight)
 
 
 def test_slots_say_what_is_given_and_made():
@@ -169,20 +222,93 @@ def test_what_is_given_must_be_there():
 
 
 def test_the_plan_follows_the_slots():
-    (way,) = spots(slots.plan_of({"image": slot("make"), "depth": slot(noise=0.4)}, None, 4))
+    both = {"image": slot("make"), "depth": slot(noise=0.4)}
+    (way,) = spots(slots.plan_of(both, [False, False], None, 4))
     assert way[0] == pytest.approx((1.0, 0.4), abs=1e-3)
-    masked = slot(layers=[layer_with((0, 0, 0), (0, 0, 4, 8), (8, 8))])
-    (way,) = spots(slots.plan_of({"image": slot("make"), "depth": masked}, None, 4))
+    # paint is a mask: what is known in part starts as noise, unless the paint is the picture's
+    (way,) = spots(slots.plan_of(both, [False, True], None, 4))
     assert way[0] == pytest.approx((1.0, 1.0), abs=1e-3)
-    assert "nothing to generate" in slots.plan_of({"image": slot()}, None, 4)
+    drawn = {**both, "depth": slot(noise=0.4, paint=slots.PAINTS[2])}
+    (way,) = spots(slots.plan_of(drawn, [False, True], None, 4))
+    assert way[0] == pytest.approx((1.0, 0.4), abs=1e-3)
+    assert "nothing to generate" in slots.plan_of({"image": slot()}, [False], None, 4)
+
+
+@pytest.mark.parametrize("empty", [None, Image.new("RGBA", (20, 10), "white")])
+def test_what_is_drawn_on_an_empty_canvas_is_given(empty):
+    usual = slots.ROLES[1], slots.PAINTS[0]
+    stroke = layer_with((0, 0, 0), (2, 2, 8, 4))
+    edited = {"background": empty, "layers": [stroke], "composite": stroke}
+    assert slots.painted_on(edited, *usual) == ("give", "is part of it", True)
+    on_a_picture = {**edited, "background": PICTURE}
+    assert slots.painted_on(on_a_picture, *usual) == (*usual, True)
+    untouched = {**edited, "layers": [Image.new("RGBA", (20, 10))]}
+    assert slots.painted_on(untouched, *usual) == (*usual, False)
+    assert slots.painted_on(None, *usual) == (*usual, False)
+
+
+def test_weights_are_one_number_or_both():
+    told = slots.told_of({"image": slot("make"), "depth": slot("make", weight=" 0.5 ")})
+    assert told["conditioning_scale"] == {"depth": 0.5}
+    assert slots.weight_of("depth", "1:0.5") == [1.0, 0.5]
+    with pytest.raises(ValueError, match="weight of depth 'much' is none"):
+        slots.weight_of("depth", "much")
 
 
 def test_members_have_weights_but_the_first():
-    values = ["depth", PICTURE, 0.5, "", "text", None, 0.3, "a dog", *["", None, 0.5, ""] * 2]
+    spare = ["", None, 0.5, "", ""]
+    values = [
+        "depth",
+        PICTURE,
+        0.5,
+        "",
+        "",
+        "text",
+        None,
+        0.3,
+        "a dog",
+        '{"boxes": []}',
+        *spare * 6,
+    ]
     assert members_told(values) == [
         {"name": "depth", "picture": PICTURE},
-        {"name": "text", "weight": 0.3, "prompt": "a dog"},
+        {"name": "text", "weight": 0.3, "prompt": "a dog", "boxes": {"boxes": []}},
     ]
+    values[4] = "{"
+    with pytest.raises(ValueError, match="Boxes of model 1: it is no JSON"):
+        members_told(values)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=list(EXAMPLES))
+def test_examples_are_forms_that_fit_together(number):
+    form, sent = form_of(example(number))
+    Filled(form, lambda picture: str(picture.upload), {}).check()
+    assert {one.upload for one in pictures_of(form)} == sent.keys()
+
+
+def test_there_is_an_example_of_every_task():
+    assert {example(number)["task"] for number in range(len(EXAMPLES))} == forms.FORMS.keys()
+
+
+def test_jobs_without_pictures_say_why():
+    def tile(status, error=None):
+        job = queue.Job(
+            id="0",
+            user="ann",
+            task="generate",
+            base="tiny",
+            form="{}",
+            kin=None,
+            rows=1,
+            created=0.0,
+            status=status,
+            error=error,
+        )
+        return np.asarray(history.tile(job))
+
+    seen = [tile("queued"), tile("running"), tile("failed", "no model"), tile("failed", "no disk")]
+    assert all(one.shape == (*history.THUMB, 3) for one in seen)
+    assert len({one.tobytes() for one in seen}) == len(seen)
 
 
 TOLD = [
@@ -241,34 +367,14 @@ def test_what_is_no_form_is_told_by_its_fields():
         form_of({"task": "generate", "steps": 0})
 
 
-def test_a_png_says_what_was_asked(tiny, tmp_path):
+def test_nothing_that_a_png_names_elsewhere_is_read(tiny, tmp_path):
+    """Pictures that do not lie in a job are not even asked for."""
     given = f"jobs/{'0' * 32}/given"
     (tmp_path / given).mkdir(parents=True)
     PICTURE.convert("L").save(tmp_path / given / "0.png")
-    out = tiny.only("depth")(
-        "a dog",
-        negative_prompt="a cat",
-        depth=unicond.given(tmp_path / given / "0.png", noise=0.5),
-        seed=7,
-        count=2,
-        size=(64, 64),
-        num_inference_steps=2,
-        solver="euler",
-        guidance_scale=2.0,
-    )
-    path = out.save(tmp_path / "out")[0]
+    depth = unicond.given(tmp_path / given / "0.png", noise=0.5)
+    out = tiny.only("depth")("a dog", depth=depth, size=(64, 64), num_inference_steps=2)
     asked = []
-
-    def find(identity, name):
-        asked.append((identity, name))
-        return PICTURE
-
-    told = told_of_png(str(path), find)
-    assert (told["task"], told["prompt"], told["negative_prompt"]) == ("generate", "a dog", "a cat")
-    assert (told["seed"], told["count"], told["size"]) == (7, 2, [64, 64])
-    assert (told["steps"], told["solver"], told["guidance"]) == (2, "euler", 2.0)
-    assert told["noise"] == {"depth": 0.5}
-    # the file lies elsewhere than in a job: nothing is read
+    recorded = told_of_png(str(out.save(tmp_path / "out")[0]), asked.append, {})
     assert asked == []
-    assert told["give"] == {}
-    form_of({name: value for name, value in told.items() if name != "noise"})
+    assert recorded.told["give"] == {"depth": None}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 from noise_pictures import picture
 from serving import in_thread, until
 
@@ -15,6 +14,8 @@ from unicond.studio.page.slots import EACH
 from unicond.studio.settings import Served, Settings
 from unicond.tasks.forms import FORMS
 
+PAINT = ["is made anew", False, ""]
+MADE = [None, "make", 0.0, *PAINT]
 DEPTH = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 
 
@@ -86,11 +87,12 @@ def grey(tmp_path):
 def slot_of(path, role="give", noise=0.0):
     shown = handle_file(path)
     edited = {"background": shown, "layers": [], "composite": shown, "id": None}
-    return [edited, role, noise, "is made anew", False]
+    return [edited, role, noise, *PAINT]
 
 
 def test_all_branches_are_made_and_keep_their_settings(page):
-    live, pictures, pair, files, settings = page.run("generate", ["a dog"], Seed=5, Count=2)
+    live, pictures, pair, files, settings, wrong = page.run("generate", ["a dog"], Seed=5, Count=2)
+    assert wrong == ""
     assert "made in" in live
     captions = [one["caption"] for one in pictures["value"]]
     assert captions == ["image, seed 5", "depth, seed 5", "image, seed 6", "depth, seed 6"]
@@ -110,8 +112,7 @@ def test_what_happens_is_shown_on_the_way(page):
 
 
 def test_a_given_depth_is_followed_and_comes_back_with_the_png(page, grey):
-    usual = [None, "make", 0.0, "is made anew", False]
-    given = ["a dog", *usual, *slot_of(grey, noise=0.5)]
+    given = ["a dog", *MADE, *slot_of(grey, noise=0.5)]
     files = page.run("generate", given, Seed=3, Steps=2, Solver="euler")[3]
     image = next(one for one in files if one.endswith("3_image.png"))
     record = read_record(image)
@@ -137,12 +138,33 @@ def test_a_running_job_is_cancelled(page, served):
     assert "made in" in page.run("generate", ["a dog"])[0]
 
 
-def test_what_is_wrong_is_told(page):
-    usual = [None, "make", 0.0, "is made anew", False]
-    with pytest.raises(AppError, match="depth is to be given"):
-        page.run("generate", ["a dog", *usual, None, "give", 0.0, "is made anew", False])
-    with pytest.raises(AppError, match="steps is 9000"):
-        page.run("generate", ["a dog"], Steps=9000)
+def test_what_is_wrong_is_told_below_the_button(page):
+    missing = ["a dog", *MADE, None, "give", 0.0, *PAINT]
+    assert "depth is to be given" in page.run("generate", missing)[-1]
+    assert "steps is 9000" in page.run("generate", ["a dog"], Steps=9000)[-1]
+    assert "Picture: Field required" in page.run("edit", ["a dog"])[-1]
+
+
+def test_a_page_that_is_loaded_shows_what_is_not_ended(page, served, tmp_path):
+    """In another browser of the same client, until it ends; and where nothing is open, nothing."""
+    job = page.submit("generate", ["a dog"], Steps=190, Count=8)
+    until(lambda: any("move" in one[0] for one in job.outputs()))
+    other = Client(served[0], verbose=False, download_files=str(tmp_path))
+    seen = other.submit(api_name="/attached")
+    until(lambda: any("move" in str(one[0]) for one in seen.outputs()))
+    other.predict(api_name="/cancel")
+    assert "cancelled" in seen.result()[0]
+    assert "cancelled" in job.result()[0]
+    assert isinstance(other.predict(api_name="/attached")[0], dict)
+
+
+def test_a_condition_is_read_from_the_image(page, grey):
+    editor, role, live, wrong = page.client.predict("tiny", *slot_of(grey), api_name="/read_1")
+    assert "made in" in live
+    assert (role, wrong) == ("give", "")
+    assert editor["background"] is not None
+    nothing = page.client.predict("tiny", *MADE, api_name="/read_1")
+    assert "no image to read from" in nothing[-1]
 
 
 def test_boxes_are_laid_out_and_the_history_has_them(page):
@@ -169,15 +191,13 @@ def test_other_tasks_are_made(page, grey):
     assert "before, seed 0" in [one["caption"] for one in edited[1]["value"]]
     restored = page.run("restore", ["", handle_file(color)], Operator="blur", Steps=2)
     assert "made in" in restored[0], restored[0]
-    member = ["depth", handle_file(grey), 0.5, "", "text", None, 0.5, ""]
+    member = ["depth", handle_file(grey), 0.5, "", "", "text", None, 0.5, "", ""]
     joined = page.run("aggregate", ["a dog", *member], Steps=8)
     assert "made in" in joined[0], joined[0]
 
 
 def test_the_plan_is_drawn_as_the_sliders_say(page):
-    others = 4 * ["make", 0.0, "is made anew", False]
-    depth = ["give", 0.4, "is made anew", False]
-    values = ["make", 0.0, "is made anew", False, *depth, *others, 10, ""]
+    values = ["make", 0.0, *PAINT, "give", 0.4, *PAINT, *4 * ["make", 0.0, *PAINT], 10, ""]
     assert "depth from 0.40" in page.client.predict(*values, api_name="/plan")
     values[-1] = "sideways"
     assert "plan 'sideways' is not known" in page.client.predict(*values, api_name="/plan")

@@ -1,10 +1,15 @@
 """Parts of the server alone: rates, previews, reasons, the board."""
 
 import asyncio
+import base64
+import io
+import json
 import logging
 
 import pytest
 import torch
+from noise_pictures import picture
+from PIL import Image
 
 from unicond.studio import queue
 from unicond.studio.board import Board
@@ -13,6 +18,7 @@ from unicond.studio.limits import Rates
 from unicond.studio.making import Gone, Models, TooLong, previewed, reason
 from unicond.studio.order import Order
 from unicond.studio.queue import Job
+from unicond.studio.settings import Served, Settings
 from unicond.studio.worker import Worker
 from unicond.tasks.forms import Generate
 
@@ -43,6 +49,49 @@ def test_previews_are_spread_and_none_is_of_the_end(total):
         moves = sorted(previewed(Generate(previews=3), total))
         gaps = [b - a for a, b in zip([0, *moves], [*moves, total], strict=True)]
         assert max(gaps) - min(gaps) <= 1
+
+
+class Told:
+    """A channel that keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def tell(self, event):
+        self.events.append(event)
+
+    def is_stopped(self, job):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("given", "branches"), [("{}", 2), ('{"image": 0}', 1), ('{"depth": 0}', 1)]
+)
+def test_previews_show_what_is_being_made(tiny, tmp_path, monkeypatch, given, branches):
+    """Both of what is made of text, depth alone of an image, the image alone under depth."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs/a/given").mkdir(parents=True)
+    (tmp_path / "jobs/a/given/0.png").write_bytes(picture(mode="L"))
+    pictures = {name: {"upload": "0.png"} for name in json.loads(given)}
+    form = Generate(prompt="a dog", steps=4, previews=1, **pictures)
+    job = Job(
+        id="a",
+        user="ann",
+        task="generate",
+        base="tiny",
+        form=form.model_dump_json(exclude_none=True),
+        kin=None,
+        rows=1,
+        created=0.0,
+    )
+    told = Told()
+    models = {"tiny": tiny.only("depth")}
+    served = Settings(data=tmp_path, models={"tiny": Served(base="tiny")})
+    order = Order(name="a", device="cpu", settings=served)
+    Models(order, models, told).make([job])
+    (shown,) = [one.picture for one in told.events if one.kind == "preview"]
+    with Image.open(io.BytesIO(base64.b64decode(shown))) as preview:
+        assert preview.size == (64 * branches, 64)
 
 
 @pytest.mark.parametrize("loud", [False, True])

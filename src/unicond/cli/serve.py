@@ -8,7 +8,16 @@ import typer
 if TYPE_CHECKING:
     from unicond.studio.settings import Served
 
-NEEDED = ("fastapi", "gradio", "platformdirs", "prometheus_client", "python_multipart", "uvicorn")
+NEEDED = (
+    "fastapi",
+    "fastapi_offline",
+    "gradio",
+    "platformdirs",
+    "prometheus_client",
+    "python_multipart",
+    "scipy",
+    "uvicorn",
+)
 """Packages of the extra `studio`."""
 
 

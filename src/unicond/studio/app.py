@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from unicond.pictures.files import check_output_folder
-from unicond.studio import errors, folder, queue
+from unicond.studio import documented, errors, folder, queue
 from unicond.studio.board import Board
 from unicond.studio.database import Database
 from unicond.studio.desk import Desk
@@ -71,12 +71,13 @@ def create_app(settings: Settings, broken: Callable[[str], None] = logger.error)
             database.close()
             lock.release()
 
-    app = FastAPI(title="unicond", lifespan=lifespan, openapi_url="/openapi.json")
+    app = FastAPI(title="unicond", lifespan=lifespan, docs_url=None, redoc_url=None)
     errors.install(app, metrics)
     for one in (jobs, openai, status):
         app.include_router(one.router)
     app.add_middleware(Guard, limits=settings.limits, hosts=settings.hosts, metrics=metrics)
     described(app)
+    documented.install(app)
     if settings.page:
         mounting.install(app, settings)
     return app

@@ -27,7 +27,7 @@ from unicond.tasks.filled import Filled
 from unicond.tasks.forms import ANY, AnyForm
 
 PREVIEW = 512
-"""Longest side of a preview in pixels."""
+"""Longest side of a branch in a preview, in pixels."""
 logger = logging.getLogger("unicond.studio")
 
 
@@ -129,11 +129,17 @@ class Models:
         return callback
 
     def _preview(self, job: Job, progress: Progress, row: int) -> None:
-        if "image" not in progress.predictions:
+        """Tell what the branches that are being made look like, side by side."""
+        model = self.models[job.base]
+        shown = [
+            model.backbone.decode(progress.predictions[branch].x0[row : row + 1])[0]
+            for branch in ("image", *model.adapters)
+            if branch in progress.predictions and branch in progress.move.moving()
+        ]
+        if not shown:
             return
-        x0 = progress.predictions["image"].x0[row : row + 1]
-        image = to_pil(self.models[job.base].backbone.decode(x0)[0])
-        image.thumbnail((PREVIEW, PREVIEW))
+        image = to_pil(torch.cat(shown, -1))
+        image.thumbnail((PREVIEW * len(shown), PREVIEW))
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=80)
         text = base64.b64encode(buffer.getvalue()).decode()

@@ -6,11 +6,13 @@ and the components that they read and fill.
 
 blocks     all of it, and how the app gets it (`install`)
 told       a form as plain values with pictures, and back
+kept       what a form said beyond what the page shows
 recorded   the settings inside a PNG as such values
 drawing    plans, boxes and progress as SVG and HTML
-fields     what a field of a form looks like
+fields     what a field of a form looks like; `more` makes them of the form itself
 tabs       the fields of each task
 slots      the branches of a model, each given, made or left out
+handlers   between the fields and jobs
+watching   jobs that go on, and those of before
 running    from a form to what is shown while and when it is made
-history    what was made before
 """

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import gradio as gr
 from gradio.components import Component
@@ -21,11 +22,13 @@ class Part:
     """Components that stand for fields of a form.
 
     Args:
+        names: of the fields, as a form calls them in JSON.
         components: in their order.
         read: makes of their values {field: value}; None is not said.
         show: makes of {field: value} and the model's branches their values.
     """
 
+    names: Sequence[str]
     components: Sequence[Component]
     read: Callable[[Values], dict[str, object]]
     show: Callable[[Told, Sequence[str]], list[object]]
@@ -55,17 +58,19 @@ def one(
         value = told.get(name)
         return [usual if value is None else show(value)]
 
-    return Part([component], lambda values: {name: read(values[0])}, filled)
+    return Part([name], [component], lambda values: {name: read(values[0])}, filled)
 
 
-def text(name: str, label: str, place: str = "") -> Part:
+def text(name: str, label: str, place: str = "", info: str | None = None) -> Part:
     """A line of text."""
-    return one(name, gr.Textbox(label=label, placeholder=place, max_lines=1), "")
+    return one(name, gr.Textbox(label=label, info=info, placeholder=place, max_lines=1), "")
 
 
-def number(name: str, label: str, whole: bool = False, info: str | None = None) -> Part:
+def number(
+    name: str, label: str, whole: bool = False, info: str | None = None, place: str = "usual"
+) -> Part:
     """A number; empty is what is usual, which browsers make 0 of in a `gr.Number`."""
-    box = gr.Textbox(label=label, info=info, placeholder="usual", max_lines=1)
+    box = gr.Textbox(label=label, info=info, placeholder=place, max_lines=1)
     return one(name, box, "", lambda value: number_of(str(value or ""), label, whole), str)
 
 
@@ -100,15 +105,17 @@ def share(name: str, label: str, zero_is_usual: bool = False) -> Part:
     return one(name, slider, 0.0, lambda value: (value or None) if zero_is_usual else value)
 
 
-def choice(name: str, label: str, choices: Sequence[str], usual: str = "") -> Part:
+def choice(
+    name: str, label: str, choices: Sequence[str], usual: str = "", info: str | None = None
+) -> Part:
     """One of several; none of them is what is usual."""
-    box = gr.Dropdown(list(choices), value=usual, label=label, allow_custom_value=True)
+    box = gr.Dropdown(list(choices), value=usual, label=label, info=info, allow_custom_value=True)
     return one(name, box, usual, lambda value: value or None)
 
 
-def check(name: str, label: str) -> Part:
+def check(name: str, label: str, info: str | None = None) -> Part:
     """Yes or no."""
-    return one(name, gr.Checkbox(label=label), False, bool)
+    return one(name, gr.Checkbox(label=label, info=info), False, bool)
 
 
 def picture(name: str, label: str) -> Part:
@@ -146,45 +153,40 @@ def size_of(text: str) -> int | list[int] | None:
     return [int(found[1]), int(found[2])] if found[2] else int(found[1])
 
 
-def seed_part() -> Part:
+def seed_row() -> list[Component]:
     """A seed with its dice, and a lock that keeps it from one run to the next."""
     with gr.Row(equal_height=True):
         box = gr.Number(0, label="Seed", precision=0, minimum=0, scale=3, min_width=110)
         dice = gr.Button("Dice", size="sm", scale=1, min_width=60)
         lock = gr.Checkbox(True, label="keep", scale=1, min_width=90)
     dice.click(dice_thrown, outputs=box, show_progress="hidden", api_visibility="private")
+    return [box, lock]
+
+
+def seeds_part(components: Sequence[Component]) -> Part:
+    """The seeds of all samples.
+
+    Args:
+        components: seed, lock and number of samples.
+
+    Returns:
+        The part.
+    """
 
     def shown(told: Told, _branches: Sequence[str]) -> list[object]:
         seed = told.get("seed", 0)
-        return [seed[0] if isinstance(seed, list | tuple) else seed, True]
+        seeds = cast("Sequence[int]", seed if isinstance(seed, list | tuple) else [seed])
+        return [seeds[0], True, told.get("count") or len(seeds)]
 
     def read(values: Values) -> dict[str, object]:
-        return {"seed": values[0] if values[1] else dice_thrown()}
+        return {"seed": values[0] if values[1] else dice_thrown(), "count": values[2]}
 
-    return Part([box, lock], read, shown)
+    return Part(["seed", "count"], components, read, shown)
 
 
 def dice_thrown() -> int:
     """Any seed."""
     return secrets.randbelow(SEEDS)
-
-
-def told(parts: Sequence[Part], values: Values) -> dict[str, object]:
-    """What stands on the page.
-
-    Args:
-        parts: of a tab.
-        values: of all their components.
-
-    Returns:
-        {field: value}.
-    """
-    found, start = dict[str, object](), 0
-    for part in parts:
-        end = start + len(part.components)
-        found |= part.read(values[start:end])
-        start = end
-    return found
 
 
 def filled(parts: Sequence[Part], said: Told, branches: Sequence[str]) -> list[object]:

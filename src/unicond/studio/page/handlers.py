@@ -1,4 +1,4 @@
-"""What happens on the page: each event asks the desk, and says what is shown then."""
+"""What happens between the page's fields and jobs: what is sent, and what comes back."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,21 @@ from PIL import Image
 from unicond.studio import folder, queue
 from unicond.studio.desk import Desk
 from unicond.studio.errors import RequestRefused
-from unicond.studio.page import fields, history, results, running
-from unicond.studio.page.examples import examples
+from unicond.studio.page import fields, kept, results, running
+from unicond.studio.page.examples import example
+from unicond.studio.page.kept import Kept
 from unicond.studio.page.recorded import told_of_png
 from unicond.studio.page.tabs import Tab
 from unicond.studio.page.told import Told
+from unicond.studio.page.watching import Run, shown, user_of
+from unicond.studio.page.wrong import named, wrong_html
 
-Run = Callable[..., AsyncGenerator[object]]
+_STILL = [gr.skip()] * results.SHOWN
 
 
 @dataclass(frozen=True, eq=False)
 class Handlers:
-    """What happens on the page.
+    """What happens between fields and jobs.
 
     Args:
         desk: gives the server's desk.
@@ -35,26 +38,26 @@ class Handlers:
     def run(self, task: str) -> Run:
         """What the button of a tab does: queue a job, and show it until it has ended."""
 
-        async def run(request: gr.Request, base: str, *values: object) -> AsyncGenerator[object]:
+        async def run(
+            request: gr.Request, base: str, before: Told | None, *values: object
+        ) -> AsyncGenerator[list[object]]:
             desk, user = self.desk(), user_of(request)
+            parts = self.tabs[task].parts
+
+            def said() -> dict[str, object]:
+                known = before if before is not None and before["base"] == base else None
+                shown = None if known is None else kept.pictured(known, _opening(desk, user))
+                told = kept.said(parts, values, shown, branches_of(desk, base) or ())
+                return {**told, "task": task, "base": base}
+
             try:
-                told = fields.told(self.tabs[task].parts, values)
-                job = await running.asked(desk, user, {**told, "task": task, "base": base})
+                job = await running.asked(desk, user, await to_thread.run_sync(said))
                 async for seen in running.watched(desk, user, job.id):
-                    yield await to_thread.run_sync(results.of_job, desk, seen)
+                    yield [*await to_thread.run_sync(results.of_job, desk, seen), ""]
             except (ValueError, RequestRefused) as error:
-                raise gr.Error(str(error), print_exception=False) from None
+                yield [*_STILL, wrong_html(named(str(error), task, parts))]
 
         return run
-
-    async def cancel(self, request: gr.Request, identity: str) -> None:
-        """Cancel the job that is shown; one that has ended stays."""
-        desk, user = self.desk(), user_of(request)
-        try:
-            if identity and (await desk.job(user, identity)).ended is None:
-                await desk.cancel(user, identity)
-        except RequestRefused as error:
-            raise gr.Error(str(error), print_exception=False) from None
 
     async def again(self, request: gr.Request, identity: str) -> list[object]:
         """Put the settings of the job that is shown on the page."""
@@ -63,63 +66,75 @@ class Handlers:
             job = await desk.job(user_of(request), identity)
         except RequestRefused as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return self._filled(await to_thread.run_sync(running.told_of_job, desk, job))
+        told = await to_thread.run_sync(running.told_of_job, desk, job)
+        return await self._filled(request, told)
 
     async def dropped(self, request: gr.Request, path: str) -> list[object]:
-        """Put the settings inside a PNG on the page."""
+        """Put the settings inside a PNG on the page; no file is left, and what is wrong is told."""
         desk, user = self.desk(), user_of(request)
+        bases = {name: one.base for name, one in desk.settings.models.items()}
 
-        def find(identity: str, name: str) -> Image.Image | None:
-            job = queue.find(desk.database, identity)
-            if job is None or job.user != user:
-                return None
-            return running.opened(desk.settings.data / folder.given(identity) / name)
+        def find(picture: Kept) -> bool:
+            return _is_there(desk, user, picture)
 
         try:
-            return self._filled(await to_thread.run_sync(told_of_png, path, find))
+            found = await to_thread.run_sync(told_of_png, path, find, bases)
         except ValueError as error:
-            told = str(error).replace(path, Path(path).name)
-            raise gr.Error(told, print_exception=False) from None
+            told = wrong_html(str(error).replace(path, Path(path).name))
+            return [gr.skip(), gr.skip(), *self._nothing(), None, told]
+        return [*await self._filled(request, found.told, found.lost), None, ""]
 
-    async def example(self, number: int) -> list[object]:
+    async def example(self, request: gr.Request, number: int) -> list[object]:
         """Put an example on the page."""
-        return self._filled(list(examples().values())[number])
-
-    async def searched(self, request: gr.Request, words: str) -> list[object]:
-        """Pictures of the client's jobs whose prompt has some words, and the jobs' ids."""
-        return list(await to_thread.run_sync(history.found, self.desk(), user_of(request), words))
+        return await self._filled(request, await to_thread.run_sync(example, number))
 
     async def chosen(
         self, request: gr.Request, ids: list[str], event: gr.SelectData
-    ) -> list[object]:
-        """Show a job of the history, and put its settings on the page."""
+    ) -> AsyncGenerator[list[object]]:
+        """Show a job of the history until it has ended, and put its settings on the page."""
         desk, user = self.desk(), user_of(request)
         try:
             job = await desk.job(user, ids[int(event.index)])  # pyright: ignore[reportArgumentType]
         except RequestRefused as error:
             raise gr.Error(str(error), print_exception=False) from None
-        page = self._filled(await to_thread.run_sync(running.told_of_job, desk, job))
-        return [*page, *results.of_job(desk, running.seen_of(desk, job))]
+        told = await to_thread.run_sync(running.told_of_job, desk, job)
+        page = await self._filled(request, told)
+        async for values in shown(desk, user, job.id):
+            yield [*page, *values]
+            page = [gr.skip(), gr.skip(), *self._nothing()]
 
-    def _filled(self, told: Told) -> list[object]:
-        """The tab to be opened, the model, and a value for each component of all tabs."""
-        base = next(iter(self.desk().settings.models))
-        asked = str(told.get("base", base))
-        known = branches_of(self.desk(), asked)
-        values: list[object] = [gr.update(selected=told["task"]), asked]
-        for task, tab in self.tabs.items():
-            if task == told["task"]:
-                values += fields.filled(tab.parts, told, known or ())
-            else:
-                values += [gr.update()] * len(tab.components)
-        return values
+    async def _filled(
+        self, request: gr.Request, told: Told, lost: Sequence[str] = ()
+    ) -> list[object]:
+        """The tab to be opened, the model, and what each tab keeps and shows."""
+        desk, user = self.desk(), user_of(request)
+        usual = next(iter(desk.settings.models))
+        found, gone = kept.there({"base": usual, **told})
+        lost = [*lost, *(f"the picture of {name} is not here any more" for name in gone)]
+        if found["base"] not in desk.settings.models:
+            lost = [*lost, f"{found['base']} is not served any more"]
+            found["base"] = usual
+        for one in lost:
+            gr.Warning(f"Not all settings came back: {one}")
+        known = branches_of(desk, str(found["base"])) or ()
+        shown = await to_thread.run_sync(kept.pictured, found, _opening(desk, user))
+        return [
+            gr.update(selected=found["task"]),
+            found["base"],
+            *(
+                value
+                for task, tab in self.tabs.items()
+                for value in (
+                    [found, *fields.filled(tab.parts, shown, known)]
+                    if task == found["task"]
+                    else [gr.skip()] * (1 + len(tab.components))
+                )
+            ),
+        ]
 
-
-def user_of(request: gr.Request) -> str:
-    """Who asks, as the API calls them: a client by its key, else by its address."""
-    if request.username:
-        return request.username
-    return request.client.host if request.client is not None else "local"
+    def _nothing(self) -> list[object]:
+        """What leaves all tabs as they are."""
+        return [gr.skip() for tab in self.tabs.values() for _ in (tab.kept, *tab.components)]
 
 
 def branches_of(desk: Desk, base: str) -> Sequence[str] | None:
@@ -128,3 +143,21 @@ def branches_of(desk: Desk, base: str) -> Sequence[str] | None:
         if hand.branches is not None and base in hand.branches:
             return hand.branches[base]
     return None
+
+
+def _is_there(desk: Desk, user: str, picture: Kept) -> bool:
+    """Whether a picture is of the client's own job, and there."""
+    job = queue.find(desk.database, picture.job)
+    path = desk.settings.data / folder.given(picture.job) / picture.name
+    return job is not None and job.user == user and path.is_file()
+
+
+def _opening(desk: Desk, user: str) -> kept.Open:
+    """What opens pictures of the client's own jobs."""
+
+    def open_one(picture: Kept) -> Image.Image | None:
+        if not _is_there(desk, user, picture):
+            return None
+        return running.opened(desk.settings.data / folder.given(picture.job) / picture.name)
+
+    return open_one

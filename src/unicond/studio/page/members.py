@@ -1,5 +1,6 @@
 """The models that make one picture together, in the order in which they are mixed."""
 
+import json
 from collections.abc import Sequence
 from typing import cast
 
@@ -7,10 +8,14 @@ import gradio as gr
 from gradio.components import Component
 
 from unicond.studio.page.fields import Part, Values
+from unicond.studio.page.more import boxes_text, json_of
 from unicond.studio.page.told import Told
 
-MOST = 4
-EACH = 4
+MOST = 8
+"""As a form takes."""
+USUAL = 4
+"""Shown from the start."""
+EACH = 5
 """Components of each."""
 
 
@@ -18,16 +23,20 @@ def members_told(values: Values) -> list[object]:
     """What is said of the models.
 
     Args:
-        values: name, picture, weight and prompt of each.
+        values: name, picture, weight, prompt and boxes of each.
 
     Returns:
         One mapping for each that has a name.
+
+    Raises:
+        ValueError: boxes are no JSON.
     """
     found = list[object]()
     for number in range(MOST):
-        name, picture, weight, prompt = values[EACH * number : EACH * (number + 1)]
+        name, picture, weight, prompt, boxes = values[EACH * number : EACH * (number + 1)]
         if name:
             told = {"name": name, "picture": picture, "prompt": prompt or None}
+            told["boxes"] = json_of(str(boxes or ""), f"Boxes of model {number + 1}")
             if found:
                 told["weight"] = weight
             found.append({key: one for key, one in told.items() if one is not None})
@@ -40,24 +49,33 @@ def members_part() -> tuple[Part, list[Component]]:
     Returns:
         The part, and what their names are chosen by.
     """
-    components, names = list[Component](), list[Component]()
+    components = list[Component]()
     with gr.Row():
-        for number in range(MOST):
-            with gr.Column(min_width=140):
-                usual = ("", "text")[number == 1]
-                label = f"Model {number + 1}" + (" (kept)" if not number else "")
-                name = gr.Dropdown([usual], value=usual, label=label, allow_custom_value=True)
-                names.append(name)
-                components += [
-                    name,
-                    gr.Image(label="Its condition", type="pil", image_mode=None, height=180),
-                    gr.Slider(0, 1, 0.5, step=0.05, label="All before against this one"),
-                    gr.Textbox(label="Prompt of its own", max_lines=1),
-                ]
+        for number in range(USUAL):
+            components += _member(number)
+    with gr.Accordion("More models", open=False):
+        for start in range(USUAL, MOST, USUAL):
+            with gr.Row():
+                for number in range(start, start + USUAL):
+                    components += _member(number)
+    names = components[::EACH]
     return (
-        Part(components, lambda values: {"model": members_told(values)}, _shown),
+        Part(["model"], components, lambda values: {"model": members_told(values)}, _shown),
         names,
     )
+
+
+def _member(number: int) -> list[Component]:
+    usual = ("", "text")[number == 1]
+    label = f"Model {number + 1}" + (" (kept)" if not number else "")
+    with gr.Column(min_width=140):
+        return [
+            gr.Dropdown([usual], value=usual, label=label, allow_custom_value=True),
+            gr.Image(label="Its condition", type="pil", image_mode=None, height=180),
+            gr.Slider(0, 1, 0.5, step=0.05, label="All before against this one"),
+            gr.Textbox(label="Prompt of its own", max_lines=1),
+            boxes_text("Boxes of its own"),
+        ]
 
 
 def _shown(told: Told, _branches: Sequence[str]) -> list[object]:
@@ -66,5 +84,7 @@ def _shown(told: Told, _branches: Sequence[str]) -> list[object]:
     for one in members:
         weight = one.get("weight")
         half = 0.5 if weight is None else weight
-        values += [one.get("name"), one.get("picture"), half, one.get("prompt") or ""]
-    return values + (MOST - len(members)) * ["", None, 0.5, ""]
+        boxes = "" if one.get("boxes") is None else json.dumps(one["boxes"])
+        prompt = one.get("prompt") or ""
+        values += [one.get("name"), one.get("picture"), half, prompt, boxes]
+    return values + (MOST - len(members)) * ["", None, 0.5, "", ""]

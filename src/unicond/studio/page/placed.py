@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import gradio as gr
+from gradio.components import Component
 from PIL import Image
 
 from unicond.studio.page.drawing import boxes_svg
 from unicond.studio.page.fields import Part, Values
-from unicond.studio.page.painted import boxes_of
+from unicond.studio.page.painted import Box, boxes_of, followed
 from unicond.studio.page.told import Told
 from unicond.tasks.places import THINGS
 from unicond.world.palette import COLOR_RGB
@@ -16,27 +17,45 @@ from unicond.world.vocabulary import COLORS
 
 PALETTE = {name: tuple(round(255 * one) for one in COLOR_RGB[name]) for name in COLORS}
 """{colour: red, green, blue}."""
+MASKS = 4
+"""Places that masks show."""
 Row = list[object]
+Spot = tuple[str, Box]
 _SIDES = ["left", "top", "right", "bottom"]
 _ROWS = 3
 
 
-def rows_of(layers: Sequence[Image.Image], before: Sequence[Row]) -> list[Row]:
-    """The table of what was painted; what a row is called stays.
+def rows_of(
+    layers: Sequence[Image.Image], rows: Sequence[Row], painted: Sequence[Spot]
+) -> tuple[list[Row], list[Spot]]:
+    """The table after something was painted: new spots are added, what was written stays.
 
     Args:
         layers: RGBA, with paint.
-        before: the table until now.
+        rows: [colour, thing, left, top, right, bottom], the table until now.
+        painted: (colour, box) of the spots that were painted until now.
 
     Returns:
-        [colour, thing, left, top, right, bottom] of every box.
+        The table, in which what has grown has its new sides and what was wiped out is gone unless
+        its sides were written anew; and the spots that are painted now.
     """
-    names = {str(row[0]): str(row[1]) for row in before if str(row[1] or "").strip()}
-    found = boxes_of(layers, PALETTE)  # pyright: ignore
-    return [
-        [colour, names.get(colour, "ball"), *(round(side, 3) for side in box)]
-        for colour, box in found
-    ]
+    became, new = followed(painted, boxes_of(layers, PALETTE))  # pyright: ignore
+    moved = {
+        _rounded(old[1]): None if one is None else one[1]
+        for old, one in zip(painted, became, strict=True)
+    }
+    found, things = list[Row](), dict[str, str]()
+    for row in rows:
+        if str(row[1] or "").strip():
+            things[str(row[0])] = str(row[1])
+        sides = _sides(row)
+        box = None if sides is None else moved.get(sides, sides)
+        if box is not None and box != sides:
+            found.append([*row[:2], *_rounded(box)])
+        elif box is not None or (sides is None and any(cell not in ("", None) for cell in row)):
+            found.append([*row])
+    found += [[colour, things.get(colour, "ball"), *_rounded(box)] for colour, box in new]
+    return found or _empty(6), [*(one for one in became if one is not None), *new]
 
 
 def boxes_told(rows: Sequence[Row], text: str) -> list[object]:
@@ -78,15 +97,16 @@ def drawn(rows: Sequence[Row]) -> str:
 def boxes_part() -> Part:
     """Boxes: a brush whose colours are the things', and the table that comes of it."""
     things = ", ".join(THINGS)
-    gr.Markdown("Paint a thing in its colour: its box is around the paint.")
+    gr.Markdown("Paint things in their colours: each spot of paint is a box, added to the table.")
     with gr.Row():
         editor = _editor("Boxes")
         picture = gr.HTML(drawn([]))
     table = _table(["colour", "thing", *_SIDES], f"Things: {things}; sides in [0, 1]")
+    painted = gr.State([])
     editor.change(
-        lambda value, rows: rows_of((value or {}).get("layers", []), rows),
-        [editor, table],
-        table,
+        lambda value, rows, before: rows_of((value or {}).get("layers", []), rows, before),
+        [editor, table, painted],
+        [table, painted],
         show_progress="hidden",
         api_visibility="private",
     )
@@ -100,24 +120,40 @@ def boxes_part() -> Part:
         rows = [[*_worded(str(o["phrase"])), *cast("list[float]", o["box"])] for o in placed]
         return [rows or _empty(6)]
 
-    return Part([table], read, show)
+    return Part(["box"], [table], read, show)
 
 
 def regions_part() -> Part:
-    """Texts in boxes."""
+    """Texts in boxes, and in places that masks show."""
     picture = gr.HTML(drawn([]))
     table = _table(["text", *_SIDES], "Texts in places; sides in [0, 1]")
     table.change(drawn, table, picture, show_progress="hidden", api_visibility="private")
+    masked = list[Component]()
+    with gr.Row():
+        for number in range(1, MASKS + 1):
+            with gr.Column(min_width=140):
+                masked += [
+                    gr.Textbox(label=f"Text in mask {number}", max_lines=1),
+                    gr.Image(label=f"Mask {number}: white is inside", type="pil", height=180),
+                ]
 
     def read(values: Values) -> dict[str, object]:
-        return {"region": boxes_told(cast("list[Row]", values[0]), "text")}
+        found = boxes_told(cast("list[Row]", values[0]), "text")
+        for text, mask in zip(values[1::2], values[2::2], strict=True):
+            if mask is not None and not text:
+                raise ValueError("a mask is given in which there is nothing: write its text")
+            if mask is not None:
+                found.append({"text": text, "mask": mask})
+        return {"region": found}
 
     def show(told: Told, _branches: Sequence[str]) -> list[object]:
         placed = cast("list[dict[str, object]]", told.get("region", []))
         rows = [[o["text"], *cast("list[float]", o["box"])] for o in placed if "box" in o]
-        return [rows or _empty(5)]
+        masks = [[o["text"], o["mask"]] for o in placed if "mask" in o][:MASKS]
+        masks += (MASKS - len(masks)) * [["", None]]
+        return [rows or _empty(5), *(value for one in masks for value in one)]
 
-    return Part([table], read, show)
+    return Part(["region"], [table, *masked], read, show)
 
 
 def texts_part() -> Part:
@@ -134,7 +170,7 @@ def texts_part() -> Part:
         rows += [[text, -1.0 if one is None else -one] for text, one in unwanted.items()]
         return [rows or _empty(2)]
 
-    return Part([table], read, show)
+    return Part(["with", "without"], [table], read, show)
 
 
 def weights_told(rows: Sequence[Row]) -> dict[str, object]:
@@ -182,6 +218,20 @@ def _table(headers: list[str], label: str) -> gr.Dataframe:
 
 def _empty(columns: int) -> list[Row]:
     return [[None] * columns for _ in range(_ROWS)]
+
+
+def _sides(row: Row) -> Box | None:
+    """The sides of a row; None where they are no box."""
+    try:
+        left, top, right, bottom = map(_number, row[2:])
+    except ValueError:
+        return None
+    return _rounded((left, top, right, bottom))
+
+
+def _rounded(box: Box) -> Box:
+    left, top, right, bottom = (round(side, 3) for side in box)
+    return left, top, right, bottom
 
 
 def _worded(phrase: str) -> tuple[str, str]:

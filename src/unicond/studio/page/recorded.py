@@ -6,158 +6,181 @@ names is read.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import cast
 
-from PIL import Image
-
-from unicond.aggregation.mixing import even_weights
 from unicond.calls.output import read_record
 from unicond.calls.record import Record
+from unicond.calls.request import MOVES
 from unicond.pictures.metadata import read_settings
-from unicond.sampling.window import ALWAYS
+from unicond.sampling.window import Window
+from unicond.studio.page.kept import Kept
+from unicond.studio.page.recorded_tasks import NAMES, told_of_task
 
-Find = Callable[[str, str], Image.Image | None]
-"""Finds a picture by its job's id and its name; None where it is not the reader's, or gone."""
+Find = Callable[[Kept], bool]
+"""Says whether a picture is the reader's, and there."""
 GIVEN = re.compile(r"jobs/([0-9a-f]{32})/given/([0-9]+\.png)")
-NAMES: Mapping[str, str] = {
-    "Edit": "edit",
-    "Restore": "restore",
-    "Compose": "compose",
-    "Layout": "layout",
-    "Together": "aggregate",
-}
-"""{name of a task in a record: of its form}."""
-_RENAMED = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 
 
-def told_of_png(path: str, find: Find) -> dict[str, object]:
+@dataclass(frozen=True)
+class Recorded:
+    """What a PNG was asked for.
+
+    Args:
+        told: {field: value}, `task` among them; pictures are `Kept`, None where they are gone.
+        lost: what else cannot come back, in sentences.
+    """
+
+    told: Mapping[str, object]
+    lost: Sequence[str]
+
+
+def told_of_png(path: str, find: Find, bases: Mapping[str, str]) -> Recorded:
     """What a PNG was asked for.
 
     Args:
         path: of a PNG that unicond made.
         find: the pictures that were given.
+        bases: {name: what `unicond.load` takes} of the models that are served.
 
     Returns:
-        {field: value}, `task` among them.
+        The form.
 
     Raises:
         PictureError: it holds no settings, or damaged ones.
         ValueError: it was made by a task that has no tab.
     """
     settings, record = read_settings(path), read_record(path)
-    seeds = _counted(record.seeds)
-    if seeds is None or len(set(record.prompts)) > 1:
-        sample = int(cast(int, settings.get("sample", 0)))
-        seeds = (record.seeds[sample], 1)
-        prompt = record.prompts[sample]
-    else:
-        prompt = record.prompts[0]
-    if record.task is not None:
-        return _task(record.task, find)
-    return {**_generated(record, find), "prompt": prompt, "seed": seeds[0], "count": seeds[1]}
+    sample = int(cast(int, settings.get("sample", 0)))
+    named = {where: name for name, where in reversed(list(bases.items()))}
+    lost = list[str]()
+    if record.base not in named:
+        lost.append(f"it was made by {record.base}, which is not served here")
+    told: dict[str, object] = {} if record.base not in named else {"base": named[record.base]}
+    if record.task is None:
+        return Recorded({**told, **_generated(record, sample, find)}, [*lost, *_lost(record)])
+    if record.task.get("name") not in NAMES:
+        known = ", ".join(NAMES)
+        raise ValueError(f"it was made by a task {record.task.get('name')!r}; there are {known}")
+    task = {name: _found(one, find) for name, one in record.task.items() if one is not None}
+    return Recorded({**told, **told_of_task(task, named)}, lost)
 
 
-def _generated(record: Record, find: Find) -> dict[str, object]:
+def _lost(record: Record) -> list[str]:
+    """What a form to generate cannot say."""
+    own = [*record.mechanisms, *(["moves of its own"] if record.plan == MOVES else [])]
+    lost = [f"it was made with {', '.join(own)}, which no form says"] if own else []
+    sources = record.given.values()
+    kinds = {(one.kind, one.fit, one.invert) for one in sources}
+    thresholds = {one.threshold for one in sources if one.mask is not None}
+    if len(kinds) > 1 or len(thresholds) > 1:
+        lost.append("its pictures were read in several ways; the first one's is shown")
+    optimizer = record.reconstruction_optimizer
+    if optimizer is not None and optimizer.weight_decay != type(optimizer)().weight_decay:
+        lost.append(f"its optimiser had a weight decay of {optimizer.weight_decay}")
+    if record.image_prompt is not None and record.image_prompt.window != Window():
+        lost.append("its image prompt acted for a while only")
+    return lost
+
+
+def _generated(record: Record, sample: int, find: Find) -> dict[str, object]:
+    grounding = None
+    if record.grounding:
+        grounding = asdict(record.grounding[sample if len(record.grounding) > 1 else 0])
     found: dict[str, object] = {
         "task": "generate",
+        **_samples(record, sample),
         "negative_prompt": record.negative_prompt,
         "size": list(record.size),
         "steps": record.num_inference_steps,
         "guidance": record.guidance_scale,
+        "boxes": grounding,
         "solver": record.solver,
-        "condition_guidance": record.condition_guidance or None,
-        "perturbed_guidance": record.perturbed_guidance or None,
-        "plan": record.plan,
+        "spacing": record.spacing,
+        "eta": record.eta,
+        "condition_guidance": record.condition_guidance,
+        "condition_guidance_against": record.condition_guidance_against,
+        "perturbed_guidance": record.perturbed_guidance,
+        "guidance_window": _ends(record.guidance_window),
+        "joint_scale": record.joint_scale,
+        "conditioning_scale": dict(record.conditioning_scale),
+        "held": record.held,
+        "attention": record.attention,
+        "cache": record.cache,
+        "refresh": record.refresh,
+        "sampling": record.sampling,
+        "plan": None if record.plan == MOVES else record.plan,
         "only": list(record.generated),
-        "hold": [branch for branch, source in record.given.items() if source.hold],
+        "reconstruction_window": _ends(record.reconstruction_window),
+        **_given(record, sample, find),
     }
-    if record.guidance_window != ALWAYS:
-        found["guidance_window"] = [record.guidance_window.from_t, record.guidance_window.to_t]
-    give, mask, noise = dict[str, object](), dict[str, object](), dict[str, object]()
-    for branch, source in record.given.items():
-        give[branch] = _first(source.files, find)
-        if source.mask is not None:
-            mask[branch] = _first(source.mask, find)
-        if source.noise:
-            noise[branch] = source.noise
-    return {**found, "give": _there(give), "mask": _there(mask), "noise": noise}
+    if record.reconstruction_weight:
+        found["reconstruction_weight"] = dict(record.reconstruction_weight)
+    if record.reconstruction_optimizer is not None:
+        found["reconstruction_iterations"] = record.reconstruction_optimizer.iterations
+        found["reconstruction_lr"] = record.reconstruction_optimizer.learning_rate
+    if record.image_prompt is not None:
+        shown = record.image_prompt
+        found["image_prompt"] = [_picture(one, find) for one in shown.files] or [None]
+        found["ip_scale"] = shown.scale
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _task(recorded: Mapping[str, object], find: Find) -> dict[str, object]:
-    name = str(recorded.get("name"))
-    if name not in NAMES:
-        raise ValueError(f"it was made by a task {name!r}; there are {', '.join(NAMES)}")
-    told = {_RENAMED.get(key, key): one for key, one in recorded.items() if key != "name"}
-    found = {key: _found(one, find) for key, one in told.items()}
-    found["task"] = NAMES[name]
-    if name in ("Compose", "Layout"):
-        found["give"] = _there(cast("dict[str, object]", found.pop("conditions", {})))
-    if name == "Layout":
-        found["box"] = _boxes(found.pop("boxes"))
-    if name == "Compose":
-        texts = cast("dict[str, float]", found.pop("texts"))
-        found["with"] = {text: weight for text, weight in texts.items() if weight >= 0}
-        found["without"] = {text: -weight for text, weight in texts.items() if weight < 0}
-        found["region"] = _placed(cast("list[object]", found.pop("regions")), "text")
-    if name == "Together":
-        found["model"] = _members(found)
-        found["mean"] = found["mean"] or "none"
-    return found
+def _samples(record: Record, sample: int) -> dict[str, object]:
+    """All samples where a form can ask for them at once, else the one."""
+    several = len(record.grounding) > 1 or any(len(s.files) > 1 for s in record.given.values())
+    if several or len(set(record.prompts)) > 1:
+        return {"prompt": record.prompts[sample], "seed": record.seeds[sample], "count": 1}
+    seeds, first = record.seeds, record.seeds[0]
+    if seeds == tuple(range(first, first + len(seeds))):
+        return {"prompt": record.prompts[0], "seed": first, "count": len(seeds)}
+    return {"prompt": record.prompts[0], "seed": list(seeds)}
 
 
-def _members(told: Mapping[str, object]) -> list[object]:
-    pictures = cast("Mapping[str, object]", told["pictures"])
-    prompts = cast("Mapping[str, object]", told["prompts"])
-    names = cast("Sequence[str]", told["models"])
-    weights = [None, *cast("Sequence[float]", told["weights"] or even_weights(len(names)))]
-    return [
-        {
-            "name": name,
-            "picture": pictures.get(str(number)),
-            "prompt": prompts.get(str(number)),
-            "weight": weight,
-        }
-        for number, (name, weight) in enumerate(zip(names, weights, strict=True), start=1)
-    ]
-
-
-def _boxes(recorded: object) -> list[object]:
-    """The boxes of a list of rows, or of a grounding."""
-    if isinstance(recorded, Mapping):
-        boxes = cast("Sequence[Mapping[str, object]]", recorded["boxes"])
-        return [{"phrase": one["phrase"], "box": one["box"]} for one in boxes]
-    return _placed(cast("Sequence[object]", recorded), "phrase")
-
-
-def _placed(rows: Sequence[object], text: str) -> list[object]:
-    """Boxes as a form has them."""
-    found = list[object]()
-    for row in rows:
-        phrase, *box = cast("Sequence[object]", row)
-        found.append({text: phrase, "box": box})
+def _given(record: Record, sample: int, find: Find) -> dict[str, object]:
+    """What pictures give, and how they are read."""
+    given = record.given
+    masks = {branch: one for branch, one in given.items() if one.mask is not None}
+    found: dict[str, object] = {
+        "give": {branch: _of(one.files, sample, find) for branch, one in given.items()},
+        "mask": {branch: _of(one.mask or (), 0, find) for branch, one in masks.items()},
+        "noise": {branch: one.noise for branch, one in given.items() if one.noise is not None},
+        "hold": [branch for branch, one in given.items() if one.hold],
+        "guide": [branch for branch, one in given.items() if one.guide],
+    }
+    for one in given.values():
+        found |= {"depth_kind": one.kind, "fit": one.fit, "mask_invert": one.invert}
+        break
+    for one in masks.values():
+        found["mask_threshold"] = one.threshold
+        break
     return found
 
 
 def _found(value: object, find: Find) -> object:
-    """Recorded values, their pictures read."""
+    """Recorded values with their pictures."""
+    if value == {}:
+        return None
     if not isinstance(value, Mapping):
         return value
     mapped = cast("Mapping[str, object]", value)
     if mapped.keys() == {"path", "sha256"}:
-        return _first([cast("Mapping[str, str]", mapped)], find)
+        return _picture(cast("Mapping[str, str]", mapped), find)
     return {key: _found(one, find) for key, one in mapped.items()}
 
 
-def _first(files: Sequence[Mapping[str, str]], find: Find) -> Image.Image | None:
-    match = GIVEN.fullmatch(str(files[0].get("path"))) if files else None
-    return None if match is None else find(match[1], match[2])
+def _of(files: Sequence[Mapping[str, str]], sample: int, find: Find) -> Kept | None:
+    if not files:
+        return None
+    return _picture(files[sample if len(files) > 1 else 0], find)
 
 
-def _there(pictures: Mapping[str, object]) -> dict[str, object]:
-    return {name: one for name, one in pictures.items() if one is not None}
+def _picture(file: Mapping[str, str], find: Find) -> Kept | None:
+    match = GIVEN.fullmatch(str(file.get("path")))
+    kept = None if match is None else Kept(match[1], match[2])
+    return kept if kept is not None and find(kept) else None
 
 
-def _counted(seeds: Sequence[int]) -> tuple[int, int] | None:
-    """(first, count) of seeds that count up; None of others."""
-    up = all(seed == seeds[0] + n for n, seed in enumerate(seeds))
-    return (seeds[0], len(seeds)) if up else None
+def _ends(window: Window) -> list[float]:
+    """A window as a form says it: its end is 0."""
+    return [window.from_t, max(window.to_t, 0.0)]

@@ -11,6 +11,9 @@ from unicond.studio.page import running
 from unicond.studio.page.drawing import live_html
 from unicond.studio.queue import Job
 
+SHOWN = 6
+"""Values of `Panel.shown`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Panel:

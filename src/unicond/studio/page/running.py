@@ -12,6 +12,7 @@ from unicond.studio import folder
 from unicond.studio.board import Standing
 from unicond.studio.desk import Desk
 from unicond.studio.page.drawing import left_text, live_html
+from unicond.studio.page.kept import Kept
 from unicond.studio.page.told import Told, form_of, told_of
 from unicond.studio.queue import Job
 from unicond.tasks.forms import ANY
@@ -149,18 +150,21 @@ def given_of(desk: Desk, job: Job) -> list[Path]:
 
 
 def told_of_job(desk: Desk, job: Job) -> dict[str, object]:
-    """What a job was asked for, with its pictures.
+    """What a job was asked for.
 
     Args:
         desk: of the server.
         job: any.
 
     Returns:
-        {field: value}; a picture that is gone is None.
+        {field: value}; pictures are `Kept`, None where they are gone.
     """
     given = desk.settings.data / folder.given(job.id)
-    told = told_of(ANY.validate_json(job.form), lambda name: opened(given / name))
-    return {**told, "base": job.base}
+
+    def read(name: str) -> Kept | None:
+        return Kept(job.id, name) if (given / name).is_file() else None
+
+    return {**told_of(ANY.validate_json(job.form), read), "base": job.base}
 
 
 def opened(path: Path) -> Image.Image | None:

@@ -7,23 +7,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import gradio as gr
-from gradio.blocks import Block
-from gradio.components import Component
 from PIL import Image
 
 from unicond.studio.page.drawing import moves_of, plan_svg
-from unicond.studio.page.fields import Part, Values
-from unicond.studio.page.painted import mask_of, viewable
-from unicond.studio.page.told import Told
+from unicond.studio.page.fields import Values
+from unicond.studio.page.painted import blank, mask_of
 
 MOST = 6
 USUAL = 2
 """Shown from the start: an editor whose width changes later shows its canvas beside its middle."""
 ROLES = ("give", "make", "leave out")
 PAINTS = ("is made anew", "is kept", "is part of it")
-EACH = 5
+EACH = 6
 """Components of a slot."""
+OWN = (
+    "give",
+    "image",
+    "depth",
+    "mask",
+    "mask_invert",
+    "mask_threshold",
+    "noise",
+    "hold",
+    "only",
+    "conditioning_scale",
+)
+"""Fields that slots stand for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +47,7 @@ class Slot:
         noise: time up to which it is coarse.
         paint: one of `PAINTS`.
         hold: it stays at its noise.
+        weight: of its joint attention; empty is usual, `W_X:W_Y` are both directions.
     """
 
     picture: Image.Image | None
@@ -47,6 +57,7 @@ class Slot:
     noise: float
     paint: str
     hold: bool
+    weight: str = ""
 
     @property
     def drawn(self) -> bool:
@@ -81,7 +92,7 @@ def slots_of(names: Sequence[str], values: Values) -> dict[str, Slot]:
     """
     found = dict[str, Slot]()
     for number, name in enumerate(names):
-        edited, role, noise, paint, hold = values[EACH * number : EACH * (number + 1)]
+        edited, role, noise, paint, hold, weight = values[EACH * number : EACH * (number + 1)]
         value = cast("Mapping[str, object]", edited or {})
         found[name] = Slot(
             cast("Image.Image | None", value.get("background")),
@@ -91,11 +102,12 @@ def slots_of(names: Sequence[str], values: Values) -> dict[str, Slot]:
             float(cast(float, noise)),
             str(paint),
             bool(hold),
+            str(weight or ""),
         )
     return found
 
 
-def unpainted(values: Values) -> list[object]:
+def without_pictures(values: Values) -> list[object]:
     """Values of slots without their editors, as `slots_of` takes them: their pictures are long.
 
     Args:
@@ -110,6 +122,26 @@ def unpainted(values: Values) -> list[object]:
     return found
 
 
+def painted_on(edited: Mapping[str, object] | None, role: str, paint: str) -> tuple[str, str, bool]:
+    """What follows when something was painted.
+
+    Args:
+        edited: what the editor holds.
+        role: of the slot until now.
+        paint: what the paint is until now.
+
+    Returns:
+        The role and the paint: what is painted on an empty canvas is the picture, which is given;
+        and whether there is paint.
+    """
+    value = edited or {}
+    layers = cast("list[Image.Image]", value.get("layers", []))
+    there = mask_of(layers, keeps=True) is not None
+    if there and blank(cast("Image.Image | None", value.get("background"))):
+        return ROLES[0], PAINTS[2], there
+    return role, paint, there
+
+
 def told_of(slots: Mapping[str, Slot]) -> dict[str, object]:
     """What slots say, as fields of a form to generate.
 
@@ -120,7 +152,7 @@ def told_of(slots: Mapping[str, Slot]) -> dict[str, object]:
         {field: value}.
 
     Raises:
-        ValueError: a branch is to be given, and its picture is not there.
+        ValueError: a branch is to be given, and its picture is not there; or a weight is none.
     """
     given = {name: one for name, one in slots.items() if one.given}
     for name, one in given.items():
@@ -132,6 +164,9 @@ def told_of(slots: Mapping[str, Slot]) -> dict[str, object]:
         "mask": masks,
         "noise": {name: one.noise for name, one in given.items() if one.noise > 0},
         "hold": [name for name, one in given.items() if one.hold and one.noise > 0],
+        "conditioning_scale": {
+            name: weight_of(name, one.weight) for name, one in slots.items() if one.weight.strip()
+        },
     }
     if any(one.role == ROLES[2] for one in slots.values()):
         made = [n for n, one in slots.items() if one.role != ROLES[2] and not one.given]
@@ -139,109 +174,51 @@ def told_of(slots: Mapping[str, Slot]) -> dict[str, object]:
     return told
 
 
-def plan_of(slots: Mapping[str, Slot], plan: str | None, steps: int) -> str:
+def weight_of(branch: str, text: str) -> object:
+    """The weight of a branch's joint attention.
+
+    Args:
+        branch: whose it is.
+        text: W, or W_X:W_Y.
+
+    Returns:
+        A number, or both.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = list[float]()
+    if len(parts) not in (1, 2):
+        raise ValueError(f"the weight of {branch} {text!r} is none: write 0.5, or 1:0.5 for both")
+    return parts[0] if len(parts) == 1 else parts
+
+
+def plan_of(
+    slots: Mapping[str, Slot], painted: Sequence[object], plan: str | None, steps: int
+) -> str:
     """The drawing of the way that a run takes.
 
     Args:
         slots: {branch: what is said of it}.
+        painted: whether there is paint on each: a branch that is known in part starts as noise.
         plan: by its name; None follows from the slots.
         steps: moves.
 
     Returns:
         SVG, or why there is none.
     """
-    taken = {n: one for n, one in slots.items() if one.role != ROLES[2]}
-    starts = {
-        name: 1.0 if not one.given or one.mask is not None else one.noise
-        for name, one in taken.items()
-    }
-    hold = [name for name, one in taken.items() if one.given and one.hold]
+    starts, hold = dict[str, float](), list[str]()
+    for (name, one), paint in zip(slots.items(), painted, strict=False):
+        if one.role == ROLES[2]:
+            continue
+        masked = bool(paint) and not one.drawn
+        starts[name] = one.noise if one.given and not masked else 1.0
+        if one.given and one.hold and not masked:
+            hold.append(name)
     try:
         return plan_svg(moves_of(starts, hold, plan or None, steps))
     except ValueError as error:
         return str(error)
-
-
-def slots_part(names: gr.State) -> tuple[Part, list[Block]]:
-    """The slots on the page.
-
-    Args:
-        names: holds the branches of the model.
-
-    Returns:
-        The part, whose first component is `names`; and what `named` fills.
-    """
-    components, columns = list[Component]([names]), list[Block]()
-    with gr.Row():
-        for number in range(MOST):
-            with gr.Column(
-                visible=number < USUAL, min_width=280, elem_id=f"slot-{number}"
-            ) as column:
-                components += _slot()
-            columns.append(column)
-
-    def read(values: Values) -> dict[str, object]:
-        return told_of(slots_of(cast("list[str]", values[0]), values[1:]))
-
-    def shown(told: Told, branches: Sequence[str]) -> list[object]:
-        return [list(branches), *_filled(told, branches[:MOST])]
-
-    return Part(components, read, shown), [*components[1::EACH], *columns]
-
-
-def named(branches: Sequence[str]) -> list[object]:
-    """Updates of the slots' pictures and groups that show a model's branches, `MOST` of each."""
-    groups = [gr.update(visible=n < len(branches)) for n in range(MOST)]
-    labels = [gr.update(label=branches[n] if n < len(branches) else "") for n in range(MOST)]
-    return [*labels, *groups]
-
-
-def _slot() -> list[Component]:
-    editor = gr.ImageEditor(
-        type="pil",
-        format="png",
-        height=320,
-        canvas_size=(512, 512),
-        brush=gr.Brush(colors=["#888888", "#ffffff", "#000000"]),
-        sources=["upload", "clipboard"],
-    )
-    role = gr.Radio(list(ROLES), value="make", show_label=False, container=False)
-    noise = gr.Slider(0, 1, 0, step=0.05, label="Noise", info="0 known, 1 free")
-    with gr.Accordion("Paint", open=False):
-        paint = gr.Radio(list(PAINTS), value=PAINTS[0], label="What is painted")
-        hold = gr.Checkbox(label="Stay at this noise")
-    editor.upload(lambda: "give", outputs=role, show_progress="hidden", api_visibility="private")
-    return [editor, role, noise, paint, hold]
-
-
-def _filled(told: Told, branches: Sequence[str]) -> list[object]:
-    """The values of all slots."""
-    pictures = {**_mapping(told, "give"), **{n: told[n] for n in ("image", "depth") if n in told}}
-    masks, noise = _mapping(told, "mask"), _mapping(told, "noise")
-    hold = cast("Sequence[str]", told.get("hold", ()))
-    only = cast("Sequence[str] | None", told.get("only"))
-    values = list[object]()
-    for branch in branches:
-        picture = cast("Image.Image | None", pictures.get(branch))
-        role = ROLES[1] if only is None or branch in only else ROLES[2]
-        if picture is not None:
-            role = ROLES[0]
-        mask = cast("Image.Image | None", masks.get(branch))
-        edited = None if picture is None else _edited(viewable(picture), mask)
-        values += [edited, role, noise.get(branch, 0.0), PAINTS[0], branch in hold]
-    spare = MOST - len(branches)
-    return values + spare * [None, ROLES[1], 0.0, PAINTS[0], False]
-
-
-def _edited(picture: Image.Image, mask: Image.Image | None) -> dict[str, object]:
-    """What an editor shows: the picture, and white paint where its mask is black."""
-    layers = list[Image.Image]()
-    if mask is not None:
-        layer = Image.new("RGBA", mask.size, "white")
-        layer.putalpha(mask.convert("L").point(lambda value: 255 - value))
-        layers.append(layer if layer.size == picture.size else layer.resize(picture.size))
-    return {"background": picture, "layers": layers, "composite": picture}
-
-
-def _mapping(told: Told, name: str) -> Mapping[str, object]:
-    return cast("Mapping[str, object]", told.get(name, {}))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.components import Component
 
 from unicond.aggregation.manner import DEFAULT
@@ -21,17 +20,34 @@ from unicond.studio.page.fields import (
     number,
     one,
     picture,
-    seed_part,
+    seed_row,
+    seeds_part,
     share,
     size_part,
     text,
 )
 from unicond.studio.page.members import members_part
-from unicond.studio.page.slots import slots_part
+from unicond.studio.page.more import more
+from unicond.studio.page.slots_part import Slots, slots_part
 from unicond.studio.page.told import Told
 from unicond.tasks import compose, edit, layout, restore
 
+CONDITIONS = 4
+"""That a task may be given."""
 PLANS = ("joint", "image-first", "condition-first", "curve(0.25)", "curve(0.75)")
+
+
+@dataclass(frozen=True, eq=False)
+class Go:
+    """What starts a run.
+
+    Args:
+        button: does.
+        wrong: says why it does not.
+    """
+
+    button: gr.Button
+    wrong: gr.HTML
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +57,18 @@ class Tab:
     Args:
         task: that it asks for.
         parts: its fields, the prompt first.
-        go: the button.
+        go: the button, and what is wrong below it.
         branches: components whose choices are the model's conditions.
-        slots: pictures and columns of a model's branches, `slots.MOST` of each.
+        slots: of the branches of a model; None without.
+        kept: what the tab was filled with, see `kept`.
     """
 
     task: str
     parts: Sequence[Part]
-    go: gr.Button
+    go: Go
     branches: Sequence[Component] = field(default=())
-    slots: Sequence[Block] = field(default=())
+    slots: Slots | None = None
+    kept: gr.State = field(default_factory=lambda: gr.State(None))
 
     @property
     def components(self) -> list[Component]:
@@ -62,10 +80,10 @@ def generate(names: gr.State) -> Tab:
     """Make what is not given."""
     prompt = _prompt("a red ball left of a blue box on grass")
     go = _go("Generate")
-    slots, shown = slots_part(names)
+    slots = slots_part(names)
     common = _common()
     with gr.Accordion("Sampling", open=False), gr.Row():
-        more = [
+        sampling = [
             choice("solver", "Solver", ["", *SOLVERS]),
             one(
                 "plan",
@@ -83,11 +101,14 @@ def generate(names: gr.State) -> Tab:
             number("perturbed_guidance", "Perturbed-attention guidance", info="0 is off"),
             one(
                 "depth_kind",
-                gr.Dropdown(["near-white", "near-black"], value="near-white", label="Depth is"),
+                gr.Dropdown(
+                    ["near-white", "near-black", "metric"], value="near-white", label="Depth is"
+                ),
                 "near-white",
             ),
         ]
-    return Tab("generate", [prompt, slots, *common, *more], go, slots=shown)
+    parts = [prompt, slots.part, *common, *sampling]
+    return Tab("generate", [*parts, *more("generate", parts)], go, slots=slots)
 
 
 def change() -> Tab:
@@ -108,7 +129,7 @@ def change() -> Tab:
     with gr.Accordion("Style", open=False), gr.Row():
         style = [picture("style", "Style"), text("style_prompt", "What that one shows")]
     parts = [prompt, given, source, method, strength, keep, *style, *_common()]
-    return Tab("edit", parts, go, [kept])
+    return Tab("edit", [*parts, *more("edit", parts)], go, [kept])
 
 
 def mend() -> Tab:
@@ -128,7 +149,7 @@ def mend() -> Tab:
             check("mean", "Mean of all samples"),
         ]
     parts = [prompt, given, mask, operator, noise, method, *checks, *_common()]
-    return Tab("restore", parts, go)
+    return Tab("restore", [*parts, *more("restore", parts)], go)
 
 
 def place() -> Tab:
@@ -140,9 +161,9 @@ def place() -> Tab:
         method = choice("method", "Method", list(layout.METHODS), "regions")
         scale = number("scale", "Scale")
         coarse = share("coarse", "Coarse (segmentation)")
-    branch, condition = _condition()
+    branches, condition = _conditions()
     parts = [prompt, boxes, method, scale, coarse, condition, *_common()]
-    return Tab("layout", parts, go, [branch])
+    return Tab("layout", [*parts, *more("layout", parts)], go, branches)
 
 
 def join() -> Tab:
@@ -157,9 +178,9 @@ def join() -> Tab:
         other = one("other", gr.Textbox(label="Second model (magic_fusion)", max_lines=1), "")
         scene = number("scene", "Weight of the prompt in places")
     given = picture("picture", "Picture (blended)")
-    branch, condition = _condition()
+    branches, condition = _conditions()
     parts = [prompt, texts, regions, method, other, scene, given, condition, *_common()]
-    return Tab("compose", parts, go, [branch])
+    return Tab("compose", [*parts, *more("compose", parts)], go, branches)
 
 
 def together() -> Tab:
@@ -173,7 +194,8 @@ def together() -> Tab:
             "mean", "Pulled to", ["posterior", "none", "released"], DEFAULT.mean or "none"
         )
         start = choice("start", "The others begin", ["joined", "own", "shared"], DEFAULT.start)
-    return Tab("aggregate", [prompt, members, mix, mean, start, *_common()], go, names)
+    parts = [prompt, members, mix, mean, start, *_common()]
+    return Tab("aggregate", [*parts, *more("aggregate", parts)], go, names)
 
 
 BUILT: Mapping[str, Callable[[], Tab]] = {
@@ -195,39 +217,58 @@ def _prompt(place: str) -> Part:
     return text("prompt", "Prompt", place)
 
 
-def _go(label: str) -> gr.Button:
-    return gr.Button(label, variant="primary")
+def _go(label: str) -> Go:
+    return Go(gr.Button(label, variant="primary"), gr.HTML())
 
 
 def _common() -> list[Part]:
     with gr.Row():
-        seed = seed_part()
+        seed = seed_row()
         steps = number("steps", "Steps", whole=True)
         guidance = number("guidance", "Guidance", info="1 is off")
     with gr.Row():
         size = size_part()
-        count = one("count", gr.Number(1, label="Count", precision=0, minimum=1), 1)
+        count = gr.Number(1, label="Count", precision=0, minimum=1)
         previews = one("previews", gr.Slider(0, 20, 4, step=1, label="Previews"), 4)
     negative = text("negative_prompt", "Negative prompt")
-    return [seed, steps, guidance, size, count, previews, negative]
+    return [seeds_part([*seed, count]), steps, guidance, size, previews, negative]
 
 
-def _condition() -> tuple[Component, Part]:
-    """A given condition: its branch and its picture."""
-    with gr.Accordion("Condition", open=False), gr.Row():
-        branch = gr.Dropdown([], value="", label="Condition", allow_custom_value=True)
-        given = gr.Image(label="Its picture", type="pil", image_mode=None, format="png", height=220)
+def _conditions() -> tuple[list[Component], Part]:
+    """Given conditions: branches and their pictures."""
+    components = list[Component]()
+    with gr.Accordion("Conditions", open=False), gr.Row():
+        for number in range(CONDITIONS):
+            with gr.Column(min_width=140):
+                label = "Condition" if not number else f"Condition {number + 1}"
+                components += [
+                    gr.Dropdown([], value="", label=label, allow_custom_value=True),
+                    gr.Image(
+                        label="Its picture",
+                        type="pil",
+                        image_mode=None,
+                        format="png",
+                        height=180,
+                    ),
+                ]
 
     def read(values: Values) -> dict[str, object]:
-        name, shown = values
-        if shown is not None and not name:
-            raise ValueError("a condition's picture is given: say which condition it is")
-        return {"give": {} if shown is None else {str(name): shown}}
+        found = dict[str, object]()
+        for name, shown in zip(values[::2], values[1::2], strict=True):
+            if shown is None:
+                continue
+            if not name:
+                raise ValueError("a condition's picture is given: say which condition it is")
+            if str(name) in found:
+                raise ValueError(f"two pictures of {name} are given: leave one")
+            found[str(name)] = shown
+        return {"give": found}
 
     def show(told: Told, _branches: Sequence[str]) -> list[object]:
         found = dict(cast("Mapping[str, object]", told.get("give", {})))
         if told.get("depth") is not None:
             found["depth"] = told["depth"]
-        return list(next(iter(found.items()), ("", None)))
+        shown = [*found.items(), *CONDITIONS * [("", None)]][:CONDITIONS]
+        return [value for one in shown for value in one]
 
-    return branch, Part([branch, given], read, show)
+    return components[::2], Part(["give", "depth"], components, read, show)

@@ -11,7 +11,7 @@ from unicond.studio.page.painted import png_of
 from unicond.tasks.forms import ANY, AnyForm
 
 Told = Mapping[str, object]
-Read = Callable[[str], Image.Image | None]
+Read = Callable[[str], object]
 UPLOAD = "upload"
 
 
@@ -40,7 +40,7 @@ def told_of(form: AnyForm, read: Read) -> dict[str, object]:
 
     Args:
         form: whose pictures are beside it.
-        read: a picture by its name; None where it is lost.
+        read: what stands for a picture, by its name; None where it is gone.
 
     Returns:
         {field: value}.
