@@ -54,7 +54,7 @@ def test_roles_come_in_their_shares_and_times_are_independent():
     assert int(times.max()) > 994
 
 
-def test_half_of_the_held_branches_are_exactly_clean():
+def test_held_branches_are_exactly_clean_in_their_share():
     found = drawn()
     for role, clean, index in (
         (IMAGE_HELD, found.clean_x, found.index_x),
@@ -62,8 +62,17 @@ def test_half_of_the_held_branches_are_exactly_clean():
     ):
         mine = found.role == role
         assert not bool(clean[~mine].any())
-        assert float(clean[mine].float().mean()) == pytest.approx(0.5, abs=0.03)
+        assert float(clean[mine].float().mean()) == pytest.approx(CONFIG.clean_share, abs=0.03)
         assert bool((index[clean] == 0).all())
+
+
+def test_under_a_held_image_conditions_are_pure_noise_in_their_share():
+    found = drawn()
+    held = found.role == IMAGE_HELD
+    pure = (found.index_y == 999).float()
+    assert float(pure[held].mean()) == pytest.approx(CONFIG.noise_share, abs=0.03)
+    assert float(pure[~held].mean()) < 0.005
+    assert float((drawn(replace(CONFIG, noise_share=0.0)).index_y == 999).float().mean()) < 0.005
 
 
 def test_held_branches_hear_nothing():
@@ -219,6 +228,8 @@ def test_every_field_is_used(task):
         return other.losses(Part(0, 6), torch.Generator().manual_seed(4)).detach()
 
     plain = losses()
+    estimating = losses(role_shares=(0.0, 0.0, 1.0))
+    assert not torch.equal(losses(role_shares=(0.0, 0.0, 1.0), noise_share=0.0), estimating)
     for changes in (
         {"role_shares": (0.0, 0.5, 0.5)},
         {"clean_share": 0.0, "role_shares": (0.0, 0.5, 0.5)},
@@ -245,6 +256,7 @@ def test_bad_recipes_are_refused():
     for changes, words in (
         ({"role_shares": (0.5, 0.5, 0.5)}, "shares of 1"),
         ({"drop": 0.5}, "drop"),
+        ({"noise_share": 1.5}, "noise_share"),
         ({"gamma": 0.0}, "gamma"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -483,6 +483,7 @@ def test_recipes_differ_by_condition():
     for name, recipe in (("depth", depth), ("depth-metric", metric)):
         assert recipe.loop.budget.minutes == presets.MINUTE_SHARES[name] * minutes
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
+    assert (depth.noise_share > 0, identity.noise_share) == (True, 0.0)
     assert set(presets.MINUTE_SHARES) == {*conditions.NAMES, *METHODS}
     tiny = presets.tiny()
     assert tiny.joint_of(conditions.named("depth")) == tiny.joint  # budgets in steps stay

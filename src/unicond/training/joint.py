@@ -73,6 +73,7 @@ class JointRecipe:
         drop: p of the dropout rule.
         role_shares: of two_way, condition_held, image_held.
         clean_share: of the held branches that are exactly clean.
+        noise_share: of the held images whose condition is pure noise.
         aligned_share: of the steps in which aligned pairs see only around their own place.
         gamma: of min-SNR.
         floor: the least weight of a loss of v, so that pure noise is learned too; 1.0 is the
@@ -83,8 +84,9 @@ class JointRecipe:
     rank: int = 16
     y_rank: int = 12
     drop: float = 0.1
-    role_shares: tuple[float, float, float] = (0.4, 0.35, 0.25)
-    clean_share: float = 0.5
+    role_shares: tuple[float, float, float] = (0.35, 0.35, 0.3)
+    clean_share: float = 0.7
+    noise_share: float = 0.5
     aligned_share: float = 0.5
     gamma: float = 5.0
     floor: float = 0.1
@@ -99,7 +101,7 @@ class JointRecipe:
             raise ValueError(f"role_shares must be three shares of 1, got {self.role_shares}")
         if not 0 <= self.drop <= 1 / 3:
             raise ValueError(f"drop must be in [0, 1/3], got {self.drop}")
-        for name in ("clean_share", "aligned_share"):
+        for name in ("clean_share", "noise_share", "aligned_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.gamma <= 0 or not 0 <= self.floor <= 1:

@@ -96,11 +96,12 @@ class Preset:
 
         Returns:
             `joint` with the condition's share of its minutes; loose conditions, which have neither
-            y-LoRA nor a fused projection, spend that room on rank.
+            y-LoRA nor a fused projection, spend that room on rank, and have nothing to estimate.
         """
         loop = with_share(self.joint.loop, MINUTE_SHARES[condition.name])
-        rank = self.joint.rank if condition.aligned else LOOSE_RANKS * self.joint.rank
-        return replace(self.joint, rank=rank, loop=loop)
+        if condition.aligned:
+            return replace(self.joint, loop=loop)
+        return replace(self.joint, rank=LOOSE_RANKS * self.joint.rank, noise_share=0.0, loop=loop)
 
     def grounding_of(self, method: Method) -> GroundingTrainingConfig:
         """The recipe of one method's adapter.

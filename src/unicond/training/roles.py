@@ -1,9 +1,10 @@
 """What is random about a batch of pairs: who plays which role, at what time, told which words.
 
 Each pair plays one of three roles: in `two_way` both branches are noisy and look at each other;
-in `condition_held` and `image_held` one branch is fixed: half the draws hold it exactly clean
-(fed index 0), the rest at a uniform time; it hears nothing, and its loss is left out. Prompts are
-dropped by one draw u for each pair: x's if `u < 2p`, y's if `p < u < 3p`.
+in `condition_held` and `image_held` one branch is fixed: most draws hold it exactly clean (fed
+index 0), the rest at a uniform time; it hears nothing, and its loss is left out. Under a held image
+half of the conditions are pure noise, where nearly all of an estimate in one to four steps is
+decided. Prompts are dropped by one draw u for each pair: x's if `u < 2p`, y's if `p < u < 3p`.
 
 Source: UniCon, arXiv:2410.11439; the roles are this package's.
 """
@@ -42,6 +43,11 @@ class Shares(Protocol):
     @property
     def aligned_share(self) -> float:
         """Of the steps in which tokens see only around their own place."""
+        ...
+
+    @property
+    def noise_share(self) -> float:
+        """Of the held images whose condition is pure noise."""
         ...
 
 
@@ -101,6 +107,8 @@ def draw(config: Shares, count: int, steps: int, generator: torch.Generator) -> 
     )
     clean, u = uniform() < config.clean_share, uniform()
     clean_x, clean_y = clean & (role == IMAGE_HELD), clean & (role == CONDITION_HELD)
+    unseen = (uniform() < config.noise_share) & (role == IMAGE_HELD)
+    index_y = torch.where(unseen, steps - 1, index_y)
     p = config.drop
     return Draw(
         role=role,
