@@ -151,7 +151,8 @@ class JointProcessor(Controllable):
             for name, parts in self._parts.items()
             if name in routes
         ]
-        memory = _memory_of(encoder_hidden_states)
+        words = encoder_hidden_states
+        memory = _memory_of(words)
         listened = memory is not None or slicing() or controlled_here(self._name)
         if not active and not listened:
             return self.plain(attn, h, encoder_hidden_states, attention_mask, temb)
@@ -162,9 +163,8 @@ class JointProcessor(Controllable):
             context = attn.norm_encoder_hidden_states(encoder_hidden_states)
         mask = _mask(attn, attention_mask, context)
         layer = layers_of(attn)
-        kept = None if memory is None else memory.get((self._name,))
-        known = isinstance(kept, Words) and kept.of is encoder_hidden_states
-        k, v = (kept.k, kept.v) if known else (layer.k(context), layer.v(context))
+        known = _kept(memory, self._name, words)
+        k, v = known or (layer.k(context), layer.v(context))
         base = Projected(layer.q(h), k, v)
 
         # ---- joint attention, from the projections without y-LoRA
@@ -172,8 +172,8 @@ class JointProcessor(Controllable):
 
         # ---- the layer's own attention, with y-LoRA on the condition's rows (base changes here)
         _add_y(base, h, None if known else context, active)
-        if memory is not None and not known and not (k.requires_grad or v.requires_grad):
-            memory[self._name,] = Words(encoder_hidden_states, k, v)
+        if words is not None and memory is not None and not (k.requires_grad or v.requires_grad):
+            memory[self._name,] = Words(words, k, v)
         own = _attend(self._name, attn, *base, mask)
         out = layer.out(own)
         for one in active:
@@ -344,6 +344,12 @@ def _memory_of(words: Tensor | None) -> Memory | None:
     """Where the running call keeps what a layer makes of words; None if they change."""
     rows = current()
     return None if rows is None or words is None else rows.words
+
+
+def _kept(memory: Memory | None, name: str, words: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Keys and values that a layer has made of the very same words, if it has kept them."""
+    kept = None if memory is None else memory.get((name,))
+    return (kept.k, kept.v) if isinstance(kept, Words) and kept.of is words else None
 
 
 def _add_y(base: Projected, h: Tensor, context: Tensor | None, active: Sequence[Active]) -> None:
