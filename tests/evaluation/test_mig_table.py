@@ -131,7 +131,7 @@ def test_pictures_are_made_once_and_named_officially(trial, layouter):
     assert again == place
     assert made == {path.name: path.read_bytes() for path in (place / "images").iterdir()}
     assert table.row("text").metrics["seconds"] > 0
-    assert table.settings["generation"] == "text steps=1"
+    assert table.settings["generation"] == "text steps=1 solver=ddim"
     record = read_record(place / "images" / "074711-1_1.png")
     assert record.prompts == (BENCH["1"]["caption"],) * 2
     assert record.seeds == (3_000_001, 3_010_001)

@@ -132,7 +132,14 @@ def test_together_is_as_alone(bench, method):
         zip(scenes.cases.images, scenes.cases.seeds, strict=True)
     ):
         alone = Restore(
-            picture, "sr4", 0.05, method=method, simulate=True, seed=seed, num_inference_steps=STEPS
+            picture,
+            "sr4",
+            0.05,
+            method=method,
+            simulate=True,
+            seed=seed,
+            num_inference_steps=STEPS,
+            guidance_scale=bench.generation.guidance,
         )
         found = alone.run(bench.model).latents["image"]
         assert (both[row] - found[0]).abs().max() < ROUNDING

@@ -127,6 +127,7 @@ def test_painting_adds_to_the_table():
     ]
     rows[2][1] = "ball"
     layer.paste((*red, 255), (10, 0, 14, 10))
+    rows, spots = placed.rows_of([layer], rows, spots)
     layer.paste((*blue, 255), (0, 2, 20, 4))
     rows, spots = placed.rows_of([layer], rows, spots)
     assert rows[1:] == [

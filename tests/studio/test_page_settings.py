@@ -88,6 +88,11 @@ WHOLE = {
         "scale": -2.0,
         "style": noise(1),
         "style_prompt": "a wall",
+        "align": "refine",
+        "weight": {"cat": 2.0},
+        "subject": "cat",
+        "source_subject": "dog",
+        "per": "pixel",
     },
     "restore": {
         **COUNTED,
@@ -160,7 +165,7 @@ def names_of(task):
 
 def plain(told):
     """A form with the contents of its pictures."""
-    form, sent = form_of(told)
+    form, sent = form_of(dict(sorted(told.items())))
     return form.model_dump(exclude={"base"}), list(sent.values())
 
 
@@ -335,11 +340,14 @@ MASKED = {
 GUIDED = {**COARSE, "guide": ["depth"], "hold": [], "noise": {}, "held": None}
 PLACES = [{"text": "a", "box": [0.0, 0.0, 0.5, 0.5]}, {"text": "b", "mask": half()}]
 COMPOSED = {**WHOLE["compose"], "with": {}, "without": {}, "method": "noise_collage", "other": ""}
+UNSAID = dict.fromkeys(
+    ("style", "style_prompt", "scale", "align", "weight", "subject", "source_subject", "per")
+)
 RUN = [
     COARSE,
     MASKED,
     GUIDED,
-    {**WHOLE["edit"], "task": "edit", "method": "sdedit", "style": None, "keep": []},
+    {**WHOLE["edit"], "task": "edit", "method": "sdedit", "keep": [], **UNSAID},
     {**WHOLE["restore"], "task": "restore", "guidance": 1.0},
     {**COMPOSED, "task": "compose", "picture": None, "give": {"depth": depth()}, "region": PLACES},
     {
@@ -356,7 +364,7 @@ RUN = [
         "model": [
             {"name": "depth", "picture": depth(), "prompt": "a cat"},
             {"name": "text", "weight": 0.25},
-            {"name": "served", "weight": 0.75},
+            {"name": "served", "weight": 0.75, "prompt": "a bird"},
         ],
         "step_size": [0.5, 0.25, 0.125],
         "steps": 6,

@@ -6,6 +6,7 @@ may be in the log.
 
 import logging
 import traceback
+from copy import copy
 from types import TracebackType
 
 from typing_extensions import override
@@ -49,6 +50,12 @@ class Formatter(logging.Formatter):
     def __init__(self, loud: bool) -> None:
         super().__init__("%(asctime)s %(message)s")
         self._loud = loud
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        fresh = copy(record)
+        fresh.exc_text = None  # what another handler has written of the error, with its message
+        return super().format(fresh)
 
     @override
     def formatException(self, ei: Raised) -> str:

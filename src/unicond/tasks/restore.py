@@ -394,8 +394,7 @@ def averaged(out: Output) -> Output:
     Returns:
         One; pictures are averaged as pictures, latents as latents.
     """
-    record = out.record
-    first = replace(record, seeds=record.seeds[:1], prompts=record.prompts[:1])
+    first = replace(out.record, seeds=out.record.seeds[:1], prompts=out.record.prompts[:1])
     pictures = {branch: one.mean(0, keepdim=True) for branch, one in out.pictures.items()}
     latents = {branch: one.mean(0, keepdim=True) for branch, one in out.latents.items()}
     return replace(out, pictures=pictures, latents=latents, record=first)

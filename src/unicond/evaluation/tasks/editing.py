@@ -153,12 +153,13 @@ def asked(edit: SceneEdit, picture: Tensor, method: str, seed: int, bench: Bench
     Returns:
         The task; `semantic` gets the words of what comes or goes, all others both captions.
     """
+    semantic = method == "semantic"
     return Edit(
         picture,
-        edit.words if method == "semantic" else edit.target_caption,
+        edit.words if semantic else edit.target_caption,
         source_prompt=edit.source_caption,
         method=method,
-        scale=-7.0 if edit.kind == "remove" else 7.0,
+        scale=(-7.0 if edit.kind == "remove" else 7.0) if semantic else None,
         seed=seed,
         num_inference_steps=bench.generation.steps,
         guidance_scale=bench.generation.guidance,

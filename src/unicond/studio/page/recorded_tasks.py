@@ -40,6 +40,7 @@ def told_of_task(recorded: Told, bases: Bases) -> dict[str, object]:
         found["give"] = {}
     if name == "Layout":
         found |= _boxes(found.pop("boxes"))
+        del found["head"]  # a folder of the command line's user
     if name == "Compose":
         found |= _texts(found, bases)
     if name == "Together":
