@@ -135,6 +135,7 @@ def test_together_is_as_alone(bench, method):
             picture,
             "sr4",
             0.05,
+            prompt=scenes.cases.captions[row],
             method=method,
             simulate=True,
             seed=seed,

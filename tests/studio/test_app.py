@@ -496,13 +496,13 @@ def test_pictures_that_were_given_count_as_kept(settings):
 @pytest.mark.parametrize("loud", [False, True])
 def test_errors_within_are_logged_without_what_was_said(settings, loud):
     """Whoever logs them, the server or Uvicorn: where, and what kind; the message only if asked."""
-    text = io.StringIO()
+    text, said = io.StringIO(), "a secret prompt"
     handler = logging.StreamHandler(text)
     handler.setFormatter(Formatter(loud))
     app = create_app(settings)
 
     def fails() -> None:
-        raise KeyError("a secret prompt")
+        raise KeyError(said)
 
     app.get("/v1/fails")(fails)
     logging.getLogger().addHandler(handler)

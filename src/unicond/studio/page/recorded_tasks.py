@@ -88,7 +88,7 @@ def _together(told: dict[str, object], bases: Bases) -> dict[str, object]:
             if key in own[group]:
                 member[field] = own[group][key]
         members.append(member)
-    found = {**told, "model": members, "mean": told["mean"] or "none"}
+    found = {**told, "model": members, "mean": told.get("mean", "none")}
     if not isinstance(found["window"], Mapping):  # not a place
         first, stop = cast("Sequence[int]", found["window"])
         found["window"] = [first, stop - 1]
