@@ -51,5 +51,10 @@ class Formatter(logging.Formatter):
         self._loud = loud
 
     @override
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_text = None  # as another handler has written it, which logging keeps
+        return super().format(record)
+
+    @override
     def formatException(self, ei: Raised) -> str:
         return "" if ei[1] is None else told(ei[1], self._loud)
