@@ -489,9 +489,10 @@ def test_errors_within_are_logged_without_what_was_said(settings, loud):
     handler = logging.StreamHandler(text)
     handler.setFormatter(Formatter(loud))
     app = create_app(settings)
+    said = "a secret prompt"
 
     def fails() -> None:
-        raise KeyError("a secret prompt")
+        raise KeyError(said)
 
     app.get("/v1/fails")(fails)
     logging.getLogger().addHandler(handler)
