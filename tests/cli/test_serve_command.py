@@ -27,6 +27,8 @@ RUNNER = CliRunner()
         (["--limit", "depth=3"], "there is no limit 'depth'; there are body, body_seconds"),
         (["--limit", "steps=many"], "the limit steps=many: Input should be a valid integer"),
         (["--limit", "rate=0"], "the limit rate is to be above 0"),
+        (["--limit", "steps=-1"], "the limit steps is to be at least 0"),
+        (["--limit", "aspect=nan"], "the limit aspect is to be at least 0"),
         (["--limit", "rate=nan"], "the limit rate is to be above 0"),
         (["--workers", "2"], "--workers is of --engine ray"),
         (["--adapter", "depth", "--adapter", "b=depth"], "give all as BRANCH=ADAPTER, or none"),

@@ -500,6 +500,7 @@ def test_errors_within_are_logged_without_what_was_said(settings, loud):
     handler = logging.StreamHandler(text)
     handler.setFormatter(Formatter(loud))
     app = create_app(settings)
+    said = "a secret prompt"
 
     def fails() -> None:
         raise KeyError(said)

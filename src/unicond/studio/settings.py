@@ -36,7 +36,7 @@ class Limits:
         free: bytes of the disk that stay free.
 
     Raises:
-        ValueError: one is not above 0.
+        ValueError: one is below 0, or the rate, for which clients would wait for ever, is 0.
     """
 
     body: int = 32 * MEBI
@@ -57,9 +57,11 @@ class Limits:
     free: int = 64 * MEBI
 
     def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise ValueError("the limit rate is to be above 0")
         for one in fields(self):
-            if not getattr(self, one.name) > 0:
-                raise ValueError(f"the limit {one.name} is to be above 0")
+            if not getattr(self, one.name) >= 0:
+                raise ValueError(f"the limit {one.name} is to be at least 0")
 
 
 def limits_of(told: Sequence[tuple[str, str]]) -> Limits:

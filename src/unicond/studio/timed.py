@@ -24,6 +24,7 @@ class Timed(H11Protocol):
         config: of the server.
         server_state: of the server.
         app_state: of the app.
+        _loop: that it runs in.
         seconds: in which a head must arrive.
     """
 

@@ -222,6 +222,12 @@ class Edit(Task):
     def attention(self, model: Model) -> Sequence[Mechanism]:
         """What acts on the way down.
 
+        Args:
+            model: whose tokenizer reads the prompts.
+
+        Returns:
+            Mechanisms of attention.
+
         Raises:
             ValueError: words that are not in a prompt, or that cannot be aligned.
         """

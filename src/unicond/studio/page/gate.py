@@ -40,6 +40,11 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on.
 
+        Args:
+            scope: of the request.
+            receive: its messages.
+            send: of the answer.
+
         Raises:
             RequestRefused: it names a file that is not Gradio's or an address, or stores too much.
         """
