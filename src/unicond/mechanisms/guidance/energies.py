@@ -61,7 +61,7 @@ def checked(energies: object, count: int, who: str) -> Tensor:
         )
     if not energies.isfinite().all():
         raise ValueError(
-            f"{who} returned {energies.tolist()}: all must be finite (0 / 0, or the logarithm of "
+            f"{who} returned {[float(one) for one in energies]}: all must be finite (0 / 0, or the logarithm of "
             "0?)"
         )
     return energies
