@@ -44,7 +44,7 @@ from unicond.evaluation.tasks.group import (
     through_autoencoder,
 )
 from unicond.pictures.sheet import Line
-from unicond.tasks.edit import NAMED, Edit
+from unicond.tasks.edit import NAMED, SCALE, Edit
 from unicond.world.edits import KINDS, Edits, SceneEdit, change_mask, rendered
 from unicond.world.render import Rendering
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES, STYLES
@@ -152,12 +152,13 @@ def asked(edit: SceneEdit, picture: Tensor, method: str, seed: int, bench: Bench
     Returns:
         The task; `semantic` gets the words of what comes or goes, all others both captions.
     """
+    scale = -SCALE if edit.kind == "remove" else SCALE
     return Edit(
         picture,
         edit.words if method == "semantic" else edit.target_caption,
         source_prompt=edit.source_caption,
         method=method,
-        scale=-7.0 if edit.kind == "remove" else 7.0,
+        scale=scale if method == "semantic" else None,
         seed=seed,
         num_inference_steps=bench.generation.steps,
         guidance_scale=bench.generation.guidance,
