@@ -141,7 +141,7 @@ WEIGHT = torch.ones(6, dtype=torch.float64, requires_grad=True)
         (lambda x0: x0.square().flatten(1), r"shape \(2, 6\)"),
         (lambda x0: quadratic(x0.detach()), "no gradient"),
         (lambda x0: (x0.detach().flatten(1) * WEIGHT).sum(1), "its own weights"),
-        (lambda x0: float(x0.sum()), r"returned [-\d.]+; it must be a tensor \(2,\)"),
+        (lambda x0: float(x0.detach().sum()), r"returned [-\d.]+; it must be a tensor \(2,\)"),
         (lambda _: None, r"returned None; it must be a tensor \(2,\)"),
         (lambda x0: quadratic(x0) / 0, r"returned \[inf, inf\]: all must be finite"),
     ],

@@ -45,7 +45,7 @@ from unicond.evaluation.tasks.group import (
     through_autoencoder,
 )
 from unicond.pictures.sheet import Line
-from unicond.tasks.edit import NAMED, Edit
+from unicond.tasks.edit import NAMED, SCALE, Edit
 from unicond.world.edits import KINDS, Edits, SceneEdit, change_mask, rendered
 from unicond.world.render import Rendering
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES, STYLES

@@ -60,9 +60,9 @@ def checked(energies: object, count: int, who: str) -> Tensor:
             "numpy, rounding, argmax)"
         )
     if not energies.isfinite().all():
+        said = [float(one) for one in energies.detach()]
         raise ValueError(
-            f"{who} returned {energies.detach()}: all must be finite (0 / 0, or the logarithm of "
-            "0?)"
+            f"{who} returned {said}: all must be finite (0 / 0, or the logarithm of 0?)"
         )
     return energies
 
