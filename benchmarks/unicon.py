@@ -178,7 +178,8 @@ class Bench:
         self.controls: list[ControlNetModel] = []
         self.schedule = from_config({"num_train_timesteps": 1000, "beta_schedule": "scaled_linear"})
         width = int(str(size.config()["cross_attention_dim"]))
-        self.words = torch.randn(1, 77, width).to(device, dtype)
+        generator = torch.Generator().manual_seed(0)
+        self.words = torch.randn(1, 77, width, generator=generator).to(device, dtype)
 
     def way(self, name: str) -> Callable[[], object]:
         """A step in one way; a held branch has been recorded before it."""
