@@ -73,7 +73,7 @@ def test_rows_and_page(made, tmp_path):
     cases = ("all", *STYLES[:2])
     assert [r.name for r in table.rows] == [f"style/{c}/{n}" for c in cases for n in names]
     for row in table.rows:
-        assert {"style_taken", "abs_rel", "miou", "seconds", "calls"} == row.metrics.keys()
+        assert {"style_taken", "abs_rel", "miou", "seconds", "calls", "seed"} == row.metrics.keys()
     calls = {name: table.row(f"style/all/{name}").metrics["calls"] for name in names}
     assert calls["unedited"] == calls["truth"] == 0
     assert calls["style_injection"] == 2 * STEPS  # up and down
