@@ -124,24 +124,14 @@ def test_residual_by_hand(bench):
 
 @pytest.mark.parametrize("method", ["ddrm", "dps", "pigdm"])
 def test_together_is_as_alone(bench, method):
-    """Each picture gets the noise, and the result, of a run of its own."""
+    """Each picture gets the noise, the words, and the result, of a run of its own."""
     scenes = prepared(bench, range(2))
     way = Way("sr4", "noisy")
     both = way.task(scenes, method).run(bench.model).latents["image"]
-    for row, (picture, seed) in enumerate(
-        zip(scenes.cases.images, scenes.cases.seeds, strict=True)
-    ):
-        alone = Restore(
-            picture,
-            "sr4",
-            0.05,
-            prompt=scenes.cases.captions[row],
-            method=method,
-            simulate=True,
-            seed=seed,
-            num_inference_steps=STEPS,
-            guidance_scale=bench.generation.guidance,
-        )
+    cases, usual = scenes.cases, {"num_inference_steps": STEPS, "guidance_scale": 3.0}
+    for row, (picture, seed) in enumerate(zip(cases.images, cases.seeds, strict=True)):
+        own = {"prompt": cases.captions[row], "method": method, "seed": seed, **usual}
+        alone = Restore(picture, "sr4", 0.05, simulate=True, **own)
         found = alone.run(bench.model).latents["image"]
         assert (both[row] - found[0]).abs().max() < ROUNDING
 

@@ -118,6 +118,7 @@ def test_the_middle_and_the_size_of_each_box_are_asked_for(tiny):
     assert [term.to for term in places] == [(0.25, 0.625), (0.5, 0.5)]
     assert [term.to for term in sizes] == [0.375, 0.9]  # nothing fills the picture
     assert {term.weight for term in made.terms} == {0.5}
+    assert made.scale == 300
     where = [term.words[0].nonzero()[:, 0].tolist() for term in places]
     assert where == [[*range(1, 9)], [*range(15, 23)]]
 

@@ -57,6 +57,8 @@ GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
 READ = 10.0
 """Usual scale of `readout`: less than 1 over the variance of a shipped head's error."""
+MOVED = 300.0
+"""Usual scale of `self_guidance`, measured on the embedded model (`docs/mechanisms`)."""
 LARGEST = 0.9
 """Share of the picture that `self_guidance` asks for at most."""
 
@@ -229,9 +231,7 @@ def _self_guided(task: Layout, model: Model, _size: Size) -> Sequence[Mechanism]
         middle, share = ((left + right) / 2, (top + bottom) / 2), (right - left) * (bottom - top)
         terms.append(Position(words=marks, to=middle, weight=weight))
         terms.append(ObjectSize(words=marks, to=min(share, LARGEST), weight=weight))
-    if task.scale is None:
-        return [SelfGuidance(terms=terms)]
-    return [SelfGuidance(terms=terms, scale=task.scale)]
+    return [SelfGuidance(terms=terms, scale=MOVED if task.scale is None else task.scale)]
 
 
 def _read(task: Layout, model: Model, size: Size) -> Sequence[Mechanism]:

@@ -5,7 +5,7 @@
 Which methods there are for which A:
 
     ddnm, ddrm, pigdm, mcg, ccdf           any linear one
-    classifier                             likewise: the measurement as a class of noisy pictures
+    classifier                             likewise; y as a class of noisy pictures
     dps                                    any
     universal                              any: the residual as an energy, with time travel
     ilvr                                   pictures made smaller
@@ -74,12 +74,8 @@ NEW_NOISE = 0.85
 """Of DDNM and DDRM: share of a step's noise that is new."""
 PULL = 2.0
 """Of DPS and MCG: length of all steps together, see `Case.length`."""
-WEIGHT: Mapping[str, float] = {
-    "pigdm": 1.0,
-    "reconstruction": 1.0,
-    "classifier": 1.0,
-    "universal": 1.0,
-}
+_OWN_LENGTH = ("pigdm", "reconstruction", "classifier", "universal")
+WEIGHT: Mapping[str, float] = dict.fromkeys(_OWN_LENGTH, 1.0)
 """Of guidance that knows its own length."""
 SOBER = Window(0.8)
 """When PiGDM acts on a noisy measurement. Before, x0 = latents / alpha and the coarse content of

@@ -159,7 +159,7 @@ def asked(edit: SceneEdit, picture: Tensor, method: str, seed: int, bench: Bench
         edit.words if semantic else edit.target_caption,
         source_prompt=edit.source_caption,
         method=method,
-        scale=(-7.0 if edit.kind == "remove" else 7.0) if semantic else None,
+        scale=(-SCALE if edit.kind == "remove" else SCALE) if semantic else None,
         seed=seed,
         num_inference_steps=bench.generation.steps,
         guidance_scale=bench.generation.guidance,
