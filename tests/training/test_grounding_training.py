@@ -7,6 +7,8 @@ import small
 import torch
 
 from unicond.adapters.grounding.attach import Attachment
+from unicond.adapters.grounding.boxes import Regions
+from unicond.adapters.grounding.migc import Wanted
 from unicond.training import presets, things
 from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
@@ -63,8 +65,8 @@ def made(base, data):
         adapter = config.adapter(base["unet"], "test")
         with torch.no_grad():
             for name, value in adapter.named_parameters():
-                if "alpha_" in name and opened:  # a fresh fuser's gates are shut
-                    value.fill_(0.5)
+                if name.endswith(("attn.to_out.0.weight", "ff.net.2.weight")) and opened:
+                    value.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(2))
         noising = Noising.of(mini_scheduler(), "cpu")
         return GroundingTask(config, adapter, base, noising, data, data)
 
@@ -202,7 +204,7 @@ def test_times_are_where_the_adapter_acts(many):
 
 
 def test_scores_compare_with_the_base_alone(made, data):
-    """Shut gates change nothing: the gain is 0."""
+    """A fresh fuser changes nothing: the gain is 0."""
     task = made(recipe("gligen"), opened=False)
     found = task.scores()
     assert found["v_error"] == found["v_error_without"]
@@ -252,6 +254,38 @@ def test_every_field_is_used(made):
     widths = made(recipe("migc", blocks=("mid_block",))).adapter.widths
     assert {name.partition(".")[0] for name in widths} == {"mid_block"}
     assert made(recipe("migc")).adapter.widths.keys() > widths.keys()
+
+
+@pytest.mark.parametrize("method", ["gligen", "interact"])
+def test_a_fresh_fuser_learns_behind_open_gates(made, method):
+    """Its last matrices have gradients, of what it is told, from the first step on."""
+    task = made(recipe(method, nothing=0.0, both=0.0), opened=False)
+    losses(task).sum().backward()
+    for _, part in task.adapter.parts():
+        assert (part.alpha_attn, part.alpha_dense) == (1.0, 1.0)
+        for last in (part.attn.to_out[0].weight, part.ff.net[-1].weight):
+            assert not last.any()
+            assert last.grad.abs().max() > 0
+
+
+def test_a_fresh_migc_hears_phrases_in_their_boxes_and_the_prompt_elsewhere(made):
+    (_, part), *_ = made(recipe("migc", slots=6)).adapter.parts()
+    width, generator = part.norm.normalized_shape[0], torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])
+    masks = torch.tensor([[1.0, 1.0, 0.0]])
+    regions = Regions.of(boxes, masks, (64, 64), (8, 8))
+    heard, picture, phrases = (
+        torch.randn(*shape, generator=generator)
+        for shape in ((1, 4, 64, width), (1, 64, width), (1, 3, 16))
+    )
+    with torch.no_grad():
+        out = part(heard, picture, Wanted(phrases, boxes, masks, regions), torch.arange(6)[None])
+    wanted = heard[:, 0].clone()
+    for number in (0, 1):
+        inside = regions.instances[0, number].flatten() == 1
+        wanted[:, inside] = heard[:, number + 1, inside]
+    gap = (out - wanted).square().mean() / wanted.square().mean()
+    assert gap.sqrt() < 0.15  # the three other phases hear nothing there, e^-5 of the sum each
 
 
 def test_an_adapter_is_one_of_its_network(base):

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 import torch
-from diffusers.models.attention import GatedSelfAttentionDense
 from torch import nn
 
 from unicond.adapters.parts import LowRank, ProjOut
@@ -39,23 +38,6 @@ def test_without_a_rate_for_matrices_adamw_has_them_all():
     net[0].requires_grad_(False)
     (adam,) = optimizers(net, lr=1e-3, matrix_lr=None, beta2=0.9, weight_decay=0.0)
     assert len(adam.param_groups[0]["params"]) == len(list(net.parameters())) - 2
-
-
-def test_single_numbers_learn_faster_than_vectors():
-    """Gates of a fresh fuser are shut: AdamW's first step opens them four times as far."""
-    net = GatedSelfAttentionDense(16, 16, 2, 8)
-    vectors = [value for value in net.parameters() if value.ndim == 1]
-    gates = [net.alpha_attn, net.alpha_dense]
-    (adam, muon) = optimizers(net, lr=1e-3, matrix_lr=2e-3, beta2=0.99, weight_decay=0.0)
-    assert [group["peak"] for group in groups([adam, muon])] == [1e-3, 4e-3, 2e-3]
-    assert [len(group["params"]) for group in adam.param_groups] == [len(vectors), 2]
-    before = [value.detach().clone() for value in (*gates, *vectors)]
-    for value in net.parameters():
-        value.grad = torch.ones_like(value)
-    adam.step()
-    steps = [old - new for old, new in zip(before, (*gates, *vectors), strict=True)]
-    assert all(torch.allclose(step, torch.tensor(4e-3), rtol=1e-4) for step in steps[:2])
-    assert all(torch.allclose(step, torch.tensor(1e-3), rtol=1e-3) for step in steps[2:])
 
 
 def test_muon_gets_an_adapters_matrices_if_their_rank_is_large_enough():

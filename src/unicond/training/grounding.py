@@ -30,6 +30,7 @@ from unicond.adapters.grounding.config import Method
 from unicond.training import things
 from unicond.training.budget import Budget
 from unicond.training.diffusion import SCORED, Noising, frozen, squared_error
+from unicond.training.grounding_start import begin
 from unicond.training.loop import LoopConfig, stream
 from unicond.training.norm import quick_norms
 from unicond.training.processes import Part
@@ -118,16 +119,18 @@ class GroundingTrainingConfig:
             base: its name.
 
         Returns:
-            The adapter.
+            The adapter, with the values of `grounding_start`.
         """
-        return GroundingAdapter.for_network(
-            unet,
-            self.method,
-            base=base,
-            hidden=self.hidden,
-            slots=self.slots,
-            blocks=self.blocks,
-            generator=torch.Generator().manual_seed(self.loop.seed),
+        return begin(
+            GroundingAdapter.for_network(
+                unet,
+                self.method,
+                base=base,
+                hidden=self.hidden,
+                slots=self.slots,
+                blocks=self.blocks,
+                generator=torch.Generator().manual_seed(self.loop.seed),
+            )
         )
 
 

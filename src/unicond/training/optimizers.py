@@ -20,9 +20,6 @@ from unicond.adapters.parts import LowRank, ProjOut
 
 SMALLEST_SIDE = 8
 """A weight with fewer inputs or outputs than this is no matrix worth balancing."""
-GATE_RATE = 4.0
-"""A single number, as a gate that begins shut, has so many times AdamW's learning rate: AdamW moves
-all values alike, and it has to come as far as a vector that shares its work among its values."""
 
 
 class Muon(torch.optim.Muon):
@@ -85,7 +82,7 @@ def optimizers(
 
     Args:
         module: laid out in memory as it will be trained.
-        lr: AdamW's learning rate; that of single numbers is `GATE_RATE` times as high.
+        lr: AdamW's learning rate.
         matrix_lr: Muon's, for `matrices`; None gives them to AdamW too.
         beta2: AdamW's second moment.
         weight_decay: of both.
@@ -102,15 +99,12 @@ def optimizers(
     rest = [part for part in module.parameters() if part.requires_grad and id(part) not in apart]
     found: list[torch.optim.Optimizer] = []
     if rest:
-        gates, others = ([part for part in rest if (part.ndim == 0) is it] for it in (True, False))
-        split = ((others, lr), (gates, GATE_RATE * lr))
-        parts = [{"params": some, "lr": rate} for some, rate in split if some]
         if eight_bit:
-            found.append(eight_bit_adamw()(parts, lr, (0.9, beta2), weight_decay=weight_decay))
+            found.append(eight_bit_adamw()(rest, lr, (0.9, beta2), weight_decay=weight_decay))
         else:
             found.append(
                 torch.optim.AdamW(
-                    parts, lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=True
+                    rest, lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=True
                 )
             )
     if inner and matrix_lr is not None:

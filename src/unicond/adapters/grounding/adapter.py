@@ -81,8 +81,7 @@ class GroundingAdapter(AdapterModule[GroundingConfig]):
     ) -> "GroundingAdapter":
         """A fresh adapter for a network, on its device, float32.
 
-        A fresh fuser changes nothing: its gates are zero. MIGC has no gate: a fresh one lets the
-        picture hear each phrase in its box, and the prompt elsewhere.
+        A fresh fuser changes nothing: its gates are zero. MIGC has no gate, and does.
 
         Args:
             network: a diffusers U-Net whose blocks use `Attention` modules.
@@ -210,12 +209,9 @@ def _part(config: GroundingConfig, width: int, heads: int) -> Part:
 
 @torch.no_grad()
 def _begin(adapter: nn.Module, generator: torch.Generator) -> None:
-    """Start values: gates and nulls 0, norms 1, matrices of unit gain; see `MIGC.begin`."""
+    """Start values: gates and nulls 0, norms 1, matrices of unit gain."""
     for name, value in adapter.named_parameters():
         if value.ndim >= 2:
             value.normal_(0.0, 1 / math.sqrt(value[0].numel()), generator=generator)
         else:
             value.fill_(1.0 if name.endswith("weight") else 0.0)
-    for part in adapter.modules():
-        if isinstance(part, MIGC):
-            part.begin()

@@ -6,8 +6,6 @@ instances stand in shuffled slots, so that none is learned by its slot. Source: 
 arXiv:2402.05408. Parity: the names of the weights are the published file's.
 """
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +13,6 @@ from typing_extensions import override
 
 _NARROW = 16
 """The first gate's hidden layer is so many times narrower than its channels."""
-_START = 6.4
-"""Of both convolutions at the start: e^5 to 1 for a phase where it is, the gates taken in."""
-_OPEN = 2.0
-"""Of the second gate at the start, open and shut; it adds it up twice."""
 
 
 class ChannelGate(nn.Module):
@@ -34,11 +28,6 @@ class ChannelGate(nn.Module):
         self.mlp = nn.Sequential(
             nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
         )
-
-    @property
-    def last(self) -> nn.Linear:
-        """Its last layer."""
-        return cast(nn.Linear, self.mlp[-1])
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -102,22 +91,6 @@ class SAC(nn.Module):
         self.cbam1 = CBAM(width, max(width // _NARROW, 1))
         self.conv2 = nn.Conv2d(width, 1, 1)
         self.cbam2 = CBAM(slots + 2, slots + 2)
-
-    @torch.no_grad()
-    def begin(self) -> None:
-        """Start values: each place hears what is there, the layout's phase nowhere.
-
-        The first channel carries where a phase is to its map, and gates are the same everywhere.
-        """
-        for gate in (self.cbam1, self.cbam2):
-            gate.ChannelGate.last.weight.zero_()
-            gate.SpatialGate.spatial.conv.weight.zero_()
-        of_phases = self.cbam2.ChannelGate.last.bias
-        of_phases.fill_(_OPEN)
-        of_phases[-1] = -_OPEN
-        self.conv1.weight[0] = 0.0
-        self.conv1.weight[0, -1] = _START
-        self.conv2.weight[0, 0] = _START
 
     def features(self, phases: Tensor, guidance: Tensor) -> Tensor:
         """What the first gate is handed.

@@ -89,15 +89,6 @@ class MIGC(nn.Module):
         self.pos_net = BoxPosition(config)
         self.slots = config.slots
 
-    @torch.no_grad()
-    def begin(self) -> None:
-        """Start values: regions hear their phrases, all else the prompt, and nothing is added."""
-        for attention in (self.ea, self.la):
-            assert attention.to_out is not None
-            for value in attention.to_out[0].parameters():
-                value.zero_()
-        self.sac.begin()
-
     def enhanced(self, picture: Tensor, phrases: Tensor, boxes: Tensor) -> Tensor:
         """What the picture hears of phrases and their boxes, everywhere.
 
