@@ -1,5 +1,6 @@
 """The page's plain functions: drawings, paint, and what stands on the page as a form and back."""
 
+import io
 import json
 import re
 from xml.etree import ElementTree
@@ -127,6 +128,7 @@ def test_painting_adds_to_the_table():
     ]
     rows[2][1] = "ball"
     layer.paste((*red, 255), (10, 0, 14, 10))
+    rows, spots = placed.rows_of([layer], rows, spots)
     layer.paste((*blue, 255), (0, 2, 20, 4))
     rows, spots = placed.rows_of([layer], rows, spots)
     assert rows[1:] == [
@@ -284,6 +286,16 @@ def test_examples_are_forms_that_fit_together(number):
     form, sent = form_of(example(number))
     Filled(form, lambda picture: str(picture.upload), {}).check()
     assert {one.upload for one in pictures_of(form)} == sent.keys()
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=list(EXAMPLES))
+def test_examples_are_made(tiny, number):
+    form, sent = form_of({**example(number), "steps": 4})
+
+    def read(picture):
+        return Image.open(io.BytesIO(sent[picture.upload]))
+
+    assert len(Filled(form, read, {}).run(tiny.only("depth"))) == 1
 
 
 def test_there_is_an_example_of_every_task():
