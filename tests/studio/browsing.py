@@ -129,8 +129,7 @@ class Studio:
         for column, value in enumerate(values):
             cell = self.panel.get_by_test_id(f"cell-{row}-{column}").first
             cell.dblclick()
-            self.page.keyboard.press("Control+A")
-            self.page.keyboard.type(value)
+            cell.locator("textarea").fill(value)
             self.page.keyboard.press("Enter")
             expect(cell).to_have_text(re.compile(rf"^\s*{re.escape(value)}\W*$"))  # beside its menu
 

@@ -1,5 +1,6 @@
 """The page's plain functions: drawings, paint, and what stands on the page as a form and back."""
 
+import io
 import json
 import re
 from xml.etree import ElementTree
@@ -285,6 +286,16 @@ def test_examples_are_forms_that_fit_together(number):
     form, sent = form_of(example(number))
     Filled(form, lambda picture: str(picture.upload), {}).check()
     assert {one.upload for one in pictures_of(form)} == sent.keys()
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=list(EXAMPLES))
+def test_examples_are_made(tiny, number):
+    form, sent = form_of({**example(number), "steps": 4})
+
+    def read(picture):
+        return Image.open(io.BytesIO(sent[picture.upload]))
+
+    assert len(Filled(form, read, {}).run(tiny.only("depth"))) == 1
 
 
 def test_there_is_an_example_of_every_task():

@@ -1,5 +1,6 @@
 """Settings of all tasks come back whole: from the page, and from inside PNGs."""
 
+import hashlib
 import io
 
 import gradio as gr
@@ -14,7 +15,8 @@ from unicond.studio.page.more import value_of, words_of
 from unicond.studio.page.recorded import told_of_png
 from unicond.studio.page.told import form_of
 from unicond.tasks.filled import Filled
-from unicond.tasks.forms import FORMS
+from unicond.tasks.form_pictures import with_pictures
+from unicond.tasks.forms import FORMS, Picture
 
 BRANCHES = ["image", "depth", "pose", "softedge"]
 JOB = "0" * 32
@@ -164,9 +166,14 @@ def names_of(task):
 
 
 def plain(told):
-    """A form with the contents of its pictures."""
-    form, sent = form_of(dict(sorted(told.items())))
-    return form.model_dump(exclude={"base"}), list(sent.values())
+    """A form whose pictures are named by what they show."""
+    form, sent = form_of(told)
+
+    def shown(picture):
+        pixels = np.asarray(opened(sent[picture.upload]))
+        return Picture(upload=f"{pixels.shape} {hashlib.sha256(pixels.tobytes()).hexdigest()}")
+
+    return with_pictures(form, shown).model_dump(exclude={"base"})
 
 
 def shown(tab, told):
@@ -398,14 +405,11 @@ def test_a_png_brings_all_settings_back(tiny, tiny_base, tmp_path, monkeypatch, 
     assert lost == []
     given = tmp_path / "jobs" / JOB / "given"
     back = kept.pictured(found, lambda one: Image.open(given / one.name))
-    (first, pictures), (second, again) = plain(told), plain(back)
+    first, second = plain(told), plain(back)
     said = form_of(told)[0].model_fields_set - {"previews", "base"}
     for name in first:
         if name in said or second[name] is None:
             assert second[name] == first[name], name
-    assert [np.asarray(one).tobytes() for one in map(opened, again)] == [
-        np.asarray(one).tobytes() for one in map(opened, pictures)
-    ]
     more = run(model, {**back, "base": None}, tmp_path, bases)
     for branch, picture in out.pictures.items():
         assert np.array_equal(more.pictures[branch], picture), branch

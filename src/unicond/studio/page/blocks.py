@@ -144,7 +144,7 @@ def _room(settings: Settings, made: dict[str, tabs.Tab]) -> Room:
             panel = results.panel()
             label = "Drop a PNG of unicond, here or beside all fields: its settings come back"
             png = gr.File(label=label, file_types=[".png"], height=140, elem_id="settings")
-            wrong = gr.HTML()
+            wrong = gr.HTML(padding=False)
     return Room(
         all_tabs, names, base, drawing, panel, png, wrong, past, words, gallery, found, shelf
     )

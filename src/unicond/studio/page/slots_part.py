@@ -62,11 +62,11 @@ def slots_part(names: gr.State) -> Slots:
             with gr.Column(
                 visible=number < USUAL, min_width=280, elem_id=f"slot-{number}"
             ) as column:
-                if number:
-                    buttons.append(gr.Button("Read from the image", size="sm"))
                 slot, paint = _slot(is_condition=number > 0)
                 components += slot
                 painted.append(paint)
+                if number:
+                    buttons.append(gr.Button("Read from the image", size="sm"))
             columns.append(column)
 
     def read(values: Values) -> dict[str, object]:

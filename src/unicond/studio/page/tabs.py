@@ -218,7 +218,7 @@ def _prompt(place: str) -> Part:
 
 
 def _go(label: str) -> Go:
-    return Go(gr.Button(label, variant="primary"), gr.HTML())
+    return Go(gr.Button(label, variant="primary"), gr.HTML(padding=False))
 
 
 def _common() -> list[Part]:
