@@ -91,7 +91,7 @@ def test_events_arrive_whole(page):
     data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
     joined = page.post("/gradio_api/call/dropped", json={"data": data}).json()
     told = page.get(f"/gradio_api/call/dropped/{joined['event_id']}").text
-    assert "event: error" in told
+    assert r"role=\"alert\"" in told
     assert "holds no settings" in told
 
 

@@ -14,7 +14,10 @@ from unicond.training.roles import CONDITION_HELD, IMAGE_HELD, TWO_WAY, Draw
 
 DEPTH = conditions.named("depth")
 RECIPE = JointTrainingConfig(
-    rank=2, y_rank=2, loop=LoopConfig(batch_size=4, lr=1e-3, budget=Budget(steps=80))
+    rank=2,
+    y_rank=2,
+    role_shares=(0.4, 0.35, 0.25),
+    loop=LoopConfig(batch_size=4, lr=1e-3, budget=Budget(steps=80)),
 )
 
 
