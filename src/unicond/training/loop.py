@@ -20,6 +20,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from unicond.pictures.files import check_output_folder
 from unicond.training import checkpoints, processes
+from unicond.training.attention import QuickAttention
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
 from unicond.training.journal import Journal, Report, tensorboard_folder
@@ -205,7 +206,7 @@ def fit(
     start = run.position
     journal = Journal(folder, run.accelerator, report, run.position.step)
     try:
-        with stops_between_steps() as stop, quick_norms(module):
+        with stops_between_steps() as stop, quick_norms(module), QuickAttention():
             _train(run, journal, stop)
         if run.position != start:  # a finished run that is run again has nothing new to save
             run.save()
