@@ -42,6 +42,17 @@ def test_depth_prints_and_saves_its_table(options, tmp_path):
     assert list((tmp_path / "runs").glob("depth-*/sheet.png"))
 
 
+def test_half_precision_is_asked_for_and_told(options, tmp_path):
+    line = ["depth", "--scenes", "2", "--batch", "2", "--steps", "1", "--dtype"]
+    done = CliRunner().invoke(
+        app, [*line, "bfloat16", *options, "--json", str(tmp_path / "t.json")]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "t.json").read_text())["settings"]["dtype"] == "bfloat16"
+    refused = CliRunner().invoke(app, [*line, "half", *options])
+    assert "--dtype 'half' is not one of float32, bfloat16" in str(refused.exception)
+
+
 def test_every_condition_has_a_command():
     listed = CliRunner().invoke(app, ["--help"]).output
     assert all(f" {name} " in listed for name in NAMES)

@@ -161,6 +161,21 @@ def test_heads_learn_the_renders_own_maps(shop, made):
     assert len(found.pictures.captions.table) == len(found) == len(rows)
 
 
+def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
+    weights, old = tmp_path / "w", shop.weights / "adapters" / "softedge"
+    shutil.copytree(shop.weights / "mini", weights / "mini")
+    place = replace(shop, weights=weights, runs=tmp_path / "r", steps=1, init=old)
+    file = "adapter_model.safetensors"
+    before, folder = load_file(old / file), stages.train_joint(place, "softedge")
+    after = load_file(folder / file)
+    gaps = [float((after[name].float() - one.float()).abs().max()) for name, one in before.items()]
+    assert 0 < max(gaps) < 0.01  # one step of a quarter of lr 1e-3
+    rates = [
+        json.loads((each / "card.json").read_text())["recipe"]["loop"] for each in (old, folder)
+    ]
+    assert rates[1]["lr"] == rates[0]["lr"] / 4
+
+
 def test_a_head_goes_on_from_an_earlier_one(shop, made, tmp_path):
     weights, head = tmp_path / "w", shop.weights / "readout" / "softedge"
     shutil.copytree(shop.weights / "mini", weights / "mini")

@@ -36,6 +36,9 @@ Adapter = Annotated[
 ]
 Probes = Annotated[Path | None, typer.Option(help="Folder of the probes; default the embedded.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...")]
+Dtype = Annotated[
+    str, typer.Option(help="float32, bfloat16 (quicker where the processor has it), float16, auto.")
+]
 Named = Annotated[
     str, typer.Option(help="'default' (the base's own) or 'paper': DDIM, eta 1, 50 steps, 7.5.")
 ]
@@ -76,6 +79,7 @@ def _add_condition(condition: Condition) -> None:
         adapter: Adapter = None,
         probes: Probes = None,
         device: Device = None,
+        dtype: Dtype = "float32",
         setting: Named = "default",
         steps: Steps = None,
         solver: Solver = None,
@@ -87,7 +91,9 @@ def _add_condition(condition: Condition) -> None:
         from unicond.evaluation.subject import Sampling
 
         wanted = Sampling(steps, solver, guidance, condition_guidance, perturbed_guidance)
-        tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, condition)
+        tested = _prepare(
+            scenes, seed, json, out, batch, base, adapter, probes, device, dtype, condition
+        )
         subject = _under(tested.subject, setting, wanted)
         table, folder = evaluate(subject, tested.judge, tested.run, condition)
         finish(table, folder, json)
@@ -111,12 +117,13 @@ def settings(
     adapter: Adapter = None,
     probes: Probes = None,
     device: Device = None,
+    dtype: Dtype = "float32",
 ) -> None:
     """Choose the default settings by depth, on other scenes than those of the tables."""
     from unicond.evaluation.settings import sweep_settings
 
     depth = named("depth")
-    tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, depth)
+    tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, dtype, depth)
     table, folder = sweep_settings(tested.subject, tested.judge, tested.run)
     finish(table, folder, json)
     for what in ("best generation", "best estimation"):
@@ -144,6 +151,7 @@ def _prepare(
     adapter: str | None,
     probes: Path | None,
     device: str | None,
+    dtype: str,
     condition: Condition,
 ) -> Tested:
     """Load what is measured and what measures it; bad folders are found before anything runs."""
@@ -154,7 +162,7 @@ def _prepare(
 
     check_places(out, json)
     judge = load_judge(probes, device)
-    model = load_model(base, [adapter or condition.name], device, "float32")
+    model = load_model(base, [adapter or condition.name], device, dtype)
     branch = next(iter(model.adapters))
     fingerprinted = fingerprints(model) | {"probes": judge.fingerprint}
     run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), fingerprinted)

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from unicond.cli.evaluate import Device, Guidance, Json, Out, Solver, Steps, check_places, finish
+from unicond.cli.evaluate import (
+    Device,
+    Dtype,
+    Guidance,
+    Json,
+    Out,
+    Solver,
+    Steps,
+    check_places,
+    finish,
+)
 from unicond.evaluation.mig import DETECTOR, SEGMENTER
 
 Adapters = Annotated[
@@ -53,6 +63,7 @@ def mig(
         int, typer.Option(min=1, help="Entries at a time; what is kept if interrupted.")
     ] = 5,
     device: Device = None,
+    dtype: Dtype = "float32",
     steps: Steps = None,
     solver: Solver = None,
     guidance: Guidance = None,
@@ -86,7 +97,7 @@ def mig(
     if there is not None:
         table, folder = evaluate_images(there, trial)
     else:
-        model = load_model(base or "mini", adapters, device, "float32")
+        model = load_model(base or "mini", adapters, device, dtype)
         trial = replace(trial, run=replace(run, settings=settings | fingerprints(model)))
         table, folder = evaluate_model(layouter(way, model, sampling), trial, per_entry or 1)
     finish(table, folder, json)

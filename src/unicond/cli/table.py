@@ -11,6 +11,7 @@ from unicond.cli.evaluate import (
     Base,
     Batch,
     Device,
+    Dtype,
     Json,
     Out,
     Probes,
@@ -77,11 +78,12 @@ def _add_study(name: str, about: str) -> None:
         adapter: Adapters = None,
         probes: Probes = None,
         device: Device = None,
+        dtype: Dtype = "float32",
         steps: Steps = None,
     ) -> None:
         study = _study(name)
         bench = bench_of(
-            study, scenes, seed, json, out, batch, base, adapter, probes, device, steps
+            study, scenes, seed, json, out, batch, base, adapter, probes, device, dtype, steps
         )
         _make(study, bench, json)
 
@@ -106,6 +108,7 @@ def styles(
     adapter: Adapters = None,
     probes: Probes = None,
     device: Device = None,
+    dtype: Dtype = "float32",
     steps: Steps = None,
 ) -> None:
     """Unchanged adapters on another base, beside their own."""
@@ -115,9 +118,11 @@ def styles(
         raise ValueError("table styles compares two bases: give the second by --other-base FOLDER")
     check_word(other_style, STYLES, "--other-style")
     study = _study("styles")
-    bench = bench_of(study, scenes, seed, json, out, batch, base, adapter, probes, device, steps)
+    bench = bench_of(
+        study, scenes, seed, json, out, batch, base, adapter, probes, device, dtype, steps
+    )
     same = [f"{branch}={loaded.source}" for branch, loaded in bench.model.adapters.items()]
-    beside(bench, other_base, other_style, same, device)
+    beside(bench, other_base, other_style, same, device, dtype)
     _make(study, bench, json)
 
 
@@ -130,6 +135,7 @@ def ablation(
     batch: Batch = 25,
     probes: Probes = None,
     device: Device = None,
+    dtype: Dtype = "float32",
     steps: Steps = None,
     preset: Preset = "mini",
     weights: Weights = Path("runs/weights"),
@@ -155,7 +161,7 @@ def ablation(
     check_places(out, json)
     names = tuple(dict.fromkeys(("full", *(only or VARIANTS))))
     judge = load_judge(probes, device)
-    model = load_model(str(weights / "mini"), ["none"], device, "float32")
+    model = load_model(str(weights / "mini"), ["none"], device, dtype)
     told = {"preset": preset, "minutes": minutes, "steps": train_steps, "scenes": train_scenes}
     settings = {f"training {key}": str(value) for key, value in told.items() if value is not None}
     settings |= fingerprints(model) | {"probes": judge.fingerprint, "runs": " ".join(names)}
@@ -202,6 +208,7 @@ def bench_of(
     adapters: list[str] | None,
     probes: Path | None,
     device: str | None,
+    dtype: str,
     steps: int | None,
 ) -> "Bench":
     """Load what is measured and what measures it; what is missing is said before anything runs."""
@@ -216,7 +223,7 @@ def bench_of(
     check_places(out, json)
     judge = load_judge(probes, device)
     named_ = [f"{k}={v}" for k, v in wanted.items()] or ["none"]
-    model = load_model(base, named_, device, "float32")
+    model = load_model(base, named_, device, dtype)
     settings = fingerprints(model) | {"probes": judge.fingerprint}
     run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), settings)
     return Bench(model, judge, run, Sampling(steps=steps))
@@ -250,7 +257,9 @@ def adapters_of(study: "Study", asked: list[str] | None) -> dict[str, str]:
     return {branch: given.get(name, name) for name, branch in branches.items()}
 
 
-def beside(bench: "Bench", base: str, style: str, adapters: list[str], device: str | None) -> None:
+def beside(
+    bench: "Bench", base: str, style: str, adapters: list[str], device: str | None, dtype: str
+) -> None:
     """Load a second base, whose weights the numbers depend on, too.
 
     Args:
@@ -259,12 +268,13 @@ def beside(bench: "Bench", base: str, style: str, adapters: list[str], device: s
         style: of the scenes that it is measured on.
         adapters: of it.
         device: where it runs.
+        dtype: of its weights.
     """
     from unicond.cli.running import load_model
     from unicond.evaluation.study import Other
     from unicond.evaluation.subject import fingerprints
 
-    bench.other = Other(load_model(base, adapters, device, "float32"), style)
+    bench.other = Other(load_model(base, adapters, device, dtype), style)
     other = fingerprints(bench.other.model)
     known = {f"other {part}": digits for part, digits in other.items()}
     bench.run = replace(bench.run, settings={**bench.run.settings, **known})

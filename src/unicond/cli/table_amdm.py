@@ -11,6 +11,7 @@ import typer
 from unicond.cli.evaluate import (
     Base,
     Device,
+    Dtype,
     Guidance,
     Json,
     Out,
@@ -91,6 +92,7 @@ def amdm(
     adapter: Adapters = None,
     probes: Probes = None,
     device: Device = None,
+    dtype: Dtype = "float32",
     steps: Steps = None,
     guidance: Guidance = None,
 ) -> None:
@@ -115,7 +117,7 @@ def amdm(
     check_output_folder(report)
     judge = load_judge(probes, device)
     named = [f"{name}={where}" for name, where in adapters.items()]
-    model = load_model(base, named, device, "float32")
+    model = load_model(base, named, device, dtype)
     settings = fingerprints(model) | {"probes": judge.fingerprint}
     command = command_line(sys.argv[1:])
     tables: list[Table] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unicond.cli.evaluate import Device, Guidance, Json, Out, Probes, Seed, Steps, finish
+from unicond.cli.evaluate import Device, Dtype, Guidance, Json, Out, Probes, Seed, Steps, finish
 from unicond.cli.table import Adapters, bench_of, beside
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def tasks(
     adapter: Adapters = None,
     probes: Probes = None,
     device: Device = None,
+    dtype: Dtype = "float32",
     steps: Steps = None,
     guidance: Guidance = None,
 ) -> None:
@@ -70,11 +71,11 @@ def tasks(
         where, count = base or each.base, scenes or each.scenes
         told = adapter if each.needs else _taken(each, where, adapter)
         bench = bench_of(
-            each.study, count, seed, json, out, batch, where, told, probes, device, steps
+            each.study, count, seed, json, out, batch, where, told, probes, device, dtype, steps
         )
         bench.generation = replace(bench.generation, guidance=guidance)
         if other_base is not None and each.companion:
-            beside(bench, other_base, "photo", ["none"], device)
+            beside(bench, other_base, "photo", ["none"], device, dtype)
         table, folder = tabulate(each.study, bench)
         table = each.judged(table, bench)
         write_page(each, table, folder, each.show(bench), report / each.name)

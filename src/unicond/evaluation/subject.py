@@ -223,8 +223,11 @@ def fingerprints(model: Model) -> dict[str, str]:
     for name, loaded in model.prompters.items():
         parts[f"adapter {name}"] = loaded.adapter.adapter
         parts[f"image encoder of {name}"] = loaded.adapter.encoder.model
-    defaults = {"defaults": str(backbone.defaults), "base": backbone.name}
-    return {name: fingerprint(module) for name, module in parts.items()} | defaults
+    about = {"defaults": str(backbone.defaults), "base": backbone.name}
+    dtype = next(backbone.network.parameters()).dtype
+    if dtype != torch.float32:
+        about["dtype"] = str(dtype).removeprefix("torch.")
+    return {name: fingerprint(module) for name, module in parts.items()} | about
 
 
 def _noisy(images: Tensor, noise: float) -> Given:

@@ -83,9 +83,7 @@ class Preset:
         """
         if not style:
             return self.text2image
-        loop = self.text2image.loop
-        matrix_lr = None if loop.matrix_lr is None else loop.matrix_lr / 4
-        loop = with_share(replace(loop, lr=loop.lr / 4, matrix_lr=matrix_lr), STYLE_SHARE)
+        loop = with_share(gentler(self.text2image.loop), STYLE_SHARE)
         return replace(self.text2image, style=style, loop=loop)
 
     def joint_of(self, condition: Condition) -> JointTrainingConfig:
@@ -245,6 +243,16 @@ def with_share(loop: LoopConfig, share: float) -> LoopConfig:
     if minutes is None:
         return loop
     return replace(loop, budget=replace(loop.budget, minutes=share * minutes))
+
+
+def gentler(loop: LoopConfig) -> LoopConfig:
+    """A recipe's loop at a quarter of its rates, for what goes on from trained weights.
+
+    At full rates an adapter of soft edges lost what 27 minutes had taught it of images: a held-out
+    v-error of 0.282 rose to 0.315 in 10 more.
+    """
+    matrix_lr = None if loop.matrix_lr is None else loop.matrix_lr / 4
+    return replace(loop, lr=loop.lr / 4, matrix_lr=matrix_lr)
 
 
 def on_gpu(loop: LoopConfig, own_budget: bool = False) -> LoopConfig:

@@ -65,15 +65,7 @@ def within(name: str, metric: str, low: float = -math.inf, high: float = math.in
     Returns:
         The check.
     """
-
-    def check(table: Table) -> Answer:
-        found = _known(table, name, metric)
-        if isinstance(found, str):
-            return None, found
-        row, ends = found
-        return low <= ends[0] and ends[1] <= high, f"{name} {told(row, metric)}"
-
-    return check
+    return _interval(name, metric, lambda ends: low <= ends[0] and ends[1] <= high)
 
 
 def ahead(name: str, metric: str) -> Check:
@@ -86,15 +78,7 @@ def ahead(name: str, metric: str) -> Check:
     Returns:
         The check.
     """
-
-    def check(table: Table) -> Answer:
-        found = _known(table, name, metric)
-        if isinstance(found, str):
-            return None, found
-        row, ends = found
-        return ends[0] > 0, f"{name} {told(row, metric)}"
-
-    return check
+    return _interval(name, metric, lambda ends: ends[0] > 0)
 
 
 def beats(case: str, over: Sequence[tuple[str, str]], bounds: Sequence[str]) -> Check:
@@ -137,6 +121,19 @@ def apart(row: Row, other: Row, metric: str) -> bool:
 def _best(rows: Sequence[Row], metric: str) -> Row:
     sign = 1 if metric in MORE_IS_BETTER else -1
     return max(rows, key=lambda row: sign * row.metrics[metric])
+
+
+def _interval(name: str, metric: str, holds: Callable[[Interval], bool]) -> Check:
+    """A row's interval is as it should be."""
+
+    def check(table: Table) -> Answer:
+        found = _known(table, name, metric)
+        if isinstance(found, str):
+            return None, found
+        row, ends = found
+        return holds(ends), f"{name} {told(row, metric)}"
+
+    return check
 
 
 def _known(table: Table, name: str, metric: str) -> tuple[Row, Interval] | str:
