@@ -8,8 +8,10 @@ pictures of the same person or the same things: each branch is projected apart, 
 draws both. Source: UniCon, arXiv:2410.11439, section 5 and appendix B.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from unicond.adapters.config import Suits
 
 Source = Literal[
     "depth",
@@ -38,6 +40,7 @@ class Condition:
         trigger: in front of the prompts of its branch.
         starts_from: the condition whose adapter its training starts from, or "".
         kind: `JointConfig.kind`, where it is not the branch's name.
+        suits: settings that its adapter of the mini model is sampled with.
         note: what a user of the adapter must know, for its card.
     """
 
@@ -47,6 +50,7 @@ class Condition:
     trigger: str = ""
     starts_from: str = ""
     kind: str = ""
+    suits: Suits = field(default=Suits())
     note: str = ""
 
     @property

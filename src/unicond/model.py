@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from unicond.adapters.config import Suits
 from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
@@ -43,6 +44,7 @@ from unicond.calls.request import (
     scales_of,
     seeds_of,
 )
+from unicond.calls.task import Task, estimation, generation
 from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import count_prompts
@@ -279,21 +281,23 @@ class Model:
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
-    ) -> "Task":
-        """The base's measured settings for what is asked: estimation reads maps off a fixed image.
+    ) -> Task:
+        """The measured settings for what is asked: estimation reads maps off a fixed image.
 
         Another picture of the same things is no map: it is drawn, in as many steps as any.
         """
         base = self.backbone.defaults
         made = [b for b in names if b in moved or makes(b, conditions)]
         maps = all(b in self.adapters and self._shows_the_same_view(b) for b in made)
-        if "image" not in made and "image" in conditions and maps:
-            return Task(
-                True, base.estimation_steps, base.estimation_guidance, base.estimation_noise
-            )
-        follow = base.condition_guidance if any(not g.guide for g in conditions.values()) else 0.0
-        steps, shapes = base.num_inference_steps, base.perturbed_guidance
-        return Task(False, steps, base.guidance_scale, follow=follow, shapes=shapes)
+        if "image" not in made and "image" in conditions and maps and made:
+            return estimation(base, [self._suits(b) for b in made])
+        shown = [b for b, one in conditions.items() if not one.guide]
+        return generation(base, [self._suits(b) for b in shown])
+
+    def _suits(self, branch: str) -> Suits:
+        """What suits a branch's adapter; a branch without one has no wishes."""
+        own = self.adapters.get(branch)
+        return Suits() if own is None else own.adapter.config
 
     def _sources(
         self, names: Collection[str], said: Sequence[Grounding], pictured: ImagePrompt | None
@@ -352,31 +356,3 @@ class Model:
         return self.adapters[branch].adapter.config.attention[-1] == "aligned"
 
     __call__ = ran(prepare)
-
-
-@dataclass(frozen=True)
-class Task:
-    """The settings that a task takes where the caller names none.
-
-    Args:
-        estimates: whether conditions are read off a fixed image.
-        num_inference_steps: moves that call the network.
-        guidance_scale: of text.
-        noise: of the image that is estimated from.
-        follow: condition guidance.
-        shapes: perturbed-attention guidance.
-    """
-
-    estimates: bool
-    num_inference_steps: int
-    guidance_scale: float
-    noise: float = 0.0
-    follow: float = 0.0
-    shapes: float = 0.0
-
-    def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
-        """The conditions, with the task's noise on an image to estimate from that has none said."""
-        found = dict(conditions)
-        if self.estimates and found["image"].noise is None:
-            found["image"] = found["image"].at(self.noise)
-        return found

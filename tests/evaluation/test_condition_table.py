@@ -220,7 +220,9 @@ def test_settings_are_swept_in_stages(tiny, run):
         estimation_steps=(1,),
         noise=(0.0, 0.5),
     )
-    table, _ = sweep_settings(Subject(tiny), Brightness(), replace(run, scenes=2), grid)
+    table, _ = sweep_settings(
+        Subject(tiny), Brightness(), replace(run, scenes=2), named("depth"), grid
+    )
     assert len(table.rows) == 2 + 4 + 2 + 2 + 2
     names = [row.name for row in table.rows]
     assert f"image {table.settings['best generation']}" in names
@@ -229,6 +231,31 @@ def test_settings_are_swept_in_stages(tiny, run):
     assert first != table.row("estimate steps=1 solver=ddim noise=0.5").metrics["abs_rel"]
     with pytest.raises(ValueError, match="nothing to try for guidance, noise"):
         Grid(guidance=(), noise=())
+
+
+def test_another_condition_chooses_what_suits_it(subject_of, run):
+    softedge, identity = named("softedge"), named("identity")
+    grid = Grid(
+        guidance=(1.0, 2.0),
+        condition_guidance=(0.0, 1.0),
+        perturbed_guidance=(0.0,),
+        steps=(1,),
+        solvers=(None,),
+        estimation_steps=(1,),
+        noise=(0.0, 0.5),
+    )
+    few = replace(run, scenes=2)
+    table, _ = sweep_settings(subject_of(softedge), Brightness(), few, softedge, grid)
+    assert len(table.rows) == 2 + 4 + 2
+    assert "emse" in table.row(f"estimate {table.settings['best estimation']}").metrics
+    loose, _ = sweep_settings(subject_of(identity), Brightness(), few, identity, grid)
+    assert len(loose.rows) == 2 + 4
+    assert "best estimation" not in loose.settings
+
+
+def test_the_best_share_is_the_greatest():
+    rows = [Row("a", {"pck": 0.5, "found": 0.9}), Row("b", {"pck": 0.8, "found": 0.9})]
+    assert best_row(rows, 0.75, "pck") == 1
 
 
 def test_depth_is_not_bought_with_the_caption():

@@ -1,6 +1,7 @@
 """What is known about a joint adapter beside its weights: `adapter_config.json`."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, get_args
 
 from unicond.adapters.stored import Page, StoredConfig
@@ -11,7 +12,42 @@ Role = Literal["two_way", "condition_held", "image_held"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointConfig(StoredConfig):
+class Suits:
+    """The settings of sampling that suit a condition, where they are not its base's.
+
+    Args:
+        guidance_scale: of text, where an image is drawn from the condition.
+        condition_guidance: of the condition, likewise.
+        estimation_steps: network calls in which the condition is read off an image.
+        estimation_noise: time to which that image is noised.
+
+    Raises:
+        ValueError: a value is outside of what is allowed.
+    """
+
+    guidance_scale: float | None = None
+    condition_guidance: float | None = None
+    estimation_steps: int | None = None
+    estimation_noise: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("guidance_scale", 0.0, math.inf),
+            ("condition_guidance", 0.0, math.inf),
+            ("estimation_steps", 1, math.inf),
+            ("estimation_noise", 0.0, 1.0),
+        ):
+            value: object = getattr(self, name)
+            if value is None:
+                continue
+            kinds = (int,) if name == "estimation_steps" else (int, float)
+            if type(value) not in kinds or not least <= value <= most:  # type: ignore[operator]
+                allowed = f"from {least:g} to {most:g}" if most < math.inf else f"from {least:g}"
+                raise ValueError(f"{name} is {value!r}; it must be a number {allowed}, or left out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointConfig(Suits, StoredConfig):
     """Everything about a joint adapter that its weights do not say.
 
     Args:
@@ -28,6 +64,10 @@ class JointConfig(StoredConfig):
             `"aligned"` around its own place; either or both.
         trigger: words put in front of the condition's prompt, with their separator.
         base: the network that it was made for: a Hub id or a name, with a hash where one is known.
+        guidance_scale: see `Suits`.
+        condition_guidance: see `Suits`.
+        estimation_steps: see `Suits`.
+        estimation_noise: see `Suits`.
 
     Raises:
         ValueError: a field is outside of what is allowed.
@@ -37,6 +77,7 @@ class JointConfig(StoredConfig):
     FORMAT: ClassVar[int] = 1
     KIND: ClassVar[str] = "a joint adapter"
     TUPLES: ClassVar[tuple[str, ...]] = ("roles", "attention")
+    OPTIONAL: ClassVar[tuple[str, ...]] = tuple(field.name for field in fields(Suits))
 
     x: str = "image"
     y: str = "depth"
@@ -50,6 +91,7 @@ class JointConfig(StoredConfig):
     base: str = "unknown"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, minimum in (("rank", 1), ("y_rank", 0)):
             value: object = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

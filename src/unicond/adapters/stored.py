@@ -25,17 +25,22 @@ class StoredConfig:
         FORMAT: of the files.
         KIND: what it is of, in messages.
         TUPLES: the fields that are tuples here and lists in the file.
+        OPTIONAL: the fields that the file lacks where they are None.
     """
 
     TYPE: ClassVar[str]
     FORMAT: ClassVar[int]
     KIND: ClassVar[str]
     TUPLES: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> str:
         """The content of the file."""
-        about = {"type": self.TYPE, "format": self.FORMAT}
-        return json.dumps({**about, **asdict(self)}, indent=2) + "\n"
+        told = {"type": self.TYPE, "format": self.FORMAT, **asdict(self)}
+        for name in self.OPTIONAL:
+            if told[name] is None:
+                del told[name]
+        return json.dumps(told, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Self:
@@ -65,10 +70,10 @@ class StoredConfig:
             raise ValueError(f"{source} has format {content.get('format')!r}; this is {cls.FORMAT}")
         values = {str(key): one for key, one in content.items() if key not in ("type", "format")}
         expected = {field.name for field in fields(cls)}
-        if values.keys() != expected:
+        unknown, missing = values.keys() - expected, expected - values.keys() - {*cls.OPTIONAL}
+        if unknown or missing:
             raise ValueError(
-                f"{source}: unknown fields {sorted(values.keys() - expected)}, "
-                f"missing fields {sorted(expected - values.keys())}"
+                f"{source}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}"
             )
         for name in cls.TUPLES:
             if not isinstance(values[name], list):

@@ -118,16 +118,20 @@ def settings(
     probes: Probes = None,
     device: Device = None,
     dtype: Dtype = "float32",
+    condition: Annotated[
+        str, typer.Option(help="Depth chooses the base's settings, others what suits them.")
+    ] = "depth",
 ) -> None:
-    """Choose the default settings by depth, on other scenes than those of the tables."""
+    """Choose default settings by measurement, on other scenes than those of the tables."""
     from unicond.evaluation.settings import sweep_settings
 
-    depth = named("depth")
-    tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, dtype, depth)
-    table, folder = sweep_settings(tested.subject, tested.judge, tested.run)
+    chosen = named(condition)
+    tested = _prepare(scenes, seed, json, out, batch, base, adapter, probes, device, dtype, chosen)
+    table, folder = sweep_settings(tested.subject, tested.judge, tested.run, chosen)
     finish(table, folder, json)
     for what in ("best generation", "best estimation"):
-        typer.echo(f"{what}: {table.settings[what]}")
+        if what in table.settings:
+            typer.echo(f"{what}: {table.settings[what]}")
 
 
 def _under(subject: "Subject", setting: str, wanted: "Sampling") -> "Subject":

@@ -18,7 +18,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from unicond.adapters.attach import attached
-from unicond.adapters.config import Attention, JointConfig
+from unicond.adapters.config import Attention, JointConfig, Suits
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.recompute import recomputed
 from unicond.denoisers.network import added
@@ -60,6 +60,11 @@ class Shown(Protocol):
     @property
     def trigger(self) -> str:
         """What is put in front of the prompts of its branch."""
+        ...
+
+    @property
+    def suits(self) -> Suits:
+        """How its adapter is sampled, if otherwise than the base."""
         ...
 
 
@@ -127,6 +132,7 @@ class JointRecipe:
             attention=self.attention if condition.aligned else ("global",),
             trigger=condition.trigger,
             base=base,
+            **vars(condition.suits),
         )
         generator = torch.Generator().manual_seed(self.loop.seed)
         return JointAdapter.for_network(unet, config, generator)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unicond import conditions
+from unicond.adapters.config import Suits
 from unicond.data.augment import AugmentConfig
 from unicond.data.conditions import kind_of
 from unicond.model import Model
@@ -59,6 +60,7 @@ class OwnCondition:
     shows: str
     aligned: bool
     trigger: str
+    suits: Suits = field(default=Suits())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,85 @@
+"""The settings that a call takes where its caller names none: the base's, or its conditions' own.
+
+Of several conditions that are given, the one that asks for most condition guidance and the one that
+asks for least text guidance decide; of several that are read off an image, the one that asks for
+most steps, and for most noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unicond.adapters.config import Suits
+from unicond.backbones.base import Settings
+from unicond.calls.request import Given
+
+
+@dataclass(frozen=True)
+class Task:
+    """The settings that a task takes where the caller names none.
+
+    Args:
+        estimates: whether conditions are read off a fixed image.
+        num_inference_steps: moves that call the network.
+        guidance_scale: of text.
+        noise: of the image that is estimated from.
+        follow: condition guidance.
+        shapes: perturbed-attention guidance.
+    """
+
+    estimates: bool
+    num_inference_steps: int
+    guidance_scale: float
+    noise: float = 0.0
+    follow: float = 0.0
+    shapes: float = 0.0
+
+    def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
+        """The conditions, with the task's noise on an image to estimate from that has none said."""
+        found = dict(conditions)
+        if self.estimates and found["image"].noise is None:
+            found["image"] = found["image"].at(self.noise)
+        return found
+
+
+def estimation(base: Settings, read: Sequence[Suits]) -> Task:
+    """The settings of estimation.
+
+    Args:
+        base: the base's.
+        read: what suits the conditions that are read off the image, one or more.
+
+    Returns:
+        The task.
+    """
+    steps = max(
+        base.estimation_steps if s.estimation_steps is None else s.estimation_steps for s in read
+    )
+    noise = max(
+        base.estimation_noise if s.estimation_noise is None else s.estimation_noise for s in read
+    )
+    return Task(True, steps, base.estimation_guidance, noise)
+
+
+def generation(base: Settings, given: Sequence[Suits]) -> Task:
+    """The settings of generation.
+
+    Args:
+        base: the base's.
+        given: what suits the pictures that are given, other than as a guide; an image that is
+            given in part has no wishes of its own.
+
+    Returns:
+        The task.
+    """
+    text = [base.guidance_scale if s.guidance_scale is None else s.guidance_scale for s in given]
+    follow = [
+        base.condition_guidance if s.condition_guidance is None else s.condition_guidance
+        for s in given
+    ]
+    return Task(
+        False,
+        base.num_inference_steps,
+        min(text, default=base.guidance_scale),
+        follow=max(follow, default=0.0),
+        shapes=base.perturbed_guidance,
+    )

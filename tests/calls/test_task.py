@@ -1,0 +1,85 @@
+"""The settings of a call whose caller names none: the base's, or what suits its conditions."""
+
+import pytest
+import torch
+
+from unicond.adapters.config import JointConfig, Suits
+from unicond.backbones.base import Settings
+from unicond.calls.task import estimation, generation
+
+BASE = Settings(
+    num_inference_steps=9,
+    estimation_steps=2,
+    estimation_noise=0.1,
+    guidance_scale=7.0,
+    condition_guidance=0.5,
+)
+NOTHING = Suits()
+PICTURE = torch.linspace(-1, 1, 64).repeat(3, 64, 1)
+
+
+def test_conditions_without_wishes_take_the_bases():
+    drawn, read = generation(BASE, [NOTHING]), estimation(BASE, [NOTHING])
+    assert (drawn.num_inference_steps, drawn.guidance_scale, drawn.follow) == (9, 7.0, 0.5)
+    assert (read.num_inference_steps, read.guidance_scale, read.noise) == (2, 1.0, 0.1)
+
+
+def test_nothing_is_followed_where_nothing_is_given():
+    task = generation(BASE, [])
+    assert (task.guidance_scale, task.follow) == (7.0, 0.0)
+
+
+def test_the_most_demanding_condition_decides():
+    edges = Suits(guidance_scale=4.0, condition_guidance=3.0, estimation_steps=1)
+    pose = Suits(guidance_scale=8.0, condition_guidance=0.0, estimation_noise=0.3)
+    task = generation(BASE, [edges, pose, NOTHING])
+    assert (task.guidance_scale, task.follow) == (4.0, 3.0)
+    assert generation(BASE, [pose]).follow == 0.0
+    assert estimation(BASE, [edges]).num_inference_steps == 1
+    assert estimation(BASE, [edges, pose]).num_inference_steps == 2
+    assert (estimation(BASE, [edges, pose]).noise, estimation(BASE, [pose]).noise) == (0.3, 0.3)
+
+
+def test_a_call_takes_what_suits_its_adapter(tiny):
+    def settings(**asked):
+        record = tiny("a dog", **asked).record
+        return record.guidance_scale, record.condition_guidance, record.num_inference_steps
+
+    given = {"depth": PICTURE, "branches": ["image"]}
+    read = {"image": PICTURE, "branches": ["depth"]}
+    usual = settings(**given), settings(**read), settings()
+    config = tiny.adapters["depth"].adapter.config
+    own = {"guidance_scale": 3.0, "condition_guidance": 2.0, "estimation_steps": 4}
+    for name, value in own.items():
+        object.__setattr__(config, name, value)
+    try:
+        assert settings(**given) == (3.0, 2.0, usual[0][2])
+        assert settings(**given, condition_guidance=1.0)[1] == 1.0
+        assert settings(**read) == (*usual[1][:2], 4)
+        assert settings() == usual[2]
+    finally:
+        for name in own:
+            object.__setattr__(config, name, None)
+
+
+def test_wishes_are_kept_and_absent_ones_leave_no_trace():
+    plain, own = JointConfig(), JointConfig(condition_guidance=2.0, estimation_steps=1)
+    assert "guidance" not in plain.to_json()
+    assert JointConfig.from_json(plain.to_json(), "file") == plain
+    assert JointConfig.from_json(own.to_json(), "file") == own
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"guidance_scale": -1.0}, "guidance_scale is -1.0; it must be a number from 0, or left"),
+        ({"condition_guidance": True}, "condition_guidance is True"),
+        ({"condition_guidance": float("nan")}, "condition_guidance is nan"),
+        ({"estimation_steps": 0}, "estimation_steps is 0; it must be a number from 1"),
+        ({"estimation_steps": 1.5}, "estimation_steps is 1.5"),
+        ({"estimation_noise": 1.1}, "estimation_noise is 1.1; it must be a number from 0 to 1,"),
+    ],
+)
+def test_impossible_wishes_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        JointConfig(**change)
