@@ -3,15 +3,12 @@
 import ast
 import importlib
 import runpy
-import sys
 from pathlib import Path
 
 import pytest
+from examples.__main__ import NAMES
 
 from unicond.pictures import sheet
-
-sys.path.append(str(Path(__file__).parents[1]))
-from examples.__main__ import NAMES
 
 FOLDER = Path(__file__).parents[1] / "examples"
 LONGEST = 60

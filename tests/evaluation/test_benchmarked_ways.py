@@ -1,20 +1,16 @@
 """What the benchmark of joint attention builds, counts, and holds against its bars."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from torch._dynamo import config as dynamo
-from torch._dynamo.exc import FailOnRecompileLimitHit
-
-sys.path.append(str(Path(__file__).parents[2]))
 from benchmarks import unicon
 from benchmarks.bars import Bar, report
 from benchmarks.timing import Ratio
 from benchmarks.training_step import Bench as TrainingBench
 from benchmarks.unicon import BARS, CALLS, SIZES, WAYS, Bench, Found, bars, operations
+from torch._dynamo import config as dynamo
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 TINY, META = SIZES["tiny"], torch.device("meta")
 

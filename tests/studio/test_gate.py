@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from unicond.studio import folder
 from unicond.studio.app import create_app
 from unicond.studio.page import mounting
+from unicond.studio.page.gate import SENT
 from unicond.studio.settings import Limits
 
 FILE = "/gradio_api/file="
@@ -105,9 +106,9 @@ def test_pictures_beyond_the_limit_are_not_decoded(page, settings):
 
 
 def test_uploads_have_a_rate(paged):
-    few = dataclasses.replace(paged, limits=Limits(burst=3, rate=1))
+    few = dataclasses.replace(paged, limits=Limits(burst=1, rate=0.01))
     with TestClient(create_app(few)) as client:
-        for _ in range(3):
+        for _ in range(SENT):
             sent(client)
         refused = client.post("/gradio_api/upload/", files={"files": ("a.png", picture())})
     assert refused.status_code == 429

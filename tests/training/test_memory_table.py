@@ -1,19 +1,15 @@
 """The table of memory counts what lives, on the meta device as on any other."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import training
+from benchmarks.training import Alive, Setting, step_bytes
 from diffusers import UNet2DConditionModel
 
 from unicond.conditions import named
 from unicond.training.joint import JointRecipe
-
-sys.path.append(str(Path(__file__).parents[2]))
-from benchmarks import training
-from benchmarks.training import Alive, Setting, step_bytes
 
 SMALL = Setting(side=128, pairs=2, half=False)
 

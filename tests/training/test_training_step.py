@@ -1,19 +1,14 @@
 """The benchmark of a training step counts what it says, of steps that train what they should."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from benchmarks.training import as_autocast
+from benchmarks.training_step import SEEN, WAYS, Bench, Count
+from benchmarks.unicon import SIZES
 from torch import nn
 
 from unicond.adapters.network import PROJECTIONS, attention_shapes
 from unicond.adapters.parts import LowRank
-
-sys.path.append(str(Path(__file__).parents[2]))
-from benchmarks.training import as_autocast
-from benchmarks.training_step import SEEN, WAYS, Bench, Count
-from benchmarks.unicon import SIZES
 
 TINY = SIZES["tiny"]
 

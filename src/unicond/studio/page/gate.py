@@ -22,6 +22,9 @@ from unicond.studio.settings import Settings
 FILE = "/gradio_api/file"
 UPLOAD = "/gradio_api/upload"
 FETCHED = ("http:", "https:")
+SENT = 60
+"""Files that a client may send for each job that it may: at every event of the page Gradio sends
+what an editor holds again, three files twice."""
 
 
 class Gate:
@@ -35,7 +38,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, own: Path, settings: Settings) -> None:
         self._app, self._own, self._settings = app, own, settings
-        self._rates = Rates(settings.limits.rate, settings.limits.burst)
+        self._rates = Rates(SENT * settings.limits.rate, SENT * settings.limits.burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on.
