@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from unicond.adapters.config import Suits
 from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
@@ -45,6 +44,7 @@ from unicond.calls.request import (
     seeds_of,
 )
 from unicond.calls.task import Task, estimation, generation
+from unicond.conditions import Suits
 from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import count_prompts

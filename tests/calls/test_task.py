@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from unicond.adapters.config import JointConfig, Suits
+from unicond.adapters.config import JointConfig
 from unicond.backbones.base import Settings
 from unicond.calls.task import estimation, generation
+from unicond.conditions import Suits
 
 BASE = Settings(
     num_inference_steps=9,

@@ -8,9 +8,9 @@ most steps, and for most noise.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unicond.adapters.config import Suits
 from unicond.backbones.base import Settings
 from unicond.calls.request import Given
+from unicond.conditions import Suits
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from unicond.adapters.attach import attached
-from unicond.adapters.config import Attention, JointConfig, Suits
+from unicond.adapters.config import Attention, JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.recompute import recomputed
+from unicond.conditions import Suits
 from unicond.denoisers.network import added
 from unicond.training.budget import Budget
 from unicond.training.diffusion import Noising, squared_error

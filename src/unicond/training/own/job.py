@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unicond import conditions
-from unicond.adapters.config import Suits
+from unicond.conditions import Suits
 from unicond.data.augment import AugmentConfig
 from unicond.data.conditions import kind_of
 from unicond.model import Model
