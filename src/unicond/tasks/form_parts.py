@@ -7,12 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 MAX_SEED = 2**63 - 1
 MOST = 64
 """Of anything that is listed."""
+LONGEST_PATH = 4096
+"""Characters of the name of a file, or of a model that is a folder."""
 TEXTS = "texts"
 """In the context of a validation: which field of a picture a text alone is."""
 
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(max_length=128)]
-Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Where = Annotated[str, Field(max_length=LONGEST_PATH)]
+Branch = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 Branches = Annotated[tuple[Branch, ...], Field(max_length=MOST)]
 Scales = Annotated[dict[Branch, float | tuple[float, float]], Field(max_length=MOST)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -46,7 +49,7 @@ class Picture(Plain):
     """
 
     base64: str | None = None
-    upload: Annotated[str, Field(max_length=1000)] | None = None
+    upload: Where | None = None
 
     @model_validator(mode="before")
     @classmethod

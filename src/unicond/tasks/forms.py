@@ -28,6 +28,7 @@ from unicond.tasks.form_parts import (
     Share,
     Text,
     Weight,
+    Where,
     Window,
 )
 
@@ -231,7 +232,7 @@ class Compose(_Conditioned):
     region: Annotated[tuple[Region, ...], Field(max_length=MOST)] = ()
     method: Name = "composable"
     picture: Picture | None = None
-    other: Name = ""
+    other: Where = ""
     scene: float | None = None
 
 
@@ -270,7 +271,10 @@ class Layout(_Conditioned):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if bool(self.box) == (self.boxes is not None):
-            raise ValueError("a layout says what is where by box or by boxes: give one of both")
+            raise ValueError(
+                "a layout says what is where by box (--box 'a red ball@0.1,0.3,0.4,0.9') or by "
+                "boxes (--boxes): give one of them"
+            )
         return self
 
 
@@ -285,7 +289,7 @@ class Member(Plain):
         prompt: of its own.
     """
 
-    name: Name
+    name: Where
     picture: Picture | None = None
     boxes: Grounding | None = None
     weight: Share | None = None
@@ -313,7 +317,7 @@ class Aggregate(Counted):
     boxes: Grounding | None = None
     ip_scale: float = 0.8
     mix: Mix = DEFAULT.mix
-    mean: Mean | Literal["none"] = DEFAULT.mean or "none"
+    mean: Literal[Mean, "none"] = DEFAULT.mean or "none"
     step_size: Annotated[tuple[float, ...], Field(max_length=8)] | None = None
     window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | Place | None = None
     start: Start = DEFAULT.start
