@@ -207,9 +207,12 @@ class Filled:
         twice = sorted(form.with_.keys() & form.without.keys())
         if twice:
             raise ValueError(f"{twice[0]!r} is in with and in without: give it one weight")
-        masks = {r.text: self.read(r.mask) for r in form.region if r.mask is not None}
-        if len(masks) < sum(r.mask is not None for r in form.region):
-            raise ValueError("a text has two masks: draw both in one")
+        masks = dict[str, Source]()
+        for region in form.region:
+            if region.mask is not None and region.text in masks:
+                raise ValueError(f"{region.text!r} has two masks: draw both in one")
+            if region.mask is not None:
+                masks[region.text] = self.read(region.mask)
         usual = WEIGHTS.get(form.method, 1.0)
         wanted = {text: usual if w is None else w for text, w in form.with_.items()}
         unwanted = {text: -(usual if w is None else w) for text, w in form.without.items()}
