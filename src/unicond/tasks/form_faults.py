@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 SHOWN = 5
 """Faults of a form that are told at once."""
 LONGEST = 300
-
-
 Fault = Mapping[str, object]
 """One of those that pydantic's `ValidationError.errors()` lists."""
 
