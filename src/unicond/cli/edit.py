@@ -77,7 +77,7 @@ def edit(
     from unicond.tasks.forms import Edit
 
     options = {
-        "picture": str(picture),
+        "picture": picture,
         "prompt": prompt,
         "source_prompt": source_prompt,
         "method": method,
@@ -89,7 +89,7 @@ def edit(
         "source_subject": source_subject,
         "scale": scale,
         "per": per,
-        "style": None if style is None else str(style),
+        "style": style,
         "style_prompt": style_prompt,
         "seed": seed,
         "count": count,

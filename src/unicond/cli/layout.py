@@ -104,7 +104,7 @@ def layout(
         "method": method,
         "scale": scale,
         "coarse": coarse,
-        "depth": None if depth is None else str(depth),
+        "depth": depth,
         "give": dict(pairs(give or [], "--give")),
         "seed": seed,
         "count": count,

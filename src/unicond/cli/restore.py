@@ -60,11 +60,11 @@ def restore(
     from unicond.tasks.forms import Restore
 
     options = {
-        "picture": str(picture),
+        "picture": picture,
         "operator": operator,
         "noise_std": noise_std,
         "prompt": prompt,
-        "mask": None if mask is None else str(mask),
+        "mask": mask,
         "method": method,
         "simulate": simulate,
         "mean": mean,

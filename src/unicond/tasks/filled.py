@@ -100,9 +100,12 @@ class Filled:
         for what, branches in parts.items():
             for branch in branches:
                 if branch not in pictures:
-                    raise ValueError(f"{what} names {branch!r}, of which no picture is given")
+                    raise ValueError(
+                        f"{what} names {branch!r}, of which no picture is given: give it, too "
+                        f"(--give {branch}=FILE)"
+                    )
         if form.mask_threshold is not None and not form.mask:
-            raise ValueError("mask_threshold: no mask is given that it could make binary")
+            raise ValueError("mask_threshold: no mask is given (--mask) that it could make binary")
         return {
             b: Given(
                 self.read(picture),

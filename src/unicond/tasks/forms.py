@@ -25,6 +25,7 @@ from unicond.tasks.form_parts import (
     Plain,
     Scales,
     Seed,
+    Seeds,
     Share,
     Text,
     Weight,
@@ -79,7 +80,7 @@ class Generate(Form):
 
     task: Literal["generate"] = "generate"
     prompt: Text = ""
-    seed: Seed | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST)] = 0
+    seed: Seed | Seeds = 0
     count: int | None = Field(default=None, ge=1)
     image: Picture | None = None
     depth: Picture | None = None
