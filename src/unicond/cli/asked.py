@@ -43,7 +43,7 @@ def fill(form: AnyForm, *models: str) -> Filled:
 
     Args:
         form: whose pictures are paths.
-        models: that it names, as `unicond.load` takes them.
+        *models: that it names, as `unicond.load` takes them.
 
     Returns:
         What runs it.
