@@ -314,12 +314,12 @@ class Aggregate(Counted):
 
     task: Literal["aggregate"] = "aggregate"
     prompt: Text
-    model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=8)]
+    model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=MOST)]
     boxes: Grounding | None = None
     ip_scale: float = 0.8
     mix: Mix = DEFAULT.mix
     mean: Literal[Mean, "none"] = DEFAULT.mean or "none"
-    step_size: Annotated[tuple[float, ...], Field(max_length=8)] | None = None
+    step_size: Annotated[tuple[float, ...], Field(max_length=MOST)] | None = None
     window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | Place | None = None
     start: Start = DEFAULT.start
 
