@@ -147,10 +147,10 @@ def test_info_prints_shares(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--depth-kind", "colourful"], "--depth-kind 'colourful' is not one of near-white"),
+        (["--depth-kind", "colourful"], "--depth-kind: 'colourful' should be 'near-white'"),
         (["--noise", "depth=much"], "--noise: 'much' is not a number"),
         (["--noise", "depth"], "--noise 'depth' is not of the form NAME=VALUE"),
-        (["--noise", "depth=0.5"], "no picture of 'depth' is given beside it"),
+        (["--noise", "depth=0.5"], "noise names 'depth', of which no picture is given"),
         (["--size", "wide"], "--size 'wide' is not SIDE or HEIGHTxWIDTH"),
         (["--seed", "9-2"], "9-2"),
         (["--dtype", "int8"], "--dtype 'int8' is not one of float32, bfloat16, float16"),
@@ -165,7 +165,7 @@ def test_info_prints_shares(run):
             ["--give", "depth=a.png", "--give", "depth=b.png"],
             "--give gives 'depth' twice, as 'a.png' and as 'b.png': give it once",
         ),
-        (["--depth", "a.png", "--give", "depth=b.png"], "--depth a.png and by --give depth=b.png"),
+        (["--depth", "a.png", "--give", "depth=b.png"], "depth is given twice, by depth and in"),
         (["--mask", "depth=a.png", "--mask", "depth=b.png"], "--mask gives 'depth' twice"),
         (["--noise", "depth=0.1", "--noise", "depth=0.2"], "--noise gives 'depth' twice"),
         (["--lora", "a.safetensors:1", "--lora", "a.safetensors:2"], "--lora gives 'a.safe"),

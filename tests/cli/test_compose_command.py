@@ -70,10 +70,14 @@ def test_regions_are_boxes_or_masks_of_a_given_picture_under_its_depth(run, tiny
     ("arguments", "message"),
     [
         (["--with", "a ball=much"], "--with: 'much' is not a number"),
-        (["--with", "a ball", "--without", "a ball"], "'a ball' is given twice"),
+        (
+            ["--with", "a ball", "--without", "a ball"],
+            "'a ball' is in with and in without",
+        ),
+        (["--with", "a ball", "--with", "a ball=2"], "'a ball' is given twice"),
         (["--without", "a ball=-3"], "has a weight below 0: give it to --with"),
         (["--region", "0,0,1,1"], "is not PHRASE@LEFT,TOP,RIGHT,BOTTOM"),
-        (["--region", "a@x.png", "--region", "a@y.png"], "'a' has a mask already"),
+        (["--region", "a@x.png", "--region", "a@y.png"], "'a' has two masks: draw both"),
         (["--region", "a ball@0,0,1,1"], "'composable' does not use regions"),
         (["--with", "a ball", "--out", "/proc/none"], "/proc/none"),
         (["--with", "a ball", "--give", "pose"], "--give 'pose' is not of the form NAME=VALUE"),

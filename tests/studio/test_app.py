@@ -120,6 +120,14 @@ def test_what_cannot_be_is_refused(client, settings, change, message):
     assert files_of(settings.data) == before
 
 
+def test_so_many_models_are_mixed_and_no_more(client):
+    for count, status in ((8, 202), (9, 422)):
+        form = {"task": "aggregate", "prompt": "a", "model": [{"name": "text"}] * count}
+        response = client.post("/v1/jobs", json=form)
+        assert response.status_code == status
+    assert told(response) == "model lists 9; at most 8 are mixed"
+
+
 def test_other_models_are_only_those_that_are_served(client):
     for other in ("/etc", "mini", "owner/name", "../tiny"):
         fused = {"task": "compose", "prompt": "a", "with": {"b": 1}, "method": "magic_fusion"}

@@ -121,11 +121,20 @@ def test_the_command_line(tiny_base, tmp_path, depth):
         (["--model", "text", "--model", "mini", "--window", "0@3"], "needs at least 1 move"),
         (
             ["--model", "text", "--model", "mini", "--mean", "x"],
-            "--mean 'x' is not one of posterior",
+            "--mean: 'x' should be 'posterior', 'released' or 'none'",
         ),
         (
             ["--model", "text", "--model", "mini", "--start", "x"],
-            "--start 'x' is not one of own, sh",
+            "--start: 'x' should be 'own', 'shared' or 'joined'",
+        ),
+        (["--model", "text"], "should have at least 2 items"),
+        (
+            ["--model", "text", "--model", "mini:2"],
+            "--model: 2.0 should be less than or equal to 1",
+        ),
+        (
+            ["--model", "text", "--model", "mini", "--prompt-of", "3=a cat"],
+            "--prompt-of 3=a cat is of no model: there are 2",
         ),
         (["--model", "text", "--prompt", "a cat"], "give what the picture shows once"),
     ],

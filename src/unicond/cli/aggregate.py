@@ -1,13 +1,14 @@
 """`unicond aggregate`: one picture by several models."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from unicond.aggregation.manner import DEFAULT
 from unicond.cli.layout import Adapter, Boxes
-from unicond.cli.manners import mean_of, mix_of, start_of, window_of
+from unicond.cli.manners import moves_of
 
 
 def aggregate(
@@ -70,55 +71,67 @@ def aggregate(
 ) -> None:
     """Let several models make one picture: each knows something else (AMDM)."""
     from unicond.adapter_loading import IMAGE_PROMPT
-    from unicond.adapters.grounding.config import Method
+    from unicond.cli.asked import fill, form_of
     from unicond.cli.generate import parse_size, read_boxes
     from unicond.cli.layout import adapters_for, read_prompt
-    from unicond.cli.running import finish, load_model, pairs, progress_bar
-    from unicond.grounding import read_grounding
+    from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.together import STYLE, Together, weights_of
+    from unicond.tasks.forms import Aggregate
+    from unicond.tasks.together import METHODS, STYLE
 
-    asked = [_parsed(text) for text in model]
-    if asked and asked[0][2] is not None:
-        raise ValueError(
-            f"--model {model[0]!r} is the first, whose picture is kept: weights are of the others"
-        )
-    pictures = {str(n + 1): file for n, (_, file, _) in enumerate(asked) if file is not None}
-    task = Together(
-        read_prompt(what, prompt),
-        [name for name, _, _ in asked],
-        pictures=pictures,
-        prompts=dict(pairs(prompt_of or [], "--prompt-of")),
-        grounding=read_boxes(boxes),
-        groundings={n: read_grounding(f) for n, f in pairs(boxes_of or [], "--boxes-of")},
-        weights=weights_of([weight for _, _, weight in asked[1:]]),
-        ip_scale=ip_scale,
-        mix=mix_of(mix),
-        mean=mean_of(mean),
-        step_sizes=step_size,
-        window=window_of(window),
-        start=start_of(start),
-        seed=seed,
-        count=count,
-        size=parse_size(size),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        negative_prompt=negative_prompt,
-    )
+    options = {
+        "prompt": read_prompt(what, prompt),
+        "model": _members(model, prompt_of or [], boxes_of or []),
+        "boxes": read_boxes(boxes),
+        "ip_scale": ip_scale,
+        "mix": mix,
+        "mean": mean,
+        "step_size": step_size,
+        "window": moves_of(window),
+        "start": start,
+        "seed": seed,
+        "count": count,
+        "size": parse_size(size),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
+    form = form_of(Aggregate, options)
+    filled = fill(form, *(one.name for one in form.model))
     check_output_folder(out)
     wanted = [
-        IMAGE_PROMPT if name == STYLE else name
-        for name, file, _ in asked
-        if file is not None or name in get_args(Method)
+        IMAGE_PROMPT if one.name == STYLE else one.name
+        for one in form.model
+        if one.picture is not None or one.name in METHODS
     ]
     loaded = load_model(base, adapters_for(adapter, list(dict.fromkeys(wanted))), device, dtype)
     with progress_bar("aggregating") as callback:
-        result = task.run(loaded, callback)
+        result = filled.run(loaded, callback)
     finish(result, out)
 
 
-def _parsed(text: str) -> tuple[str, str | None, float | None]:
-    """(name, file, weight) of NAME[=FILE][:WEIGHT]."""
+def _members(
+    models: Sequence[str], prompts: Sequence[str], boxes: Sequence[str]
+) -> list[dict[str, object]]:
+    """The models as a form has them, each with what is its own."""
+    from unicond.cli.running import pairs
+    from unicond.grounding import read_grounding
+
+    found = [_parsed(text) for text in models]
+    members = {str(n + 1): member for n, member in enumerate(found)}
+    for flag, field, values in (("--prompt-of", "prompt", prompts), ("--boxes-of", "boxes", boxes)):
+        for number, said in pairs(values, flag):
+            if number not in members:
+                raise ValueError(
+                    f"{flag} {number}={said} is of no model: there are {len(members)}, numbered "
+                    "from 1"
+                )
+            members[number][field] = said if field == "prompt" else read_grounding(said)
+    return found
+
+
+def _parsed(text: str) -> dict[str, object]:
+    """Name, picture and weight of NAME[=FILE][:WEIGHT]."""
     rest, mark, last = text.rpartition(":")
     try:
         weight = float(last) if mark else None
@@ -127,4 +140,4 @@ def _parsed(text: str) -> tuple[str, str | None, float | None]:
     name, _, file = (text if weight is None else rest).partition("=")
     if not name:
         raise ValueError(f"--model {text!r} is not NAME, NAME:WEIGHT or NAME=FILE:WEIGHT")
-    return name, file or None, weight
+    return {"name": name, "picture": file or None, "weight": weight}

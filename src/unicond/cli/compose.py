@@ -54,66 +54,63 @@ def compose(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Make one picture of several texts: joined, kept out, in their places, or by two models."""
-    from unicond.cli.generate import given_files, parse_size
-    from unicond.cli.layout import adapters_for, parse_box
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.asked import fill, form_of
+    from unicond.cli.generate import parse_size
+    from unicond.cli.layout import adapters_for
+    from unicond.cli.running import finish, load_model, pairs, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.compose import WEIGHTS, Compose
+    from unicond.tasks.form_pictures import named_pictures
+    from unicond.tasks.forms import Compose
 
-    usual = WEIGHTS.get(method, 1.0)
-    masks, boxes = _parted(region or [])
-    conditions = given_files(give, depth=depth)
-    task = Compose(
-        prompt,
-        texts=_weights(with_ or [], without or [], usual),
-        regions=[parse_box(one, "--region") for one in boxes],
-        masks=masks,
-        picture=None if picture is None else str(picture),
-        other=other,
-        scene=scene,
-        method=method,
-        conditions=conditions,
-        seed=seed,
-        count=count,
-        size=parse_size(size),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        negative_prompt=negative_prompt,
-    )
+    options = {
+        "prompt": prompt,
+        "with": _texts(with_ or [], "--with", "--without"),
+        "without": _texts(without or [], "--without", "--with"),
+        "region": [_region(one) for one in region or []],
+        "method": method,
+        "picture": picture,
+        "other": other,
+        "scene": scene,
+        "depth": depth,
+        "give": dict(pairs(give or [], "--give")),
+        "seed": seed,
+        "count": count,
+        "size": parse_size(size),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
+    form = form_of(Compose, options)
+    filled = fill(form, other)
     check_output_folder(out)
-    model = load_model(base, adapters_for(adapter, list(conditions)), device, dtype)
+    conditions = list(named_pictures(form.give, depth=form.depth))
+    model = load_model(base, adapters_for(adapter, conditions), device, dtype)
     with progress_bar("composing") as callback:
-        result = task.run(model, callback)
+        result = filled.run(model, callback)
     finish(result, out)
 
 
-def _weights(wanted: Sequence[str], unwanted: Sequence[str], usual: float) -> dict[str, float]:
-    """{text: weight}, those kept out below 0."""
+def _texts(values: Sequence[str], flag: str, opposite: str) -> dict[str, float | None]:
+    """{text: weight}, None where it is usual."""
     from unicond.cli.generate import number
 
-    found: dict[str, float] = {}
-    for flag, sign, values in (("--with", 1, wanted), ("--without", -1, unwanted)):
-        for value in values:
-            text, mark, weight = value.rpartition("=") if "=" in value else (value, "", "")
-            size = number(weight, flag) if mark else usual
-            if text in found:
-                raise ValueError(f"{flag} {value!r}: {text!r} is given twice; give it one weight")
-            if size < 0:
-                other = "--without" if sign > 0 else "--with"
-                raise ValueError(f"{flag} {value!r} has a weight below 0: give it to {other}")
-            found[text] = sign * size
+    found: dict[str, float | None] = {}
+    for value in values:
+        text, mark, weight = value.rpartition("=") if "=" in value else (value, "", "")
+        if text in found:
+            raise ValueError(f"{flag} {value!r}: {text!r} is given twice; give it one weight")
+        found[text] = size = number(weight, flag) if mark else None
+        if size is not None and size < 0:
+            raise ValueError(f"{flag} {value!r} has a weight below 0: give it to {opposite}")
     return found
 
 
-def _parted(regions: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """{text: mask file} of the regions that name one, and the other regions."""
-    masks, boxes = dict[str, str](), list[str]()
-    for region in regions:
-        text, _, place = region.rpartition("@")
-        if not text or place.count(",") == 3:
-            boxes.append(region)
-        elif text in masks:
-            raise ValueError(f"--region {region!r}: {text!r} has a mask already; draw both in one")
-        else:
-            masks[text] = place
-    return masks, boxes
+def _region(said: str) -> dict[str, object]:
+    """TEXT@LEFT,TOP,RIGHT,BOTTOM or TEXT@FILE as a form has it."""
+    from unicond.cli.layout import parse_box
+
+    text, _, place = said.rpartition("@")
+    if text and place.count(",") != 3:
+        return {"text": text, "mask": place}
+    text, box = parse_box(said, "--region")
+    return {"text": text, "box": box}

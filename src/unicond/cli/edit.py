@@ -1,7 +1,7 @@
 """`unicond edit`: change a given picture by words."""
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -70,35 +70,37 @@ def edit(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Change a picture as words say; what they do not speak of stays."""
+    from unicond.cli.asked import fill, form_of
     from unicond.cli.generate import numbers, parse_size
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.edit import Align, Edit, Per
+    from unicond.tasks.forms import Edit
 
-    task = Edit(
-        str(picture),
-        prompt,
-        source_prompt=source_prompt,
-        method=method,
-        strength=strength,
-        keep=tuple(keep or ()),
-        align=cast("Align | None", align),
-        weight=dict(numbers(weight, "--weight")),
-        subject=subject,
-        source_subject=source_subject,
-        scale=scale,
-        per=cast("Per | None", per),
-        style=None if style is None else str(style),
-        style_prompt=style_prompt,
-        seed=seed,
-        count=count,
-        size=parse_size(size),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        negative_prompt=negative_prompt,
-    )
+    options = {
+        "picture": picture,
+        "prompt": prompt,
+        "source_prompt": source_prompt,
+        "method": method,
+        "strength": strength,
+        "keep": keep or (),
+        "align": align,
+        "weight": dict(numbers(weight, "--weight")),
+        "subject": subject,
+        "source_subject": source_subject,
+        "scale": scale,
+        "per": per,
+        "style": style,
+        "style_prompt": style_prompt,
+        "seed": seed,
+        "count": count,
+        "size": parse_size(size),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
+    filled = fill(form_of(Edit, options))
     check_output_folder(out)
     model = load_model(base, adapter if adapter is not None else keep or ["none"], device, dtype)
     with progress_bar("editing") as callback:
-        result = task.run(model, callback)
+        result = filled.run(model, callback)
     finish(result, out)

@@ -1,9 +1,8 @@
 """`unicond generate`: what you give conditions, what you leave out is generated."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,11 +10,8 @@ from unicond.cli.batch import ENGINE, Batch, Loading, run_manifest
 from unicond.cli.running import pairs
 
 if TYPE_CHECKING:
-    from unicond.calls.image_prompts import ImagePrompt
-    from unicond.calls.request import Against, Given, Scale
+    from unicond.calls.request import Against, Scale
     from unicond.grounding import Grounding
-    from unicond.mechanisms.guidance.gradients import AdamW
-    from unicond.sampling.window import Window
 
 
 def generate(
@@ -163,70 +159,70 @@ def generate(
     ] = False,
 ) -> None:
     """Generate what is not given: depth to image, image to depth, both from text, or parts."""
-    from unicond.cli.running import finish, load_model, progress_bar, refuse_idle
-    from unicond.pictures.checks import parse_seeds
-    from unicond.pictures.files import check_output_folder
-
-    seeds, loras = parse_seeds(seed), dict(numbers(lora, "--lora", ":"))
+    loras = dict(numbers(lora, "--lora", ":"))
     loading = Loading(base, adapter, device, dtype, loras, offload, slicing)
     if run_manifest(context, Batch(batch, out, engine, workers, rows, redo), loading):
         return
+    options = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "seed": parse_seed(seed),
+        "count": count,
+        "image": image,
+        "depth": depth,
+        "give": dict(pairs(give or [], "--give")),
+        "boxes": read_boxes(boxes),
+        "image_prompt": image_prompt or (),
+        "ip_scale": ip_scale,
+        "depth_kind": depth_kind,
+        "mask": dict(pairs(mask or [], "--mask")),
+        "mask_invert": mask_invert,
+        "mask_threshold": mask_threshold,
+        "guide": guide or (),
+        "noise": dict(numbers(noise, "--noise")),
+        "hold": hold or (),
+        "only": only,
+        "size": parse_size(size),
+        "fit": fit,
+        "steps": steps,
+        "solver": solver,
+        "spacing": spacing,
+        "eta": eta,
+        "guidance": guidance,
+        "condition_guidance": condition_guidance,
+        "condition_guidance_against": parse_against(condition_guidance_against or []),
+        "perturbed_guidance": perturbed_guidance,
+        "guidance_window": parse_window(guidance_window, "--guidance-window"),
+        "joint_scale": joint_scale,
+        "conditioning_scale": parse_scales(conditioning_scale or []),
+        "held": held,
+        "attention": attention,
+        "cache": cache,
+        "refresh": refresh,
+        "sampling": sampling,
+        "plan": plan,
+        "reconstruction_weight": parse_weights(reconstruction_weight),
+        "reconstruction_iterations": reconstruction_iterations,
+        "reconstruction_lr": reconstruction_lr,
+        "reconstruction_window": parse_window(reconstruction_window, "--reconstruction-window"),
+    }
+    _make(options, loading, out)
+
+
+def _make(options: Mapping[str, object], loading: Loading, out: Path) -> None:
+    """Make what is asked for."""
+    from unicond.cli.asked import fill, form_of
+    from unicond.cli.running import finish, load_model, progress_bar, refuse_idle
+    from unicond.pictures.files import check_output_folder
+    from unicond.tasks.forms import Generate
+
+    form = form_of(Generate, options)
+    filled = fill(form)
     check_output_folder(out)
-    files = given_files(give, image=image, depth=depth)
-    reading = Reading(depth_kind, fit, mask_invert, mask_threshold)
-    conditions = given_pictures(files, mask, noise, guide or [], hold or [], reading)
-    optimizer = parse_optimizer(reconstruction_iterations, reconstruction_lr)
-    window = parse_window(reconstruction_window, "--reconstruction-window")
-    grounding, pictured = read_boxes(boxes), read_prompt(image_prompt, ip_scale)
-    model = refuse_idle(load_model(*loading), grounding, pictured)
+    model = refuse_idle(load_model(*loading), form.boxes, form.image_prompt or None)
     with progress_bar("sampling") as callback:
-        result = model(
-            prompt,
-            negative_prompt=negative_prompt,
-            seed=seeds[0] if len(seeds) == 1 else seeds,
-            count=count,
-            size=parse_size(size),
-            branches=only,
-            num_inference_steps=steps,
-            solver=solver,
-            spacing=spacing,
-            eta=eta,
-            guidance_scale=guidance,
-            condition_guidance=condition_guidance,
-            condition_guidance_against=parse_against(condition_guidance_against or []),
-            perturbed_guidance=perturbed_guidance,
-            guidance_window=parse_window(guidance_window, "--guidance-window"),
-            joint_scale=joint_scale,
-            conditioning_scale=parse_scales(conditioning_scale or []),
-            held=held,
-            attention=attention,
-            cache=cache,
-            refresh=refresh,
-            sampling=sampling,
-            plan=plan,
-            grounding=grounding,
-            image_prompt=pictured,
-            reconstruction_weight=parse_weights(reconstruction_weight),
-            reconstruction_optimizer=optimizer,
-            reconstruction_window=window,
-            callback=callback,
-            **conditions,  # pyright: ignore[reportArgumentType] (names are branches)
-        )
+        result = filled.run(model, callback)
     finish(result, out, given=True)
-
-
-def given_files(give: list[str] | None, **named: Path | None) -> dict[str, str]:
-    """{branch: file} of `--give` and of the options that are named as their branch."""
-    found = dict(pairs(give or [], "--give"))
-    for branch, path in named.items():
-        if path is not None and branch in found:
-            raise ValueError(
-                f"{branch!r} is given twice, by --{branch} {path} and by --give "
-                f"{branch}={found[branch]}: give it once"
-            )
-        if path is not None:
-            found[branch] = str(path)
-    return found
 
 
 def read_boxes(file: Path | None) -> "Grounding | None":
@@ -236,76 +232,12 @@ def read_boxes(file: Path | None) -> "Grounding | None":
     return None if file is None else read_grounding(file)
 
 
-def read_prompt(files: list[Path] | None, scale: float) -> "ImagePrompt | None":
-    """What `--image-prompt` gives."""
-    from unicond.calls.image_prompts import ImagePrompt
+def parse_seed(text: str) -> int | tuple[int, ...]:
+    """One seed, or several."""
+    from unicond.pictures.checks import parse_seeds
 
-    return ImagePrompt([str(file) for file in files], scale) if files else None
-
-
-class Reading(NamedTuple):
-    """How all given files are to be read."""
-
-    depth_kind: str
-    fit: str
-    mask_invert: bool
-    mask_threshold: float | None
-
-
-def given_pictures(
-    files: Mapping[str, str],
-    mask: list[str] | None,
-    noise: list[str] | None,
-    guides: Sequence[str],
-    holds: Sequence[str],
-    reading: Reading,
-) -> "dict[str, Given]":
-    """What the options give.
-
-    Args:
-        files: {branch: file}.
-        mask: BRANCH=FILE of each.
-        noise: BRANCH=R of each.
-        guides: branches that are only guided.
-        holds: branches that stay at their noise.
-        reading: how the files are read.
-
-    Returns:
-        {branch: how it is given}.
-
-    Raises:
-        ValueError: an option of a branch without a picture, or a value that is none of those
-            allowed.
-    """
-    from unicond.calls.request import Given
-    from unicond.pictures.depth import DepthKind
-    from unicond.pictures.fitting import Policy
-
-    masks, levels = dict(pairs(mask or [], "--mask")), dict(numbers(noise, "--noise"))
-    check_one_of(reading.depth_kind, get_args(DepthKind), "--depth-kind")
-    check_one_of(reading.fit, get_args(Policy), "--fit")
-    if reading.mask_threshold is not None and not masks:
-        raise ValueError("--mask-threshold: no --mask is given that it could make binary")
-    bare = {"--guide": guides, "--hold": holds}
-    for flag, named in ({"--mask": masks, "--noise": levels} | bare).items():
-        for branch in named:
-            if branch not in files:
-                mark = branch if flag in bare else f"{branch}=..."
-                raise ValueError(f"{flag} {mark}: no picture of {branch!r} is given beside it")
-    return {
-        b: Given(
-            path,
-            masks.get(b),
-            levels.get(b),
-            hold=b in holds,
-            kind=cast(DepthKind, reading.depth_kind),
-            fit=cast(Policy, reading.fit),
-            invert=reading.mask_invert,
-            threshold=reading.mask_threshold if b in masks else None,
-            guide=b in guides,
-        )
-        for b, path in files.items()
-    }
+    seeds = parse_seeds(text)
+    return seeds[0] if len(seeds) == 1 else seeds
 
 
 def parse_weights(values: list[str] | None) -> float | dict[str, float] | None:
@@ -314,18 +246,6 @@ def parse_weights(values: list[str] | None) -> float | dict[str, float] | None:
     if values and len(values) == 1 and "=" not in values[0]:
         return number(values[0], flag)
     return dict(numbers(values, flag)) if values else None
-
-
-def parse_optimizer(iterations: int | None, learning_rate: float | None) -> "AdamW | None":
-    """The optimiser of reconstruction guidance; None without iterations."""
-    from unicond.mechanisms.guidance.gradients import AdamW
-
-    if iterations is None and learning_rate is not None:
-        raise ValueError("--reconstruction-lr is AdamW's: give --reconstruction-iterations too")
-    if iterations is None:
-        return None
-    plain = AdamW(iterations=iterations)
-    return plain if learning_rate is None else replace(plain, learning_rate=learning_rate)
 
 
 def parse_against(values: list[str]) -> "Against":
@@ -347,14 +267,12 @@ def parse_scales(values: list[str], flag: str = "--conditioning-scale") -> "dict
     return found
 
 
-def parse_window(text: str, flag: str) -> "Window":
-    """FROM:TO, falling times in [0, 1]; TO 0 is the end."""
-    from unicond.sampling.window import Window
-
+def parse_window(text: str, flag: str) -> list[float]:
+    """FROM:TO, two times."""
     ends = [number(part, flag) for part in text.split(":")]
-    if len(ends) != 2 or not 1 >= ends[0] > ends[1] >= 0:
+    if len(ends) != 2:
         raise ValueError(f"{flag} {text!r} is not FROM:TO with 1 >= FROM > TO >= 0, as in 1:0.2")
-    return Window(ends[0], ends[1] or -1.0)
+    return ends
 
 
 def numbers(values: list[str] | None, flag: str, mark: str = "=") -> list[tuple[str, float]]:

@@ -1,5 +1,6 @@
 """`unicond layout`: things in their boxes; and what it shares with `unicond compose`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,29 +90,32 @@ def layout(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Make a picture with things in their boxes."""
-    from unicond.cli.generate import given_files, parse_size, read_boxes
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.asked import fill, form_of
+    from unicond.cli.generate import parse_size, read_boxes
+    from unicond.cli.running import finish, load_model, pairs, progress_bar
     from unicond.pictures.files import check_output_folder
+    from unicond.tasks import forms
     from unicond.tasks.layout import GROUNDED, Layout
 
-    conditions = given_files(give, depth=depth)
-    task = Layout(
-        "" if preview and what is None and prompt is None else read_prompt(what, prompt),
-        read_boxes(boxes) or [parse_box(one, "--box") for one in box or []],
-        scale=scale,
-        coarse=coarse,
-        head=head,
-        method=method,
-        conditions=conditions,
-        seed=seed,
-        count=count,
-        size=parse_size(size),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        negative_prompt=negative_prompt,
-    )
-    if box and boxes is not None:
-        raise ValueError("--box and --boxes both say where things are: give one of them")
+    options = {
+        "prompt": "" if preview and what is None and prompt is None else read_prompt(what, prompt),
+        "box": [_thing(one) for one in box or []],
+        "boxes": read_boxes(boxes),
+        "method": method,
+        "scale": scale,
+        "coarse": coarse,
+        "depth": depth,
+        "give": dict(pairs(give or [], "--give")),
+        "seed": seed,
+        "count": count,
+        "size": parse_size(size),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
+    task = fill(form_of(forms.Layout, options)).task()
+    assert isinstance(task, Layout)
+    task = replace(task, head=head)
     check_output_folder(out)
     if preview:
         typer.echo(str(_preview(task.grounding, out)))
@@ -121,6 +125,12 @@ def layout(
     with progress_bar("placing") as callback:
         result = task.run(model, callback)
     finish(result, out)
+
+
+def _thing(said: str) -> dict[str, object]:
+    """PHRASE@LEFT,TOP,RIGHT,BOTTOM as a form has it."""
+    phrase, box = parse_box(said, "--box")
+    return {"phrase": phrase, "box": box}
 
 
 def _preview(grounding: "Grounding", folder: Path) -> Path:
@@ -146,15 +156,14 @@ def adapters_for(asked: list[str] | None, branches: list[str]) -> list[str]:
     return [branch.replace("_", "-") for branch in branches] or ["none"]
 
 
-def parse_box(text: str, flag: str) -> tuple[str, float, float, float, float]:
-    """PHRASE@LEFT,TOP,RIGHT,BOTTOM."""
+def parse_box(said: str, flag: str) -> tuple[str, tuple[float, ...]]:
+    """TEXT@LEFT,TOP,RIGHT,BOTTOM as a text and its box."""
     from unicond.cli.generate import number
 
-    phrase, _, sides = text.rpartition("@")
+    text, _, sides = said.rpartition("@")
     parts = sides.split(",")
-    if not phrase.strip() or len(parts) != 4:
+    if not text.strip() or len(parts) != 4:
         raise ValueError(
-            f"{flag} {text!r} is not PHRASE@LEFT,TOP,RIGHT,BOTTOM, as in 'a red ball@0.1,0.3,0.4,1'"
+            f"{flag} {said!r} is not PHRASE@LEFT,TOP,RIGHT,BOTTOM, as in 'a red ball@0.1,0.3,0.4,1'"
         )
-    left, top, right, bottom = (number(part, flag) for part in parts)
-    return phrase.strip(), left, top, right, bottom
+    return text.strip(), tuple(number(part, flag) for part in parts)

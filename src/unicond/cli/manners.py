@@ -6,14 +6,14 @@ from unicond.aggregation.manner import Mean, Mix, Place, Start
 from unicond.cli.generate import check_one_of
 
 
-def window_of(text: str) -> tuple[int, int] | Place:
+def moves_of(text: str) -> tuple[int, int] | Place:
     """What a command line says of a window.
 
     Args:
         text: `FIRST-LAST`, moves counted from 0, both ends inclusive; or `MOVES@SIGNAL`.
 
     Returns:
-        (first, behind the last), or a place.
+        (first, last), or a place.
 
     Raises:
         ValueError: it is neither.
@@ -25,10 +25,16 @@ def window_of(text: str) -> tuple[int, int] | Place:
         if mark == "@":
             return Place(first, last)
         if last.is_integer() and 0 <= first <= last:
-            return first, int(last) + 1
+            return first, int(last)
     except ValueError as error:
         raise ValueError(f"{_neither(text)}: {error}") from None
     raise ValueError(_neither(text))
+
+
+def window_of(text: str) -> tuple[int, int] | Place:
+    """The same as a manner has it: (first, behind the last), or a place."""
+    moves = moves_of(text)
+    return moves if isinstance(moves, Place) else (moves[0], moves[1] + 1)
 
 
 def _neither(text: str) -> str:

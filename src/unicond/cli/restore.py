@@ -53,29 +53,31 @@ def restore(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Restore a picture from what was measured of it: enlarge, deblur, colour, fill holes."""
+    from unicond.cli.asked import fill, form_of
     from unicond.cli.generate import parse_size
     from unicond.cli.running import finish, load_model, progress_bar
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.restore import Restore
+    from unicond.tasks.forms import Restore
 
-    task = Restore(
-        str(picture),
-        operator,
-        noise_std,
-        prompt=prompt,
-        mask=None if mask is None else str(mask),
-        method=method,
-        simulate=simulate,
-        mean=mean,
-        seed=seed,
-        count=count,
-        size=parse_size(size),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        negative_prompt=negative_prompt,
-    )
+    options = {
+        "picture": picture,
+        "operator": operator,
+        "noise_std": noise_std,
+        "prompt": prompt,
+        "mask": mask,
+        "method": method,
+        "simulate": simulate,
+        "mean": mean,
+        "seed": seed,
+        "count": count,
+        "size": parse_size(size),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
+    filled = fill(form_of(Restore, options))
     check_output_folder(out)
     model = load_model(base, ["none"], device, dtype)
     with progress_bar("restoring") as callback:
-        result = task.run(model, callback)
+        result = filled.run(model, callback)
     finish(result, out)

@@ -17,8 +17,9 @@ from unicond.calls.record import Record
 from unicond.calls.request import Given, seeds_of
 from unicond.model import Model
 from unicond.sampling.state import Report
-from unicond.tasks.filled import Filled, generated, settings_of
+from unicond.tasks.filled import Filled
 from unicond.tasks.form_pictures import named_pictures
+from unicond.tasks.form_settings import generated, settings_of
 from unicond.tasks.forms import AnyForm, Generate, Picture
 
 OWN = {"prompt", "seed", "count", "image", "depth", "give", "mask"}

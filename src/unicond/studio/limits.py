@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from unicond.calls.request import seeds_of
 from unicond.studio.settings import Limits
-from unicond.tasks.forms import AnyForm, Generate
+from unicond.tasks.forms import Aggregate, AnyForm, Generate
 
+MODELS = 8
+"""Of one picture; the network runs once for each in every move."""
 FORGOTTEN = 10_000
 """Clients whose rates are remembered."""
 
@@ -46,6 +48,8 @@ def check(form: AnyForm, limits: Limits) -> None:
     count = form.count or 1
     if count > limits.count or rows_of(form) > limits.count:
         raise Refused(f"count is {max(count, rows_of(form))}; at most {limits.count} are made")
+    if isinstance(form, Aggregate) and len(form.model) > MODELS:
+        raise Refused(f"model lists {len(form.model)}; at most {MODELS} are mixed")
     for name, number in (("steps", form.steps), *_iterations(form)):
         if number is not None and number > limits.steps:
             raise Refused(f"{name} is {number}; at most {limits.steps} are made")

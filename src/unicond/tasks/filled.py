@@ -1,6 +1,6 @@
 """From a form to what a model runs, with the pictures that came with it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
@@ -8,20 +8,18 @@ from unicond.aggregation.manner import DEFAULT, Place
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
-from unicond.calls.request import Against, Attention, Given, Held, Policy, Sampling, Scale
-from unicond.grounding import Grounding, Placed
-from unicond.mechanisms.guidance.gradients import AdamW
+from unicond.calls.request import Given, Policy
+from unicond.grounding import Placed
 from unicond.model import Model
 from unicond.pictures.decoding import Source
 from unicond.sampling import named_plans
-from unicond.sampling.schedules import Spacing
 from unicond.sampling.solvers import named
-from unicond.sampling.window import Window
 from unicond.tasks import forms
 from unicond.tasks.base import Task
 from unicond.tasks.compose import WEIGHTS, Compose
 from unicond.tasks.edit import Edit
 from unicond.tasks.form_pictures import named_pictures
+from unicond.tasks.form_settings import generated, settings_of
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
 from unicond.tasks.together import METHODS, TEXT, Together, weights_of
@@ -29,36 +27,6 @@ from unicond.tasks.together import METHODS, TEXT, Together, weights_of
 _NO_BASE = (TEXT, *METHODS)
 """Names of models that need no picture and are no bases."""
 Read = Callable[[forms.Picture], Source]
-
-
-class Settings(TypedDict):
-    """What a call of a model takes beside prompts, seeds and pictures."""
-
-    negative_prompt: str
-    size: int | tuple[int, int] | None
-    branches: Sequence[str] | None
-    num_inference_steps: int | None
-    solver: str | None
-    spacing: Spacing | None
-    eta: float | None
-    guidance_scale: float | None
-    condition_guidance: float | None
-    condition_guidance_against: Against
-    perturbed_guidance: float | None
-    guidance_window: Window
-    joint_scale: float
-    conditioning_scale: Mapping[str, Scale]
-    held: Held | None
-    attention: Attention | None
-    cache: bool | None
-    refresh: int | None
-    sampling: Sampling
-    plan: str | None
-    grounding: Grounding | None
-    image_prompt: ImagePrompt | None
-    reconstruction_weight: float | Mapping[str, float] | None
-    reconstruction_optimizer: AdamW | None
-    reconstruction_window: Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +100,12 @@ class Filled:
         for what, branches in parts.items():
             for branch in branches:
                 if branch not in pictures:
-                    raise ValueError(f"{what} names {branch!r}, of which no picture is given")
+                    raise ValueError(
+                        f"{what} names {branch!r}, of which no picture is given: give it, too "
+                        f"(--give {branch}=FILE)"
+                    )
         if form.mask_threshold is not None and not form.mask:
-            raise ValueError("mask_threshold: no mask is given that it could make binary")
+            raise ValueError("mask_threshold: no mask is given (--mask) that it could make binary")
         return {
             b: Given(
                 self.read(picture),
@@ -207,9 +178,12 @@ class Filled:
         twice = sorted(form.with_.keys() & form.without.keys())
         if twice:
             raise ValueError(f"{twice[0]!r} is in with and in without: give it one weight")
-        masks = {r.text: self.read(r.mask) for r in form.region if r.mask is not None}
-        if len(masks) < sum(r.mask is not None for r in form.region):
-            raise ValueError("a text has two masks: draw both in one")
+        masks = dict[str, Source]()
+        for region in form.region:
+            if region.mask is not None and region.text in masks:
+                raise ValueError(f"{region.text!r} has two masks: draw both in one")
+            if region.mask is not None:
+                masks[region.text] = self.read(region.mask)
         usual = WEIGHTS.get(form.method, 1.0)
         wanted = {text: usual if w is None else w for text, w in form.with_.items()}
         unwanted = {text: -(usual if w is None else w) for text, w in form.without.items()}
@@ -239,8 +213,12 @@ class Filled:
 
     def _together(self, form: forms.Aggregate) -> Task:
         members = {str(n + 1): member for n, member in enumerate(form.model)}
-        if form.model[0].weight is not None:
-            raise ValueError("the first model's picture is kept: weights are of the others")
+        first = form.model[0]
+        if first.weight is not None:
+            raise ValueError(
+                f"model {first.name!r} is the first, whose picture is kept: its weight "
+                f"{first.weight} is none, weights are of the others"
+            )
         weights = [member.weight for member in form.model[1:]]
         pictured = {n: one.picture for n, one in members.items() if one.picture is not None}
         return Together(
@@ -303,96 +281,8 @@ def _placed(text: str, box: tuple[float, float, float, float]) -> Placed:
     return text, *box
 
 
-def settings_of(form: forms.Generate) -> Settings:
-    """What a call of a model takes beside prompts, seeds and pictures.
-
-    Args:
-        form: what is asked for.
-
-    Returns:
-        The arguments by their names.
-
-    Raises:
-        ValueError: an empty window, or a learning rate without iterations.
-    """
-    if form.reconstruction_lr is not None and form.reconstruction_iterations is None:
-        raise ValueError("reconstruction_lr is AdamW's: give reconstruction_iterations too")
-    optimizer = None
-    if form.reconstruction_iterations is not None:
-        usual = AdamW().learning_rate
-        rate = usual if form.reconstruction_lr is None else form.reconstruction_lr
-        optimizer = AdamW(iterations=form.reconstruction_iterations, learning_rate=rate)
-    return {
-        "negative_prompt": form.negative_prompt,
-        "size": form.size,
-        "branches": form.only,
-        "num_inference_steps": form.steps,
-        "solver": form.solver,
-        "spacing": form.spacing,
-        "eta": form.eta,
-        "guidance_scale": form.guidance,
-        "condition_guidance": form.condition_guidance,
-        "condition_guidance_against": form.condition_guidance_against,
-        "perturbed_guidance": form.perturbed_guidance,
-        "guidance_window": _window(form.guidance_window, "guidance_window"),
-        "joint_scale": form.joint_scale,
-        "conditioning_scale": form.conditioning_scale,
-        "held": form.held,
-        "attention": form.attention,
-        "cache": form.cache,
-        "refresh": form.refresh,
-        "sampling": form.sampling,
-        "plan": form.plan,
-        "grounding": form.boxes,
-        "image_prompt": None,
-        "reconstruction_weight": form.reconstruction_weight,
-        "reconstruction_optimizer": optimizer,
-        "reconstruction_window": _window(form.reconstruction_window, "reconstruction_window"),
-    }
-
-
-def generated(
-    model: Model,
-    prompt: str | Sequence[str],
-    seed: int | Sequence[int],
-    count: int | None,
-    settings: Settings,
-    pictures: Mapping[str, Given],
-    callback: Callback | None,
-) -> Output:
-    """Call a model with settings of one or several forms.
-
-    Args:
-        model: with the branches that are given.
-        prompt: one, or one a sample.
-        seed: of the first sample, or one a sample.
-        count: samples; None follows from the others.
-        settings: of all samples.
-        pictures: {branch: how it is given}.
-        callback: called after each move; False cancels.
-
-    Returns:
-        The pictures.
-    """
-    return model(
-        prompt,
-        seed=seed,
-        count=count,
-        callback=callback,
-        **settings,  # pyright: ignore[reportArgumentType] (of pictures, whose names are branches)
-        **pictures,
-    )
-
-
 def _moves(told: tuple[int, int] | Place | None) -> tuple[int, int] | Place:
     """First and last of the moves, or their place, as a task has them."""
     if told is None:
         return DEFAULT.window
     return told if isinstance(told, Place) else (told[0], told[1] + 1)
-
-
-def _window(ends: tuple[float, float], name: str) -> Window:
-    start, end = ends
-    if start <= end:
-        raise ValueError(f"{name} {ends} falls from its first time to its second, as in [1, 0.2]")
-    return Window(start, end or -1.0)

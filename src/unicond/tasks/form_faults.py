@@ -1,22 +1,30 @@
 """What is wrong with a form, in sentences that do not repeat what it said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 SHOWN = 5
 """Faults of a form that are told at once."""
 LONGEST = 300
+Fault = Mapping[str, object]
+"""One of those that pydantic's `ValidationError.errors()` lists."""
 
 
-def told(faults: Sequence[Mapping[str, object]]) -> str:
+def plain(fault: Fault) -> str:
+    """A fault by the names of its fields."""
+    return f"{_place(fault['loc'])}{fault['msg']}"
+
+
+def told(faults: Sequence[Fault], tell: Callable[[Fault], str] = plain) -> str:
     """What is wrong with a form.
 
     Args:
-        faults: as pydantic's `ValidationError.errors()` lists them.
+        faults: all that was found.
+        tell: a fault as a sentence.
 
     Returns:
         A sentence for each of the first ones.
     """
-    found = [f"{_place(one['loc'])}{one['msg']}" for one in faults[:SHOWN]]
+    found = [tell(one) for one in faults[:SHOWN]]
     more = len(faults) - SHOWN
     return "; ".join(found) + (f"; and {more} more" if more > 0 else "")
 

@@ -1,21 +1,27 @@
 """What the forms of all tasks share: their types, pictures, and what each can be asked for."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-MAX_SEED = 2**63 - 1
+from unicond.pictures.checks import MAX_PROMPT, MAX_SEED, MAX_SEEDS
+
 MOST = 64
 """Of anything that is listed."""
+LONGEST_PATH = 4096
+"""Characters of the name of a file, or of a model that is a folder."""
 TEXTS = "texts"
 """In the context of a validation: which field of a picture a text alone is."""
 
-Text = Annotated[str, Field(max_length=10_000)]
+Text = Annotated[str, Field(max_length=MAX_PROMPT)]
 Name = Annotated[str, Field(max_length=128)]
-Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Where = Annotated[str, Field(max_length=LONGEST_PATH)]
+Branch = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 Branches = Annotated[tuple[Branch, ...], Field(max_length=MOST)]
 Scales = Annotated[dict[Branch, float | tuple[float, float]], Field(max_length=MOST)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)]
 Side = Annotated[int, Field(ge=1, le=65_536)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -46,13 +52,13 @@ class Picture(Plain):
     """
 
     base64: str | None = None
-    upload: Annotated[str, Field(max_length=1000)] | None = None
+    upload: Where | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _of_text(cls, value: object, info: ValidationInfo) -> object:
         kind = "base64" if info.context is None else info.context[TEXTS]
-        return {kind: value} if isinstance(value, str) else value
+        return {kind: str(value)} if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

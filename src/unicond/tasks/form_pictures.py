@@ -35,7 +35,7 @@ def named_pictures(
     found = {branch: picture for branch, picture in apart.items() if picture is not None}
     twice = sorted(found.keys() & give.keys())
     if twice:
-        raise ValueError(f"{twice[0]} is given twice: by {twice[0]} and in give")
+        raise ValueError(f"{twice[0]} is given twice, by {twice[0]} and in give: give it once")
     return {**give, **found}
 
 

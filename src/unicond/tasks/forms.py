@@ -25,9 +25,11 @@ from unicond.tasks.form_parts import (
     Plain,
     Scales,
     Seed,
+    Seeds,
     Share,
     Text,
     Weight,
+    Where,
     Window,
 )
 
@@ -78,7 +80,7 @@ class Generate(Form):
 
     task: Literal["generate"] = "generate"
     prompt: Text = ""
-    seed: Seed | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST)] = 0
+    seed: Seed | Seeds = 0
     count: int | None = Field(default=None, ge=1)
     image: Picture | None = None
     depth: Picture | None = None
@@ -231,7 +233,7 @@ class Compose(_Conditioned):
     region: Annotated[tuple[Region, ...], Field(max_length=MOST)] = ()
     method: Name = "composable"
     picture: Picture | None = None
-    other: Name = ""
+    other: Where = ""
     scene: float | None = None
 
 
@@ -270,7 +272,10 @@ class Layout(_Conditioned):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if bool(self.box) == (self.boxes is not None):
-            raise ValueError("a layout says what is where by box or by boxes: give one of both")
+            raise ValueError(
+                "a layout says what is where by box (--box 'a red ball@0.1,0.3,0.4,0.9') or by "
+                "boxes (--boxes): give one of them"
+            )
         return self
 
 
@@ -285,7 +290,7 @@ class Member(Plain):
         prompt: of its own.
     """
 
-    name: Name
+    name: Where
     picture: Picture | None = None
     boxes: Grounding | None = None
     weight: Share | None = None
@@ -309,12 +314,12 @@ class Aggregate(Counted):
 
     task: Literal["aggregate"] = "aggregate"
     prompt: Text
-    model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=8)]
+    model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=MOST)]
     boxes: Grounding | None = None
     ip_scale: float = 0.8
     mix: Mix = DEFAULT.mix
-    mean: Mean | Literal["none"] = DEFAULT.mean or "none"
-    step_size: Annotated[tuple[float, ...], Field(max_length=8)] | None = None
+    mean: Literal[Mean, "none"] = DEFAULT.mean or "none"
+    step_size: Annotated[tuple[float, ...], Field(max_length=MOST)] | None = None
     window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | Place | None = None
     start: Start = DEFAULT.start
 

@@ -7,12 +7,11 @@ from typing import cast
 import gradio as gr
 from gradio.components import Component
 
+from unicond.studio.limits import MODELS
 from unicond.studio.page.fields import Part, Values
 from unicond.studio.page.more import boxes_text, json_of
 from unicond.studio.page.told import Told
 
-MOST = 8
-"""As a form takes."""
 USUAL = 4
 """Shown from the start."""
 EACH = 5
@@ -32,7 +31,7 @@ def members_told(values: Values) -> list[object]:
         ValueError: boxes are no JSON.
     """
     found = list[object]()
-    for number in range(MOST):
+    for number in range(MODELS):
         name, picture, weight, prompt, boxes = values[EACH * number : EACH * (number + 1)]
         if name:
             told = {"name": name, "picture": picture, "prompt": prompt or None}
@@ -54,7 +53,7 @@ def members_part() -> tuple[Part, list[Component]]:
         for number in range(USUAL):
             components += _member(number)
     with gr.Accordion("More models", open=False):
-        for start in range(USUAL, MOST, USUAL):
+        for start in range(USUAL, MODELS, USUAL):
             with gr.Row():
                 for number in range(start, start + USUAL):
                     components += _member(number)
@@ -79,7 +78,7 @@ def _member(number: int) -> list[Component]:
 
 
 def _shown(told: Told, _branches: Sequence[str]) -> list[object]:
-    members = cast("list[dict[str, object]]", told.get("model", []))[:MOST]
+    members = cast("list[dict[str, object]]", told.get("model", []))[:MODELS]
     values = list[object]()
     for one in members:
         weight = one.get("weight")
@@ -87,4 +86,4 @@ def _shown(told: Told, _branches: Sequence[str]) -> list[object]:
         boxes = "" if one.get("boxes") is None else json.dumps(one["boxes"])
         prompt = one.get("prompt") or ""
         values += [one.get("name"), one.get("picture"), half, prompt, boxes]
-    return values + (MOST - len(members)) * ["", None, 0.5, "", ""]
+    return values + (MODELS - len(members)) * ["", None, 0.5, "", ""]

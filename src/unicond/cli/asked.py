@@ -1,0 +1,66 @@
+"""What a command asks for: the form that the HTTP API and manifests take, of its options."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from unicond.tasks.filled import Filled
+from unicond.tasks.form_faults import Fault, clean, told
+from unicond.tasks.form_parts import TEXTS, Form
+from unicond.tasks.forms import AnyForm
+
+Asked = TypeVar("Asked", bound=Form)
+LONGEST = 80
+"""Characters of a value that is told again."""
+
+
+def form_of(kind: type[Asked], options: Mapping[str, object]) -> Asked:
+    """The form that options are.
+
+    Args:
+        kind: of the form.
+        options: {field: value}; pictures are paths.
+
+    Returns:
+        The form.
+
+    Raises:
+        ValueError: a value that is not allowed; the option is named as it is typed.
+    """
+    try:
+        return kind.model_validate(options, context={TEXTS: "upload"})
+    except ValidationError as error:
+        faults: dict[object, Fault] = {}
+        # one an option: of a type with choices, the one that was read furthest
+        for one in sorted(error.errors(), key=lambda one: -len(one["loc"])):
+            faults.setdefault(one["loc"][:1], {**one})
+        raise ValueError(told(list(faults.values()), _typed)) from None
+
+
+def fill(form: AnyForm, *models: str) -> Filled:
+    """What a form runs, checked as far as it can be without a model.
+
+    Args:
+        form: whose pictures are paths.
+        *models: that it names, as `unicond.load` takes them.
+
+    Returns:
+        What runs it.
+
+    Raises:
+        ValueError: what was asked does not fit together.
+    """
+    filled = Filled(form, lambda picture: str(picture.upload), {name: name for name in models})
+    filled.check()
+    return filled
+
+
+def _typed(fault: Fault) -> str:
+    """What is wrong with an option."""
+    place, said = fault["loc"], str(fault["msg"]).removeprefix("Value error, ")
+    if not isinstance(place, tuple) or not place:
+        return said
+    _, mark, rule = said.partition(" should ")
+    flag = "--" + str(place[0]).replace("_", "-")
+    return f"{flag}: {clean(repr(fault['input']), LONGEST)} {f'should {rule}' if mark else said}"
