@@ -8,9 +8,10 @@ pictures of the same person or the same things: each branch is projected apart, 
 draws both. Source: UniCon, arXiv:2410.11439, section 5 and appendix B.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
+
+from unicond.sampling.suits import Suits
 
 Source = Literal[
     "depth",
@@ -25,41 +26,6 @@ Source = Literal[
 Scenes = Literal["all", "people", "portraits"]
 LOOSE: tuple[Source, ...] = ("same_person", "other_frame")
 """Sources that are other pictures, not maps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suits:
-    """The settings of sampling that suit a condition, where they are not its base's.
-
-    Args:
-        guidance_scale: of text, where an image is drawn from the condition.
-        condition_guidance: of the condition, likewise.
-        estimation_steps: network calls in which the condition is read off an image.
-        estimation_noise: time to which that image is noised.
-
-    Raises:
-        ValueError: a value is outside of what is allowed.
-    """
-
-    guidance_scale: float | None = None
-    condition_guidance: float | None = None
-    estimation_steps: int | None = None
-    estimation_noise: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, least, most in (
-            ("guidance_scale", 0.0, math.inf),
-            ("condition_guidance", 0.0, math.inf),
-            ("estimation_steps", 1, math.inf),
-            ("estimation_noise", 0.0, 1.0),
-        ):
-            value: object = getattr(self, name)
-            if value is None:
-                continue
-            kinds = (int,) if name == "estimation_steps" else (int, float)
-            if type(value) not in kinds or not least <= value <= most:  # type: ignore[operator]
-                allowed = f"from {least:g} to {most:g}" if most < math.inf else f"from {least:g}"
-                raise ValueError(f"{name} is {value!r}; it must be a number {allowed}, or left out")
 
 
 @dataclass(frozen=True, kw_only=True)

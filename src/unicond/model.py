@@ -44,13 +44,13 @@ from unicond.calls.request import (
     seeds_of,
 )
 from unicond.calls.task import Task, estimation, generation
-from unicond.conditions import Suits
 from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import count_prompts
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.state import Mechanism, Solver
+from unicond.sampling.suits import Suits
 from unicond.sampling.window import ALWAYS, Window
 
 

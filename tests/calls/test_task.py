@@ -6,7 +6,7 @@ import torch
 from unicond.adapters.config import JointConfig
 from unicond.backbones.base import Settings
 from unicond.calls.task import estimation, generation
-from unicond.conditions import Suits
+from unicond.sampling.suits import Suits
 
 BASE = Settings(
     num_inference_steps=9,

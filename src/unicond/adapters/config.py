@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, get_args
 
 from unicond.adapters.stored import Page, StoredConfig
-from unicond.conditions import Suits
+from unicond.sampling.suits import Suits
 
 PostJoint = Literal["conv", "conv_fuse"]
 Attention = Literal["global", "aligned"]

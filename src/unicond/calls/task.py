@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from unicond.backbones.base import Settings
 from unicond.calls.request import Given
-from unicond.conditions import Suits
+from unicond.sampling.suits import Suits
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from unicond.adapters.attach import attached
 from unicond.adapters.config import Attention, JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.recompute import recomputed
-from unicond.conditions import Suits
 from unicond.denoisers.network import added
+from unicond.sampling.suits import Suits
 from unicond.training.budget import Budget
 from unicond.training.diffusion import Noising, squared_error
 from unicond.training.loop import LoopConfig, stream

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unicond import conditions
-from unicond.conditions import Suits
 from unicond.data.augment import AugmentConfig
 from unicond.data.conditions import kind_of
 from unicond.model import Model
+from unicond.sampling.suits import Suits
 from unicond.training.budget import Budget
 from unicond.training.joint import JointRecipe
 from unicond.training.loop import LoopConfig, Setup
