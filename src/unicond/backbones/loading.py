@@ -14,6 +14,7 @@ from unicond.backbones.files import LAYOUT, Folder, first_line, locate
 from unicond.backbones.offload import offload as offload_parts
 from unicond.backbones.pixels import UNSHUFFLE, PixelDiffusion, UnshuffledUNet, check_unshuffle
 from unicond.backbones.precision import autoencoder_dtype, check_dtype, dtype_for, text_dtype
+from unicond.backbones.quick import quicken
 from unicond.backbones.single_file import SUFFIXES, open_file
 from unicond.backbones.stable_diffusion import StableDiffusion
 from unicond.backbones.stable_diffusion_xl import StableDiffusionXL
@@ -161,6 +162,8 @@ def _assemble(
     parts: list[nn.Module] = [*texts, network, *([] if vae is None else [vae])]
     for part in parts:
         nn.Module.to(part.requires_grad_(False).eval(), "cpu" if offload else device)
+    if device.type == "cpu" and dtype == torch.float32:
+        quicken(network)
     if offload:
         offload_parts(parts, device)
         if vae is not None:

@@ -28,6 +28,9 @@ from unicond.studio.queue import Job, Result
 
 IDLE = 1.0
 """Seconds after which an idle worker looks without being woken."""
+REST = 0.03
+"""Share of the time of jobs made together that their clients have to ask again before others are
+taken: who waits for a job and asks for the next one would else fall out of step with the rest."""
 AGAIN = 0.5
 """Seconds until a transaction that failed is tried again."""
 T = TypeVar("T")
@@ -56,7 +59,10 @@ class Worker:
         while True:
             jobs = insisting(lambda: queue.claim(self.database, self.order.name, rows))
             if jobs:
+                began = time.monotonic()
                 self.make(jobs)
+                if len(jobs) > 1:
+                    time.sleep(REST * (time.monotonic() - began))
             else:
                 self.channel.wait(IDLE)
 
