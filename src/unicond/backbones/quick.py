@@ -13,9 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS = 64
-"""The least that is worth it."""
-
 
 class _QuickLinear(nn.Linear):
     """What `quicken` turns an `nn.Linear` into."""
@@ -24,7 +21,7 @@ class _QuickLinear(nn.Linear):
         plain = input.dtype != torch.float32 or self.weight.dtype != torch.float32
         if plain or input.device.type != "cpu" or torch.is_grad_enabled():
             return super().forward(input)
-        if input.numel() < ROWS * self.in_features or torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         column = input.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
         out = F.conv2d(column, self.weight[:, :, None, None], self.bias)
@@ -32,7 +29,7 @@ class _QuickLinear(nn.Linear):
 
 
 def quicken(network: nn.Module) -> None:
-    """Let a network compute as above, and hold its pictures channels last, which suits oneDNN.
+    """Let a network compute as above.
 
     Args:
         network: changed in place; its parameters and what they are called stay.
@@ -40,4 +37,3 @@ def quicken(network: nn.Module) -> None:
     for part in network.modules():
         if type(part) is nn.Linear:
             part.__class__ = _QuickLinear
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
