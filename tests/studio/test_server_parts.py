@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import logging
+import time
 
 import pytest
 import torch
@@ -172,6 +173,29 @@ def test_a_device_that_fails_for_good_ends_its_worker(
     else:
         worker.make(jobs)
         assert queue.find(database, "a").status == "failed"
+    database.close()
+
+
+@pytest.mark.parametrize(("coming", "waits"), [(2, 2), (5, 2), (0, 1)])
+def test_clients_of_a_batch_have_time_to_ask_again(settings, tmp_path, coming, waits):
+    """Until as many wait as were made, and no longer than is allowed."""
+    database, told = Database(tmp_path / "queue.sqlite"), []
+
+    class Asked(Silent):
+        def wait(self, seconds):
+            told.append(seconds)
+            if len(told) > coming:
+                time.sleep(seconds)
+                return
+            job = {"task": "generate", "base": "tiny", "kin": None, "rows": 1, "created": 0.0}
+            queue.add(database, Job(id=str(len(told)), user="ann", form="{}", **job), 9, 9)
+
+    allowed = 0.05 if coming == 0 else 60.0
+    Worker(Order(name="w", device="cpu", settings=settings), None, database, Asked()).rest(
+        2, allowed
+    )
+    assert len(told) == waits
+    assert 0 < max(told) <= allowed
     database.close()
 
 

@@ -28,7 +28,7 @@ from unicond.studio.queue import Job, Result
 
 IDLE = 1.0
 """Seconds after which an idle worker looks without being woken."""
-REST = 0.03
+REST = 0.05
 """Share of the time of jobs made together that their clients have to ask again before others are
 taken: who waits for a job and asks for the next one would else fall out of step with the rest."""
 AGAIN = 0.5
@@ -62,9 +62,17 @@ class Worker:
                 began = time.monotonic()
                 self.make(jobs)
                 if len(jobs) > 1:
-                    time.sleep(REST * (time.monotonic() - began))
+                    self.rest(len(jobs), REST * (time.monotonic() - began))
             else:
                 self.channel.wait(IDLE)
+
+    def rest(self, made: int, seconds: float) -> None:
+        """Wait for some seconds, or until as many jobs wait as were made together."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if insisting(lambda: queue.counts(self.database)).get("queued", 0) >= made:
+                return
+            self.channel.wait(left)
 
     def make(self, jobs: list[Job]) -> None:
         """Make jobs of one kin; if that fails and they are several, they go back to be alone."""
