@@ -71,10 +71,10 @@ def aggregate(
 ) -> None:
     """Let several models make one picture: each knows something else (AMDM)."""
     from unicond.adapter_loading import IMAGE_PROMPT
-    from unicond.cli.asked import fill, form_of
-    from unicond.cli.generate import parse_size, read_boxes
+    from unicond.cli.asked import common, fill, form_of
+    from unicond.cli.generate import read_boxes
     from unicond.cli.layout import adapters_for, read_prompt
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.running import load_model, make
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.forms import Aggregate
     from unicond.tasks.together import METHODS, STYLE
@@ -89,12 +89,7 @@ def aggregate(
         "step_size": step_size,
         "window": moves_of(window),
         "start": start,
-        "seed": seed,
-        "count": count,
-        "size": parse_size(size),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
+        **common(seed, count, size, steps, guidance, negative_prompt),
     }
     form = form_of(Aggregate, options)
     filled = fill(form, *(one.name for one in form.model))
@@ -105,9 +100,7 @@ def aggregate(
         if one.picture is not None or one.name in METHODS
     ]
     loaded = load_model(base, adapters_for(adapter, list(dict.fromkeys(wanted))), device, dtype)
-    with progress_bar("aggregating") as callback:
-        result = filled.run(loaded, callback)
-    finish(result, out)
+    make(filled, loaded, "aggregating", out)
 
 
 def _members(

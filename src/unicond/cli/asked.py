@@ -38,6 +38,42 @@ def form_of(kind: type[Asked], options: Mapping[str, object]) -> Asked:
         raise ValueError(told(list(faults.values()), _typed)) from None
 
 
+def common(
+    seed: int,
+    count: int,
+    size: str | None,
+    steps: int | None,
+    guidance: float | None,
+    negative_prompt: str,
+) -> dict[str, object]:
+    """The fields that every task has but to generate.
+
+    Args:
+        seed: of the first sample.
+        count: samples.
+        size: as it is typed, SIDE or HEIGHTxWIDTH.
+        steps: that call the network.
+        guidance: of text.
+        negative_prompt: what guidance moves away from.
+
+    Returns:
+        {field: value}.
+
+    Raises:
+        ValueError: the size is none.
+    """
+    from unicond.cli.generate import parse_size
+
+    return {
+        "seed": seed,
+        "count": count,
+        "size": parse_size(size),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
+
+
 def fill(form: AnyForm, *models: str) -> Filled:
     """What a form runs, checked as far as it can be without a model.
 

@@ -54,10 +54,9 @@ def compose(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Make one picture of several texts: joined, kept out, in their places, or by two models."""
-    from unicond.cli.asked import fill, form_of
-    from unicond.cli.generate import parse_size
+    from unicond.cli.asked import common, fill, form_of
     from unicond.cli.layout import adapters_for
-    from unicond.cli.running import finish, load_model, pairs, progress_bar
+    from unicond.cli.running import load_model, make, pairs
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.form_pictures import named_pictures
     from unicond.tasks.forms import Compose
@@ -73,21 +72,14 @@ def compose(
         "scene": scene,
         "depth": depth,
         "give": dict(pairs(give or [], "--give")),
-        "seed": seed,
-        "count": count,
-        "size": parse_size(size),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
+        **common(seed, count, size, steps, guidance, negative_prompt),
     }
     form = form_of(Compose, options)
     filled = fill(form, other)
     check_output_folder(out)
     conditions = list(named_pictures(form.give, depth=form.depth))
     model = load_model(base, adapters_for(adapter, conditions), device, dtype)
-    with progress_bar("composing") as callback:
-        result = filled.run(model, callback)
-    finish(result, out)
+    make(filled, model, "composing", out)
 
 
 def _texts(values: Sequence[str], flag: str, opposite: str) -> dict[str, float | None]:

@@ -70,9 +70,9 @@ def edit(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Change a picture as words say; what they do not speak of stays."""
-    from unicond.cli.asked import fill, form_of
-    from unicond.cli.generate import numbers, parse_size
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.asked import common, fill, form_of
+    from unicond.cli.generate import numbers
+    from unicond.cli.running import load_model, make
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.forms import Edit
 
@@ -91,16 +91,9 @@ def edit(
         "per": per,
         "style": style,
         "style_prompt": style_prompt,
-        "seed": seed,
-        "count": count,
-        "size": parse_size(size),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
+        **common(seed, count, size, steps, guidance, negative_prompt),
     }
     filled = fill(form_of(Edit, options))
     check_output_folder(out)
     model = load_model(base, adapter if adapter is not None else keep or ["none"], device, dtype)
-    with progress_bar("editing") as callback:
-        result = filled.run(model, callback)
-    finish(result, out)
+    make(filled, model, "editing", out)

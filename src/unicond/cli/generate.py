@@ -212,7 +212,7 @@ def generate(
 def _make(options: Mapping[str, object], loading: Loading, out: Path) -> None:
     """Make what is asked for."""
     from unicond.cli.asked import fill, form_of
-    from unicond.cli.running import finish, load_model, progress_bar, refuse_idle
+    from unicond.cli.running import load_model, make, refuse_idle
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.forms import Generate
 
@@ -220,9 +220,7 @@ def _make(options: Mapping[str, object], loading: Loading, out: Path) -> None:
     filled = fill(form)
     check_output_folder(out)
     model = refuse_idle(load_model(*loading), form.boxes, form.image_prompt or None)
-    with progress_bar("sampling") as callback:
-        result = filled.run(model, callback)
-    finish(result, out, given=True)
+    make(filled, model, "sampling", out, given=True)
 
 
 def read_boxes(file: Path | None) -> "Grounding | None":

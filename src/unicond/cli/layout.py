@@ -90,9 +90,9 @@ def layout(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Make a picture with things in their boxes."""
-    from unicond.cli.asked import fill, form_of
-    from unicond.cli.generate import parse_size, read_boxes
-    from unicond.cli.running import finish, load_model, pairs, progress_bar
+    from unicond.cli.asked import common, fill, form_of
+    from unicond.cli.generate import read_boxes
+    from unicond.cli.running import load_model, make, pairs
     from unicond.pictures.files import check_output_folder
     from unicond.tasks import forms
     from unicond.tasks.layout import GROUNDED, Layout
@@ -106,12 +106,7 @@ def layout(
         "coarse": coarse,
         "depth": depth,
         "give": dict(pairs(give or [], "--give")),
-        "seed": seed,
-        "count": count,
-        "size": parse_size(size),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
+        **common(seed, count, size, steps, guidance, negative_prompt),
     }
     task = fill(form_of(forms.Layout, options)).task()
     assert isinstance(task, Layout)
@@ -122,9 +117,7 @@ def layout(
         return
     own = [method] if method in ("segmentation", *GROUNDED) else []
     model = load_model(base, adapters_for(adapter, [*task.held, *own]), device, dtype)
-    with progress_bar("placing") as callback:
-        result = task.run(model, callback)
-    finish(result, out)
+    make(task, model, "placing", out)
 
 
 def _thing(said: str) -> dict[str, object]:

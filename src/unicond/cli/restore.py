@@ -53,9 +53,8 @@ def restore(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
 ) -> None:
     """Restore a picture from what was measured of it: enlarge, deblur, colour, fill holes."""
-    from unicond.cli.asked import fill, form_of
-    from unicond.cli.generate import parse_size
-    from unicond.cli.running import finish, load_model, progress_bar
+    from unicond.cli.asked import common, fill, form_of
+    from unicond.cli.running import load_model, make
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.forms import Restore
 
@@ -68,16 +67,9 @@ def restore(
         "method": method,
         "simulate": simulate,
         "mean": mean,
-        "seed": seed,
-        "count": count,
-        "size": parse_size(size),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
+        **common(seed, count, size, steps, guidance, negative_prompt),
     }
     filled = fill(form_of(Restore, options))
     check_output_folder(out)
     model = load_model(base, ["none"], device, dtype)
-    with progress_bar("restoring") as callback:
-        result = filled.run(model, callback)
-    finish(result, out)
+    make(filled, model, "restoring", out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 from rich.console import Console
@@ -206,6 +206,29 @@ def progress_bar(what: str) -> Generator["Callback"]:
         except KeyboardInterrupt:
             typer.echo("Stopped before the pictures were done: nothing was written.", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+class Runs(Protocol):
+    """A task, or a form with all that belongs to it."""
+
+    def run(self, model: "Model", callback: "Callback | None" = None) -> "Output":
+        """Make it with a model."""
+        ...
+
+
+def make(asked: Runs, model: "Model", doing: str, folder: "Path", given: bool = False) -> None:
+    """Run what was asked for under a progress bar, save it, and say where.
+
+    Args:
+        asked: what is run.
+        model: that runs it.
+        doing: what the bar says.
+        folder: for its files.
+        given: write what was given, too, as what was before.
+    """
+    with progress_bar(doing) as callback:
+        result = asked.run(model, callback)
+    finish(result, folder, given)
 
 
 def finish(result: "Output", folder: "Path", given: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 torch's own takes 40 % of a joint adapter's training step on 2 cores: its fused kernel holds no
 scores, and its backward pass is no matrix product of bfloat16. Here the shares are kept, and all
-that costs are four products; the small levels of a network are 5 to 15 times as fast:
+that costs are four products; the small levels of a network are 4 to 9 times as fast:
 
     p = softmax(q k^T s + mask),   o = p v,   dv = p^T do,
     dS = p * (dp - sum(p dp)),   dp = do v^T,   dq = s dS k,   dk = s dS^T q
