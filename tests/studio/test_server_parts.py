@@ -138,6 +138,9 @@ class Silent:
     def tell(self, _):
         pass
 
+    def is_stopped(self, _):
+        return False
+
     def forget(self, _):
         pass
 
@@ -178,7 +181,7 @@ def test_a_device_that_fails_for_good_ends_its_worker(
 
 @pytest.mark.parametrize(("coming", "waits"), [(2, 2), (5, 2), (0, 1)])
 def test_clients_of_a_batch_have_time_to_ask_again(settings, tmp_path, coming, waits):
-    """Until as many wait as were made, and no longer than is allowed."""
+    """Until as many wait as are expected, and no longer than is allowed."""
     database, told = Database(tmp_path / "queue.sqlite"), []
 
     class Asked(Silent):
@@ -196,6 +199,23 @@ def test_clients_of_a_batch_have_time_to_ask_again(settings, tmp_path, coming, w
     )
     assert len(told) == waits
     assert 0 < max(told) <= allowed
+    database.close()
+
+
+def test_who_waited_beside_a_batch_is_expected_in_the_next(tiny, settings, tmp_path, monkeypatch):
+    """Of three clients two are served: all three are there when the third one's turn comes."""
+    monkeypatch.chdir(tmp_path)
+    database = Database(tmp_path / "queue.sqlite")
+    told = {"task": "generate", "base": "tiny", "kin": "k", "rows": 1, "created": 0.0}
+    form = Generate(only=("image",), size=32, steps=1).model_dump_json(exclude_none=True)
+    for name in "abc":
+        queue.add(database, Job(id=name, user=name, form=form, **told), 9, 9)
+    order = Order(name="w", device="cpu", settings=settings)
+    worker = Worker(order, Models(order, {"tiny": tiny}, Silent()), database, Silent())
+    jobs = queue.claim(database, "w", 2)
+    assert len(jobs) == 2
+    assert worker.make(jobs) == 1
+    assert [queue.find(database, job.id).status for job in jobs] == ["done", "done"]
     database.close()
 
 

@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,8 @@ IDLE = 1.0
 REST = 0.05
 """Share of the time of jobs made together that their clients have to ask again before others are
 taken: who waits for a job and asks for the next one would else fall out of step with the rest."""
+WRITERS = min(4, os.cpu_count() or 1)
+"""Threads that write what was made together; packing a picture takes milliseconds to seconds."""
 AGAIN = 0.5
 """Seconds until a transaction that failed is tried again."""
 T = TypeVar("T")
@@ -60,22 +63,34 @@ class Worker:
             jobs = insisting(lambda: queue.claim(self.database, self.order.name, rows))
             if jobs:
                 began = time.monotonic()
-                self.make(jobs)
+                others = self.make(jobs)
                 if len(jobs) > 1:
-                    self.rest(len(jobs), REST * (time.monotonic() - began))
+                    expected = min(rows, len(jobs) + others)
+                    self.rest(expected, REST * (time.monotonic() - began))
             else:
                 self.channel.wait(IDLE)
 
-    def rest(self, made: int, seconds: float) -> None:
-        """Wait for some seconds, or until as many jobs wait as were made together."""
+    def rest(self, expected: int, seconds: float) -> None:
+        """Wait for some seconds, or until as many jobs wait as are expected."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if insisting(lambda: queue.counts(self.database)).get("queued", 0) >= made:
+            if self._waiting() >= expected:
                 return
             self.channel.wait(left)
 
-    def make(self, jobs: list[Job]) -> None:
-        """Make jobs of one kin; if that fails and they are several, they go back to be alone."""
+    def _waiting(self) -> int:
+        return insisting(lambda: queue.counts(self.database)).get("queued", 0)
+
+    def make(self, jobs: list[Job]) -> int:
+        """Make jobs of one kin; if that fails and they are several, they go back to be alone.
+
+        Args:
+            jobs: that were taken.
+
+        Returns:
+            How many others waited when they were made, before their clients could ask again.
+        """
+        others = 0
         for job in jobs:
             self.channel.tell(Event(kind="began", job=job.id, together=len(jobs)))
         try:
@@ -88,8 +103,11 @@ class Worker:
         except Exception as error:
             self._failed(jobs, error)
         else:
-            for job, output in zip(jobs, outputs, strict=True):
-                self._keep(job, output)
+            others = self._waiting()
+            with ThreadPoolExecutor(WRITERS) as pool:
+                for job, kept in zip(jobs, pool.map(self._kept, jobs, outputs), strict=True):
+                    self._end(job, *kept)
+        return others
 
     def _failed(self, jobs: list[Job], error: Exception) -> None:
         if len(jobs) > 1:
@@ -101,17 +119,15 @@ class Worker:
         seconds = self.order.settings.limits.seconds
         self._end(jobs[0], [], reason(error, seconds, self.order.settings.log_prompts))
 
-    def _keep(self, job: Job, output: Made) -> None:
-        """Write what was made, and only then say so."""
+    def _kept(self, job: Job, output: Made) -> tuple[list[Result], str | None]:
+        """Write what was made; its files, and what is wrong if it cannot be."""
         target = self.order.settings.data / folder.made(job.id, self.order.name)
         try:
             shutil.rmtree(target, ignore_errors=True)
             paths = output.save(target)
-            results = [Result(path.name, path.stat().st_size) for path in paths]
+            return [Result(path.name, path.stat().st_size) for path in paths], None
         except (OSError, ValueError) as error:
-            self._end(job, [], f"its pictures cannot be kept: {error}")
-            return
-        self._end(job, results, None)
+            return [], f"its pictures cannot be kept: {error}"
 
     def _end(self, job: Job, results: list[Result], error: str | None) -> None:
         name = self.order.name
