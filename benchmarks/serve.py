@@ -31,7 +31,7 @@ from unicond.studio.keys import add_key
 PARTS = ("overhead", "batches", "clients")
 PORT = 7861
 CLIENTS = 200
-ROUNDS = 5
+ROUNDS = 9
 """Of batches against one by one, in turns."""
 JOB = {"task": "generate", "prompt": "a red ball left of a blue box", "only": ["image"]}
 
@@ -113,9 +113,11 @@ def overhead(base: str, rounds: int) -> list[Bar]:
             studio.ended(str(studio.submit({**JOB, "seed": seed})["id"]))
             calls.append(between - began)
             jobs.append(time.perf_counter() - between)
-    call, job = statistics.median(calls[1:]), statistics.median(jobs[1:])
-    print(f"overhead: call {call:.3f} s, job {job:.3f} s")
-    return [Bar("overhead: seconds of a job beyond the call", job - call, most=0.05 * call + 0.02)]
+    pairs = list(zip(calls, jobs, strict=True))[1:]
+    call = statistics.median(calls[1:])
+    beyond = statistics.median(job - call for call, job in pairs)
+    print(f"overhead: call {call:.3f} s, job {statistics.median(jobs[1:]):.3f} s")
+    return [Bar("overhead: seconds of a job beyond the call", beyond, most=0.05 * call + 0.02)]
 
 
 def batches(base: str, seconds: float) -> list[Bar]:
@@ -285,7 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="one part; default all")
     parser.add_argument("--base", default="mini", help="base model: name, folder or hub id")
-    parser.add_argument("--rounds", type=int, default=10, help="of overhead")
+    parser.add_argument("--rounds", type=int, default=30, help="of overhead")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the others")
     options = parser.parse_args()
     print(describe_machine(unicond.load(options.base).backbone.device))
