@@ -68,7 +68,7 @@ def test_rows_that_are_kept_give_the_numbers_of_rows_that_are_recomputed(
 
 @pytest.fixture(scope="module")
 def fused(tiny_base, tmp_path_factory):
-    """The tiny base with two aligned adapters that fuse, each of weights of its own."""
+    """The tiny base with two aligned adapters that fuse, one with y-LoRA beyond attention."""
     network = unicond.load(tiny_base).backbone.network
     folders = {name: tmp_path_factory.mktemp("fused") / name for name in ("depth", "edge")}
     for number, (name, folder) in enumerate(folders.items()):
@@ -77,6 +77,7 @@ def fused(tiny_base, tmp_path_factory):
             kind=name,
             rank=2,
             y_rank=2,
+            y_conv_rank=2 * number,
             roles=("two_way", "condition_held", "image_held"),
             attention=("global", "aligned"),
         )

@@ -7,6 +7,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch import nn
 
 from unicond.adapters.joint import JointAdapter
+from unicond.adapters.maps import MapHook, MapLora, hooked, map_shapes
 from unicond.adapters.network import attention_layers, attention_shapes, is_joint
 from unicond.adapters.parts import LayerParts
 from unicond.adapters.processor import JointProcessor
@@ -22,11 +23,12 @@ def attached(
     """Let a network's attention layers carry adapters inside the block.
 
     Plain processors are exchanged, also where no adapter acts: they then remember the words and
-    slice (`Rows.words`, `Rows.slicing`). All are put back in any case. No weight is moved, copied
-    or merged: the network's parameters and state stay its own.
+    slice (`Rows.words`, `Rows.slicing`). y-LoRA beyond attention acts by hooks (`maps`). All are
+    put back in any case. No weight is moved, copied or merged: the network's parameters and state
+    stay its own.
     Adapters act in calls made inside of `Rows.active()`, on the rows that `Rows.pairs` lists under
     their names. Gradient checkpoints call blocks again in the backward pass, when all this has
-    ended: `unicond.adapters.recompute.recomputed` takes rows and processors along.
+    ended: `unicond.adapters.recompute.recomputed` takes rows, processors and hooks along.
 
     Args:
         network: any diffusers network whose blocks use `Attention` modules.
@@ -45,6 +47,14 @@ def attached(
     for name, adapter in adapters.items():
         for layer_name, layer_parts in adapter.layers():
             parts.setdefault(layer_name, {})[name] = layer_parts
+    on_maps: dict[str, dict[str, MapLora]] = {}
+    for name, adapter in adapters.items():
+        for layer_name, part in adapter.maps():
+            on_maps.setdefault(layer_name, {})[name] = part
+    hooks = {
+        network.get_submodule(layer_name): MapHook(router, mapped)
+        for layer_name, mapped in on_maps.items()
+    }
     layers = attention_layers(network)
     for layer_name in parts:
         _check_plain(layer_name, layers[layer_name])
@@ -58,7 +68,8 @@ def attached(
             joint = is_joint(name) and (joint_in is None or joint_in(name))
             processor = JointProcessor(name, plain, router, parts.get(name, {}), joint)
             layers[name].set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)
-        yield
+        with hooked(hooks):
+            yield
     finally:
         for name, plain in originals.items():
             layers[name].set_processor(plain)
@@ -75,8 +86,8 @@ def check_fit(network: nn.Module, name: str, adapter: JointAdapter) -> None:
     Raises:
         ValueError: the network lacks a layer, or it has other widths (the first is named).
     """
-    shapes = attention_shapes(network)
-    for layer, shape in adapter.shapes.items():
+    shapes = {**attention_shapes(network), **(map_shapes(network) if adapter.map_shapes else {})}
+    for layer, shape in {**adapter.shapes, **adapter.map_shapes}.items():
         if shapes.get(layer) != shape:
             has = f"has {shapes[layer]}" if layer in shapes else "has no such layer"
             raise ValueError(

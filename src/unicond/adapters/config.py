@@ -21,6 +21,7 @@ class JointConfig(Suits, StoredConfig):
         kind: what the condition shows: "depth", "edge", "pose", "id", ...
         rank: of the LoRA `xy` and `yx`, at least 1.
         y_rank: of the y-LoRA on the condition's own attention; 0 is none.
+        y_conv_rank: of the y-LoRA on convolutions and feed-forward layers (see `maps`); 0 is none.
         post_joint: `"conv_fuse"` mixes image and condition token by token (aligned pairs), `"conv"`
             projects each apart (loosely related pairs).
         roles: what it was trained for: `"two_way"` (both branches move and look at each other),
@@ -42,13 +43,17 @@ class JointConfig(Suits, StoredConfig):
     FORMAT: ClassVar[int] = 1
     KIND: ClassVar[str] = "a joint adapter"
     TUPLES: ClassVar[tuple[str, ...]] = ("roles", "attention")
-    OPTIONAL: ClassVar[tuple[str, ...]] = tuple(field.name for field in fields(Suits))
+    OPTIONAL: ClassVar[tuple[str, ...]] = (
+        "y_conv_rank",
+        *(field.name for field in fields(Suits)),
+    )
 
     x: str = "image"
     y: str = "depth"
     kind: str = "depth"
     rank: int = 64
     y_rank: int = 64
+    y_conv_rank: int = 0
     post_joint: PostJoint = "conv_fuse"
     roles: tuple[Role, ...] = ("two_way",)
     attention: tuple[Attention, ...] = ("global",)
@@ -57,7 +62,7 @@ class JointConfig(Suits, StoredConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, minimum in (("rank", 1), ("y_rank", 0)):
+        for name, minimum in (("rank", 1), ("y_rank", 0), ("y_conv_rank", 0)):
             value: object = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
                 raise ValueError(
@@ -104,7 +109,9 @@ class JointConfig(Suits, StoredConfig):
                 "```",
             ),
             facts=(
-                f"rank {self.rank}, y-LoRA rank {self.y_rank}, {self.post_joint}",
+                f"rank {self.rank}, y-LoRA rank {self.y_rank}"
+                + (f" ({self.y_conv_rank} beyond attention)" if self.y_conv_rank else "")
+                + f", {self.post_joint}",
                 f"roles: {', '.join(self.roles)}",
                 f"trigger words: `{self.trigger}`",
             ),

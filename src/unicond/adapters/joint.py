@@ -7,8 +7,9 @@ rows of an image x and those of its condition y. With the layer's own frozen wei
     W^yx = W + B^yx A^yx    on everything computed from y,      W in (W_q, W_k, W_v, W_o),
 
 and a projection `ProjOut`, zero at the start, on the result. The condition's own attention may
-carry one more LoRA, `y`. The adapter holds only these added weights, no copies of the network's,
-and is put into a network by `unicond.adapters.attach.attached`.
+carry one more LoRA, `y`, which may go on beyond attention (`maps`). The adapter holds only these
+added weights, no copies of the network's, and is put into a network by
+`unicond.adapters.attach.attached`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from typing_extensions import override
 
 from unicond.adapters import hub, tensors
 from unicond.adapters.config import JointConfig
+from unicond.adapters.maps import MapLora, MapShape, map_shapes
 from unicond.adapters.module import AdapterModule
 from unicond.adapters.network import AttentionShape, attention_shapes, is_joint, plant
 from unicond.adapters.parts import LayerParts
@@ -37,6 +39,7 @@ class JointAdapter(AdapterModule[JointConfig]):
         config: what the weights do not say.
         shapes: {layer name: widths}; those of the network, or some of them.
         generator: for the start values; None is torch's default generator.
+        maps: {layer name: widths} of layers outside of attention that y-LoRA acts on, too.
     """
 
     GIVEN: ClassVar[str] = "its rank and layer"
@@ -46,6 +49,7 @@ class JointAdapter(AdapterModule[JointConfig]):
         config: JointConfig,
         shapes: Mapping[str, AttentionShape],
         generator: torch.Generator | None = None,
+        maps: Mapping[str, MapShape] | None = None,
     ) -> None:
         super().__init__(config)
         self.shapes = {
@@ -53,6 +57,9 @@ class JointAdapter(AdapterModule[JointConfig]):
         }
         for name, shape in self.shapes.items():
             plant(self, name, LayerParts(shape, config, is_joint(name), generator))
+        self.map_shapes = dict(sorted((maps or {}).items())) if config.y_conv_rank else {}
+        for name, shape in self.map_shapes.items():
+            plant(self, f"{name}.y", MapLora(shape, config.y_conv_rank, generator))
 
     @classmethod
     def for_network(
@@ -81,13 +88,14 @@ class JointAdapter(AdapterModule[JointConfig]):
             )
         device = next(network.parameters()).device
         with torch.device("meta" if device.type == "meta" else "cpu"):
-            adapter = cls(config, shapes, generator)
+            adapter = cls(config, shapes, generator, map_shapes(network))
         return adapter.to(device)
 
     @classmethod
     @override
     def fitting(cls, config: JointConfig, values: Mapping[str, Tensor], source: str) -> Self:
-        return cls(config, tensors.implied_shapes(values, source))
+        shapes = tensors.implied_shapes(values, source)
+        return cls(config, shapes, maps=tensors.implied_maps(values, source))
 
     def layers(self) -> Iterator[tuple[str, LayerParts]]:
         """Pairs of layer name and this adapter's part in it."""
@@ -95,6 +103,13 @@ class JointAdapter(AdapterModule[JointConfig]):
             parts = self.get_submodule(name)
             assert isinstance(parts, LayerParts)
             yield name, parts
+
+    def maps(self) -> Iterator[tuple[str, MapLora]]:
+        """Pairs of layer name and this adapter's part in it, outside of attention."""
+        for name in self.map_shapes:
+            part = self.get_submodule(f"{name}.y")
+            assert isinstance(part, MapLora)
+            yield name, part
 
     @classmethod
     def from_pretrained(

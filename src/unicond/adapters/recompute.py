@@ -2,7 +2,8 @@
 
 A block that is called again must compute what it did before. But the backward pass comes after
 `attached` and `Rows.active()` have ended, on a GPU in another thread, where no rows are current: so
-a block takes the rows, and the processors of its attention layers, along.
+a block takes the rows, the processors of its attention layers and the hooks of its other layers
+along.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from unicond.adapters.maps import MapHook, hooked, hooks_in
 from unicond.sampling.rows import Rows, current
 
 _FLAG, _CALL = "gradient_checkpointing", "_gradient_checkpointing_func"
@@ -58,7 +60,9 @@ def recomputed(network: nn.Module) -> Iterator[None]:
 def _call(part: nn.Module, *inputs: object) -> object:
     """Call a part of a block so that it is called again in the backward pass."""
     again = _AsBefore(
-        current(), {layer: layer.processor for layer in part.modules() if type(layer) is Attention}
+        current(),
+        {layer: layer.processor for layer in part.modules() if type(layer) is Attention},
+        hooks_in(part),
     )
     # rows are current and processors in place now: only the second call needs a context
     return checkpoint(part, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), again))
@@ -70,10 +74,16 @@ class _AsBefore(AbstractContextManager[None]):
     Args:
         rows: those of the first call, if there were any.
         processors: {layer: its processor in the first call}.
+        hooks: {layer: its hook in the first call}.
     """
 
-    def __init__(self, rows: Rows | None, processors: Mapping[Attention, object]) -> None:
-        self._rows, self._processors = rows, processors
+    def __init__(
+        self,
+        rows: Rows | None,
+        processors: Mapping[Attention, object],
+        hooks: Mapping[nn.Module, MapHook],
+    ) -> None:
+        self._rows, self._processors, self._hooks = rows, processors, hooks
         self._exits: list[ExitStack] = []
 
     def __enter__(self) -> None:
@@ -83,6 +93,7 @@ class _AsBefore(AbstractContextManager[None]):
             layer.set_processor(processor)  # pyright: ignore[reportArgumentType] (any callable)
             if isinstance(processor, Hooked):
                 stack.enter_context(processor.hooked())
+        stack.enter_context(hooked(self._hooks))
         if self._rows is not None:
             stack.enter_context(self._rows.active())
         self._exits.append(stack)

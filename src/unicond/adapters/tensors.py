@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from unicond.adapters.maps import MapShape
 from unicond.adapters.network import AttentionShape, is_joint
 
+_MAP = ".y.A"
 _LAYER = re.compile(r"((?:.+\.)?attn[12])\.(?:joint|y)\.")
 
 
@@ -27,6 +29,37 @@ def implied_shapes(values: Mapping[str, Tensor], source: str) -> Mapping[str, At
     if not layers:
         raise ValueError(f"{source} holds no weights of a joint adapter")
     return {layer: _shape(values, layer, source) for layer in layers}
+
+
+def implied_maps(values: Mapping[str, Tensor], source: str) -> Mapping[str, MapShape]:
+    """The widths of every layer outside of attention that y-LoRA acts on.
+
+    Args:
+        values: {parameter name: weight}.
+        source: where they came from, for messages.
+
+    Returns:
+        {layer name: its widths}, of which there may be none.
+
+    Raises:
+        ValueError: a tensor that gives a width is missing or of a wrong number of axes.
+    """
+    found: dict[str, MapShape] = {}
+    for key, first in values.items():
+        if not key.endswith(_MAP):
+            continue
+        layer = key.removesuffix(_MAP)
+        second = values.get(f"{layer}.y.B")
+        if second is None:
+            raise ValueError(f"{source}: {layer}.y.B is missing")
+        if first.ndim not in (2, 4) or second.ndim != 2:
+            raise ValueError(
+                f"{source}: {key} and B have shapes {tuple(first.shape)} and "
+                f"{tuple(second.shape)}, not a low-rank product's"
+            )
+        kernel = first.shape[2] if first.ndim == 4 else 0
+        found[layer] = MapShape(first.shape[1], second.shape[0], kernel)
+    return found
 
 
 def _shape(values: Mapping[str, Tensor], layer: str, source: str) -> AttentionShape:

@@ -26,6 +26,10 @@ Rank = Annotated[int | None, typer.Option(min=1, help=f"Of the joint LoRAs; defa
 YRank = Annotated[
     int | None, typer.Option(min=0, help="Of the condition's own LoRA, 0 is none; default --rank.")
 ]
+YConvRank = Annotated[
+    int | None,
+    typer.Option(min=0, help="Of its LoRA on convolutions, 0 is none; default 0."),
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help=f"Pairs a turn of one process; default {BATCH}.")
 ]
@@ -86,6 +90,7 @@ class Asked:
     data: str | None = None
     rank: int | None = None
     y_rank: int | None = None
+    y_conv_rank: int | None = None
     batch_size: int | None = None
     accumulate: int | None = None
     lr: float | None = None
@@ -146,6 +151,7 @@ def job_of(asked: Asked) -> "PictureJob":
     recipe = PictureRecipe(
         rank=rank,
         y_rank=rank if asked.y_rank is None else asked.y_rank,
+        y_conv_rank=asked.y_conv_rank or 0,
         side=asked.size,
         augment=augment,
         keep_latents=asked.cache_latents,

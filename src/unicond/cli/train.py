@@ -198,6 +198,7 @@ def joint(
     init: Init = None,
     rank: own.Rank = None,
     y_rank: own.YRank = None,
+    y_conv_rank: own.YConvRank = None,
     batch_size: own.BatchSize = None,
     accumulate: own.Accumulate = None,
     lr: own.Lr = None,

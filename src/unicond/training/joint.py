@@ -76,6 +76,7 @@ class JointRecipe:
     Args:
         rank: of the joint LoRAs.
         y_rank: of the y-LoRA of aligned conditions; 0 is none.
+        y_conv_rank: of their y-LoRA beyond attention; 0 is none.
         drop: p of the dropout rule.
         role_shares: of two_way, condition_held, image_held.
         clean_share: of the held branches that are exactly clean.
@@ -89,6 +90,7 @@ class JointRecipe:
 
     rank: int = 16
     y_rank: int = 12
+    y_conv_rank: int = 0
     drop: float = 0.1
     role_shares: tuple[float, float, float] = (0.35, 0.35, 0.3)
     clean_share: float = 0.7
@@ -128,6 +130,7 @@ class JointRecipe:
             kind=condition.shows,
             rank=self.rank,
             y_rank=self.y_rank if condition.aligned else 0,
+            y_conv_rank=self.y_conv_rank if condition.aligned else 0,
             post_joint="conv_fuse" if condition.aligned else "conv",
             roles=("two_way", "condition_held", "image_held"),
             attention=self.attention if condition.aligned else ("global",),

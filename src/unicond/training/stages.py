@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 from unicond import conditions
 from unicond.adapters.hub import Card
 from unicond.adapters.image_prompt.encoder import FOLDER
+from unicond.adapters.joint import JointAdapter
 from unicond.backbones.pixels import UnshuffledUNet
 from unicond.conditions import Condition
 from unicond.data import renders
@@ -40,7 +40,7 @@ from unicond.training.loop import Task
 from unicond.training.pairs import LatentPairs
 from unicond.training.probes import ProbeTask
 from unicond.training.readout import SHIPPED, ReadoutTask
-from unicond.training.starting import go_on
+from unicond.training.starting import go_on, go_on_from_part
 from unicond.training.supplies import HELD, TRAIN
 from unicond.training.text2image import Pictured, TextToImageTask
 from unicond.training.workshop import Job, Save, Workshop, run
@@ -232,8 +232,7 @@ def joint_task(
     )
     adapter = config.adapter(unet, condition, f"mini@{job.parents['mini']}").to(device)
     if start is not None:
-        old = load_file(start / "adapter_model.safetensors")
-        adapter.load_state_dict({name: value.float() for name, value in old.items()})
+        go_on_from_part(adapter, JointAdapter.from_pretrained(start), str(start))
     noising = Noising.of(mini_scheduler(), device)
     return JointTask(
         config,

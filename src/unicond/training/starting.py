@@ -4,10 +4,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from unicond.adapters import tensors
 from unicond.adapters.grounding.adapter import GroundingAdapter
+from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
 
 Made = TypeVar("Made", ReadoutHead, GroundingAdapter)
+
+
+def go_on_from_part(fresh: JointAdapter, old: JointAdapter, source: str) -> None:
+    """Give a fresh joint adapter the values of one that may lack y-LoRA beyond attention.
+
+    What it lacks adds nothing at the start.
+
+    Args:
+        fresh: gets the values.
+        old: has them.
+        source: where it came from, for messages.
+
+    Raises:
+        ValueError: it has other ranks, or was made for another network.
+    """
+    values, wanted = old.state_dict(), fresh.state_dict()
+    if not old.config.y_conv_rank:
+        beyond = {f"{name}.y.{part}" for name, _ in fresh.maps() for part in ("A", "B")}
+        values |= {name: wanted[name] for name in beyond}
+    tensors.check(wanted, values, source, "the ranks that are trained, and the base,")
+    fresh.load_state_dict(values)
 
 
 def go_on(fresh: Made, start: Path, fields: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ from unicond.training.own.pairs import (
 )
 from unicond.training.own.sheet import Sheet
 from unicond.training.pairs import TrainingPairs
+from unicond.training.starting import go_on_from_part
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """{precision: of the frozen base}."""
@@ -94,8 +95,8 @@ def _start_from(adapter: JointAdapter, folder: Path) -> None:
     """Give an adapter the weights of another one of the same shape."""
     old = JointAdapter.from_pretrained(folder, kind=adapter.config.kind)
     try:
-        adapter.load_state_dict(old.state_dict())
-    except RuntimeError as error:
+        go_on_from_part(adapter, old, str(folder))
+    except ValueError as error:
         raise ValueError(
             f"{folder} does not fit: it has rank {old.config.rank}, y-rank {old.config.y_rank}, "
             f"{old.config.post_joint}; asked for are {adapter.config.rank}, "
