@@ -5,7 +5,8 @@ Of the rows of conditions, and of no others, every such layer W becomes
     out = W h + B A h,    A to `y_conv_rank` features with the kernel of W, B of one pixel
 
 What a map shows pixel by pixel, the edges of an image, is made by the convolutions between the
-attention layers (measured: see docs/concepts.md). What follows the time alone, the embeddings and their projections, stays.
+attention layers (measured: see docs/concepts.md). What follows the time alone, the embeddings and
+their projections, stays.
 
 It acts by forward hooks, outside of whatever a user's LoRA has put around a layer. The form of the
 low-rank part of a convolution is LoCon's: Yeh et al., arXiv:2309.14859.
