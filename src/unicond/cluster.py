@@ -3,20 +3,27 @@
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib import import_module
+from typing import Literal
 
 STORE = 256 * 2**20
 """Bytes of a local Ray's object store: what goes through it is small."""
 
 
-def check_installed() -> None:
+def check_installed(part: Literal["data", "serve"]) -> None:
     """Raise if there is no Ray.
 
+    Args:
+        part: that is needed.
+
     Raises:
-        ValueError: there is none.
+        ValueError: it is not there.
     """
-    if find_spec("ray") is None:
-        raise ValueError("--engine ray needs Ray: pip install 'unicond[ray]' brings it")
+    try:
+        import_module(f"ray.{part}")
+    except ImportError:
+        told = f"--engine ray needs Ray with ray[{part}]: pip install 'unicond[ray]' brings it"
+        raise ValueError(told) from None
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx2
 import uvicorn
@@ -24,6 +25,19 @@ def until(true, seconds=START):
     while not (found := true()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(ASKED)
+    return found
+
+
+def processes(title, parent=None):
+    """The processes with some words in their command lines, of one parent or of any."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # it has ended
+                line = (folder / "cmdline").read_bytes().decode(errors="replace")
+                above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if title in line and parent in (None, above):
+                    found.append(int(folder.name))
     return found
 
 

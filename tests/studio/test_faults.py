@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from noise_pictures import picture
-from serving import Process, until
+from serving import Process, processes, until
 
 from unicond.studio.client import Client
 
@@ -32,12 +32,6 @@ def start(tiny_base):
         server.end()
 
 
-def worker_of(pid):
-    """The process that a server has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0])
-
-
 def is_gone(pid):
     return not Path(f"/proc/{pid}").exists()
 
@@ -50,7 +44,7 @@ def test_killed_in_the_middle_every_accepted_job_ends(start, tmp_path):
         edit = {"task": "edit", "prompt": "a dog", "method": "sdedit"}
         jobs.append(studio.submit(edit, picture=picture()))
         until(lambda: studio.job(jobs[0]["id"])["done"] > 2)
-        worker = worker_of(server.process.pid)
+        (worker,) = processes("unicond.studio.worker", server.process.pid)
         server.kill()
     until(lambda: is_gone(worker), 20)
     server = start(tmp_path / "data")

@@ -13,7 +13,7 @@ import openai
 import pytest
 from noise_pictures import picture
 from PIL import Image
-from serving import in_thread, until
+from serving import in_thread, processes, until
 
 import unicond
 from unicond.calls.output import read_record
@@ -41,11 +41,6 @@ def served(tiny_base, tmp_path_factory):
 def studio(served):
     with Client(served[0]) as made:
         yield made
-
-
-def pid_of(app):
-    (hand,) = app.state.desk.supervisor.hands
-    return hand.pid
 
 
 def is_running(studio, job):
@@ -126,7 +121,8 @@ def test_a_job_that_ends_its_worker_is_given_up_after_two(studio, served):
     good = studio.submit(JOB)
     for _ in range(2):
         until(lambda: is_running(studio, bad) and studio.job(bad["id"])["done"] > 0)
-        os.kill(pid_of(served[1]), signal.SIGKILL)
+        (worker,) = processes("unicond.studio.worker", os.getpid())
+        os.kill(worker, signal.SIGKILL)
         until(lambda: not is_running(studio, bad))
     ended = studio.ended(bad["id"])
     assert ended["status"] == "failed"

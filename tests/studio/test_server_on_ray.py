@@ -1,5 +1,6 @@
-"""A server whose models are in two actors of Ray, one of which is killed."""
+"""A server whose models are in two replicas of Ray Serve: one is killed, one hangs, all fail."""
 
+import asyncio
 import base64
 import os
 import signal
@@ -8,13 +9,19 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+import ray
 from noise_pictures import picture
 from PIL import Image
-from serving import in_thread, until
+from ray import serve
+from serving import in_thread, processes, until
 
 import unicond
+from unicond.studio.board import Board
 from unicond.studio.client import Client
+from unicond.studio.database import Database
+from unicond.studio.metrics import Metrics
 from unicond.studio.settings import Limits, Served, Settings
+from unicond.studio.supervisor import Supervisor
 
 DEPTH = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 JOB = {"task": "generate", "prompt": "a dog", "only": ["image"]}
@@ -33,7 +40,7 @@ def files(data):
     return {job.name: [one for one in job.iterdir() if one.name != "given"] for job in jobs}
 
 
-def test_an_actor_that_is_killed_loses_nothing_and_makes_nothing_twice(tiny_base, tmp_path):
+def test_a_replica_that_is_killed_loses_nothing_and_makes_nothing_twice(tiny_base, tmp_path):
     settings = Settings(
         data=tmp_path / "data",
         models={"tiny": Served(base=str(tiny_base), adapters=(f"depth={DEPTH}",))},
@@ -43,7 +50,8 @@ def test_an_actor_that_is_killed_loses_nothing_and_makes_nothing_twice(tiny_base
         limits=Limits(rate=1e6, burst=10_000),
     )
     with in_thread(settings) as (address, app), Client(address) as studio:
-        hands = app.state.desk.supervisor.hands
+        supervisor = app.state.desk.supervisor
+        hands = supervisor.hands
         until(lambda: all(hand.branches for hand in hands) and len(hands) == 2)
         (tmp_path / "d.png").write_bytes(picture(mode="L"))
         first = studio.submit({**JOB, "seed": 7, "previews": 2}, depth=tmp_path / "d.png")
@@ -61,8 +69,9 @@ def test_an_actor_that_is_killed_loses_nothing_and_makes_nothing_twice(tiny_base
         pose = base64.b64encode(picture()).decode()
         bad = studio.submit({**JOB, "give": {"pose": pose}})
         until(lambda: all(running(studio, job) for job in longs))
-        victim = next(hand for hand in hands if longs[0]["id"] in hand.jobs)
-        os.kill(victim.pid, signal.SIGKILL)
+        replicas = processes("ray::ServeReplica:unicond")
+        assert len(replicas) == 2
+        os.kill(replicas[0], signal.SIGKILL)
         ended = [studio.ended(job["id"]) for job in (*longs, *shorts)]
         assert {one["status"] for one in ended} == {"done"}
         assert "no branch 'pose'" in studio.ended(bad["id"])["error"]
@@ -73,5 +82,35 @@ def test_an_actor_that_is_killed_loses_nothing_and_makes_nothing_twice(tiny_base
         stopped = studio.submit(LONG)
         until(lambda: running(studio, stopped))
         assert studio.cancel(stopped["id"])["status"] == "cancelled"
-        until(lambda: len(app.state.desk.supervisor.hands) == 2)
         assert studio.ended(studio.submit({**JOB, "seed": 99})["id"])["status"] == "done"
+
+        hung = studio.submit({**LONG, "steps": 160})
+        until(lambda: running(studio, hung))
+        made = processes("ray::ServeReplica:unicond")
+        next(hand for hand in supervisor.hands if hung["id"] in hand.jobs).link.kill()
+        assert studio.ended(hung["id"])["status"] == "done"
+        until(lambda: len(set(made) - set(processes("ray::ServeReplica:unicond"))) == 1)
+        assert sorted(supervisor.hands[0].branches["tiny"]) == ["depth", "image"]
+        (name,) = (one for one in serve.status().applications)
+        assert name.startswith("unicond-")
+        until(lambda: serve.status().applications[name].status == "RUNNING")
+    assert not ray.is_initialized()
+    assert processes("ray::ServeReplica:unicond") == []
+
+
+def test_models_that_cannot_be_loaded_are_told(tiny_base, tmp_path):
+    (tmp_path / "half").mkdir()
+    settings = Settings(
+        data=tmp_path / "data",
+        models={"half": Served(base=str(tmp_path / "half"))},
+        devices=("cpu", "cpu"),
+        engine="ray",
+        page=False,
+    )
+    told = []
+    (tmp_path / "data").mkdir()
+    database = Database(settings.data / "queue.sqlite")
+    supervisor = Supervisor(settings, database, Board(), Metrics(), told.append)
+    asyncio.run(supervisor.run())
+    assert "model_index.json" in told[0]
+    assert processes("ray::ServeReplica:unicond") == []

@@ -133,7 +133,7 @@ def _engine(batch: Batch, device: str | None) -> "Engine":
             raise ValueError("--workers: one device makes all rows here; more take --engine ray")
         check_device(device)
         return Local()
-    cluster.check_installed()
+    cluster.check_installed("data")
     from unicond.batch.on_ray import OnRay
 
     return OnRay(batch.workers)

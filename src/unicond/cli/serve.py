@@ -40,7 +40,7 @@ def serve(
         list[str] | None, typer.Option(help="One worker for each: cpu, cuda:0, ...; repeat.")
     ] = None,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Workers are processes, or actors of Ray.")
+        Literal["local", "ray"], typer.Option(help="Workers are processes, or replicas of Ray Serve.")
     ] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Of --engine ray; default 1.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
@@ -119,7 +119,7 @@ def _devices(devices: list[str], engine: str, workers: int | None) -> tuple[str 
     from unicond.cluster import check_installed
 
     if engine == "ray":
-        check_installed()
+        check_installed("serve")
         if len(devices) > 1:
             raise ValueError("--device: Ray has its own; give one kind of device, or none")
         return (devices[0] if devices else None,) * (workers or 1)

@@ -28,7 +28,6 @@ class Event:
         picture: JPEG in base64.
         message: why it is broken.
         branches: {model: its branches}.
-        pid: of the process that has them.
     """
 
     kind: Literal["ready", "broken", "began", "move", "preview", "ended", "parted"]
@@ -39,7 +38,6 @@ class Event:
     picture: str = ""
     message: str = ""
     branches: dict[str, list[str]] | None = None
-    pid: int = 0
 
 
 EVENT = TypeAdapter(Event)

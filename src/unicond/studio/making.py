@@ -210,18 +210,17 @@ def loaded(order: Order) -> dict[str, Model]:
     return {name: _loaded(one, order.device) for name, one in order.settings.models.items()}
 
 
-def ready(models: Mapping[str, Model], pid: int) -> Event:
+def ready(models: Mapping[str, Model]) -> Event:
     """What is told when models are loaded.
 
     Args:
         models: {name: loaded}.
-        pid: of the process that has them.
 
     Returns:
         The event.
     """
     branches = {name: ["image", *model.adapters] for name, model in models.items()}
-    return Event(kind="ready", branches=branches, pid=pid)
+    return Event(kind="ready", branches=branches)
 
 
 def _loaded(served: Served, device: str | None) -> Model:

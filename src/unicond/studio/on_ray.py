@@ -1,26 +1,30 @@
-"""Workers whose models are in actors of Ray, on any machine of the cluster.
+"""Workers whose models are in replicas of Ray Serve, on any machine of the cluster.
 
 The worker itself (`worker.Worker`) is a thread of the server, so that the queue and its files are
-this machine's alone: it sends a job's pictures to the actor, hears of its moves, and writes what
-comes back. An actor that is killed takes its worker along; the supervisor starts both anew.
+this machine's alone: it sends a job's pictures to whichever replica is free, hears of its moves,
+and writes what comes back. A replica that is killed takes its worker along, which the supervisor
+starts anew, as Serve does the replica.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
-import queue
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 from anyio import to_thread
-from ray.actor import ActorHandle
+from ray import serve
 from ray.exceptions import RayError
-from transformers.utils.logging import disable_progress_bar
+from ray.serve.config import ProxyLocation
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
 from unicond import cluster
 from unicond.calls.prepared import Cancelled
@@ -28,145 +32,38 @@ from unicond.studio import folder
 from unicond.studio.channel import EVENT, Event
 from unicond.studio.database import Database
 from unicond.studio.engine import Link
-from unicond.studio.making import Gone, Made, Models, loaded, ready, reason
+from unicond.studio.making import Gone
 from unicond.studio.order import ORDER, Order
 from unicond.studio.queue import Job
+from unicond.studio.replica import Files, Place, Replica, Sent, Unmade
 from unicond.studio.worker import Worker
 
-CALLS = 4
-"""Of an actor at the same time: its life, what it makes, and what is cancelled meanwhile."""
 AGAIN = 0.5
-"""Seconds between two looks whether an actor that starts is still wanted."""
-Files = dict[str, bytes]
+"""Seconds between two looks whether a replica that is waited for is still wanted."""
+NAMESPACE = "serve"
+"""In which Serve names its replicas."""
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
+ENDS = 1.0
+"""Seconds that a replica has to end."""
+LOOKS = 2.0
+"""Seconds between two looks of Serve whether a replica is there."""
+Replicas = DeploymentHandle[Replica]
+T = TypeVar("T")
 logger = logging.getLogger("unicond.studio")
 
 
-@dataclass(frozen=True)
-class Sent:
-    """Files that came from an actor.
-
-    Args:
-        files: {name: content}.
-    """
-
-    files: Files
-
-    def save(self, folder: Path) -> list[Path]:
-        """As `making.Made` says."""
-        folder.mkdir(parents=True)
-        paths = [folder / name for name in self.files]
-        for path in paths:
-            path.write_bytes(self.files[path.name])
-        return paths
-
-
-@dataclass(frozen=True)
-class Unmade:
-    """Jobs that an actor did not make.
-
-    Args:
-        message: why, for people; empty if they were cancelled.
-    """
-
-    message: str
-
-
-class Actor:
-    """The models, in a process of Ray's, in a folder of its own.
-
-    Args:
-        order: of the worker, as JSON.
-        home: folder from which the names of models are seen.
-    """
-
-    def __init__(self, order: str, home: str) -> None:
-        self._order = ORDER.validate_json(order)
-        self._told = queue.SimpleQueue[Event | Unmade | list[Sent]]()
-        self._stopped = set[str]()
-        disable_progress_bar()  # of each file's tensors
-        if Path(home).is_dir():
-            os.chdir(home)
-        try:
-            models = loaded(self._order)
-        except (ValueError, OSError, RuntimeError) as error:
-            self._state = Event(kind="broken", message=str(error))
-            return
-        self._state = ready(models, os.getpid())
-        self._models = Models(self._order, models, self)
-        os.chdir(tempfile.mkdtemp(prefix="unicond-"))
-
-    def ready(self) -> bytes:
-        """Whether the models are loaded: an event."""
-        return EVENT.dump_json(self._state)
-
-    def live(self) -> None:
-        """Never return: who waits for it hears of the actor's end."""
-        threading.Event().wait()
-
-    def tell(self, event: Event) -> None:
-        """As `making.Watch` says."""
-        self._told.put(event)
-
-    def is_stopped(self, job: str) -> bool:
-        """As `making.Watch` says."""
-        return job in self._stopped
-
-    def stop(self, job: str) -> None:
-        """A job was cancelled."""
-        self._stopped.add(job)
-
-    def make(
-        self, jobs: list[Job], given: Sequence[Files]
-    ) -> Iterator[Event | Unmade | list[Sent]]:
-        """Make jobs of one kin.
-
-        Args:
-            jobs: of the queue.
-            given: the pictures of each.
-
-        Yields:
-            What happens, and at last what was made of each.
-        """
-        threading.Thread(target=self._make, args=(jobs, given), daemon=True).start()
-        while True:
-            told = self._told.get()
-            yield told
-            if not isinstance(told, Event):
-                return
-
-    def _make(self, jobs: list[Job], given: Sequence[Files]) -> None:
-        settings = self._order.settings
-        try:
-            for job, files in zip(jobs, given, strict=True):
-                Sent(files).save(folder.given(job.id))
-            outputs = self._models.make(jobs)
-            made = [_saved(job, output) for job, output in zip(jobs, outputs, strict=True)]
-        except Cancelled:
-            self._told.put(Unmade(""))
-        except Gone:
-            os._exit(1)
-        except Exception as error:
-            self._told.put(Unmade(reason(error, settings.limits.seconds, settings.log_prompts)))
-        else:
-            self._told.put(made)
-        finally:
-            for job in jobs:
-                self._stopped.discard(job.id)
-                folder.remove(Path(), job.id)
-
-
-def _saved(job: Job, output: Made) -> Sent:
-    paths = output.save(folder.made(job.id, "ray"))
-    return Sent({path.name: path.read_bytes() for path in paths})
+class Undeployed(Exception):
+    """Serve could not start the replicas."""
 
 
 class _Channel:
     """The worker's end, which is in this process; all but `wait` may be called by anyone."""
 
-    def __init__(self, put: Callable[[Event], object], life: ray.ObjectRef) -> None:
-        self._put, self._life = put, life
-        self._woken = threading.Event()
+    def __init__(self, put: Callable[[Event], object]) -> None:
+        self._put = put
+        self._woken, self._turn = threading.Event(), threading.Lock()
         self._stopped = set[str]()
+        self._jobs, self._cancel = frozenset[str](), lambda: None
         self._closed = False
 
     def tell(self, event: Event) -> None:
@@ -174,12 +71,10 @@ class _Channel:
         self._put(event)
 
     def wait(self, seconds: float) -> None:
-        """As `channel.Channel` says; `Gone` if the actor has ended, or is to."""
+        """As `channel.Channel` says; `Gone` if the worker is to end."""
         self._woken.wait(seconds)
         self._woken.clear()
         self.check_open()
-        if ray.wait([self._life], timeout=0)[0]:
-            raise Gone("its actor has ended")
 
     def is_stopped(self, job: str) -> bool:
         """As `channel.Channel` says."""
@@ -193,11 +88,13 @@ class _Channel:
         """There may be a job, or one was cancelled."""
         if stopped:
             self._stopped.add(stopped)
+        self._look()
         self._woken.set()
 
     def close(self) -> None:
         """Have whoever waits end."""
         self._closed = True
+        self._look()
         self._woken.set()
 
     def check_open(self) -> None:
@@ -205,31 +102,68 @@ class _Channel:
         if self._closed:
             raise Gone("it was told to end")
 
+    @contextmanager
+    def calling(self, jobs: list[Job], cancel: Callable[[], None]) -> Generator[None]:
+        """Within the block, a call for these jobs is cancelled when no one waits for it."""
+        with self._turn:
+            self._jobs, self._cancel = frozenset(job.id for job in jobs), cancel
+        self._look()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._jobs, self._cancel = frozenset[str](), lambda: None
 
-@dataclass(frozen=True)
+    def _look(self) -> None:
+        with self._turn:
+            if self._closed or (self._jobs and self._jobs <= self._stopped):
+                self._cancel()
+
+
+@dataclass(eq=False)
 class _Remote:
-    """Makes jobs by an actor."""
+    """Makes jobs by whichever replica is free.
+
+    Args:
+        data: folder of the server.
+        replicas: of Serve.
+        channel: of the worker.
+        place: of the replica that makes some; None while none does.
+    """
 
     data: Path
-    actor: ActorHandle
+    replicas: Replicas
     channel: _Channel
+    place: Place | None = None
 
     def make(self, jobs: list[Job]) -> list[Sent]:
         """As `making.Maker` says."""
         given = [self._given(job) for job in jobs]
+        told = self.replicas.options(stream=True).make.remote(jobs, given)
         try:
-            make = self.actor.make.options(num_returns="streaming")
-            for part in make.remote(jobs, given):  # pyright: ignore[reportGeneralTypeIssues]
-                told = ray.get(part)
-                if isinstance(told, Event):
-                    self.channel.tell(told)
-                elif isinstance(told, Unmade):
-                    raise ValueError(told.message) if told.message else Cancelled
-                else:
-                    return told
-        except RayError as error:
+            with self.channel.calling(jobs, told.cancel):
+                for one in told:  # pyright: ignore[reportGeneralTypeIssues] (it streams)
+                    if isinstance(one, Place):
+                        self.place = one
+                    elif isinstance(one, Event):
+                        self.channel.tell(one)
+                    elif isinstance(one, Unmade):
+                        raise ValueError(one.message) if one.message else Cancelled
+                    else:
+                        return one
+        except (RayError, RayServeException) as error:
+            if all(self.channel.is_stopped(job.id) for job in jobs):
+                raise Cancelled from None
             raise Gone(type(error).__name__) from error
-        raise Gone("its actor has ended")
+        finally:
+            self.place = None
+        raise Gone("its replica has ended")
+
+    def end(self) -> None:
+        """End the replica that makes something, whatever it does; Serve starts another."""
+        if place := self.place:
+            with suppress(ValueError):  # it has ended
+                ray.kill(ray.get_actor(place.actor, NAMESPACE))
 
     def _given(self, job: Job) -> Files:
         pictures = self.data / folder.given(job.id)
@@ -237,18 +171,19 @@ class _Remote:
 
 
 class RayLink:
-    """A worker in a thread, and its actor.
+    """A worker in a thread, for whom replicas make what it takes.
 
     Args:
         order: what it is started with.
-        actor: that was started for it.
+        replicas: of Serve, when they are there.
     """
 
-    def __init__(self, order: Order, actor: ActorHandle) -> None:
-        self._actor, self._how = actor, ""
+    def __init__(self, order: Order, replicas: Future[Replicas]) -> None:
+        self._replicas, self._how = replicas, ""
+        self._remote: _Remote | None = None
         self._events = asyncio.Queue[Event | None]()
         self._loop = asyncio.get_running_loop()
-        self._channel = _Channel(self._put, actor.live.remote())
+        self._channel = _Channel(self._put)
         self._thread = threading.Thread(target=self._run, args=(order,), daemon=True)
         self._thread.start()
 
@@ -259,17 +194,16 @@ class RayLink:
     def send(self, line: str) -> None:
         """As `engine.Link` says."""
         what, _, job = line.partition(" ")
-        if what == "stop":
-            self._actor.stop.remote(job)
-        self._channel.wake(job)
+        self._channel.wake(job if what == "stop" else "")
 
     def close(self) -> None:
         """As `engine.Link` says."""
         self._channel.close()
-        ray.kill(self._actor)
 
     def kill(self) -> None:
         """As `engine.Link` says."""
+        if self._remote is not None:
+            self._remote.end()
         self.close()
 
     async def ended(self) -> str:
@@ -280,59 +214,92 @@ class RayLink:
     def _put(self, event: Event | None) -> None:
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    def _loaded(self) -> Event:
-        """Wait for the models; an actor that is killed while it starts may not say so for long."""
-        state = self._actor.ready.remote()
-        while not ray.wait([state], timeout=AGAIN)[0]:
-            self._channel.check_open()
-        told: bytes = ray.get(state)  # pyright: ignore[reportAssignmentType]
-        return EVENT.validate_json(told)
+    def _patient(self, wait: Callable[[float], T]) -> T:
+        """Wait for something again and again, until it is there or the worker is to end."""
+        while True:
+            try:
+                return wait(AGAIN)
+            except TimeoutError:
+                self._channel.check_open()
 
     def _run(self, order: Order) -> None:
-        """What the thread does, until the actor ends."""
+        """What the thread does, until it is told to end or its replica does."""
         data = order.settings.data
         database = Database(data / folder.QUEUE)
         try:
-            state = self._loaded()
+            replicas = self._patient(self._replicas.result)
+            told = replicas.ready.remote()
+            state = EVENT.validate_json(self._patient(lambda s: told.result(timeout_s=s)))
             self._put(state)
+            self._how = state.message
             if state.kind == "ready":
-                remote = _Remote(data, self._actor, self._channel)
-                Worker(order, remote, database, self._channel).work()
-        except (Gone, RayError) as error:
+                self._remote = _Remote(data, replicas, self._channel)
+                Worker(order, self._remote, database, self._channel).work()
+        except Undeployed as error:
+            self._put(Event(kind="broken", message=str(error)))
+        except (Gone, RayError, RayServeException) as error:
             self._how = str(error) or type(error).__name__
-        except Exception:
+        except Exception as error:
             logger.exception("a worker has failed")
-            self._how = "an error"
+            self._how = f"an error ({type(error).__name__})"
         finally:
             database.close()
             self._put(None)
 
 
 class OnRay:
-    """Starts an actor for each worker.
+    """Has Serve start as many replicas as there are workers.
 
     Args:
+        data: folder of the server, by which Serve tells its replicas from another server's.
         devices: of the workers.
     """
 
-    def __init__(self, devices: Sequence[str | None]) -> None:
+    def __init__(self, data: Path, devices: Sequence[str | None]) -> None:
         self._devices = devices
+        digest = hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:8]
+        self._app = f"unicond-{digest}"
         self._accelerators = 0.0
         self._cluster = ExitStack()
+        self._keeper = ThreadPoolExecutor(1)  # a local Ray ends with the thread that started it
+        self._replicas: Future[Replicas] | None = None
 
     def open(self) -> None:
         """As `engine.Engine` says."""
-        device = self._devices[0] if self._devices else None
-        self._accelerators = self._cluster.enter_context(cluster.joined(len(self._devices), device))
+        self._accelerators = self._keeper.submit(self._join).result()
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(proxy_location=ProxyLocation.Disabled, logging_config=QUIET)
 
     async def start(self, order: Order) -> Link:
-        """As `engine.Engine` says."""
-        kind = ray.remote(Actor).options(
-            num_cpus=1, num_gpus=self._accelerators, max_restarts=0, max_concurrency=CALLS
-        )
-        actor = kind.remote(ORDER.dump_json(order).decode(), os.getcwd())
-        return RayLink(order, actor)  # pyright: ignore[reportArgumentType] (a proxy is its handle)
+        """As `engine.Engine` says; the first has Serve start all replicas."""
+        if self._replicas is None:
+            self._replicas = Future()
+            threading.Thread(target=self._deploy, args=(order, self._replicas), daemon=True).start()
+        return RayLink(order, self._replicas)
 
     def close(self) -> None:
         """As `engine.Engine` says."""
+        if self._replicas is not None:
+            serve.delete(self._app)
         self._cluster.close()
+        self._keeper.shutdown()
+
+    def _join(self) -> float:
+        device = self._devices[0] if self._devices else None
+        return self._cluster.enter_context(cluster.joined(len(self._devices), device))
+
+    def _deploy(self, order: Order, replicas: Future[Replicas]) -> None:
+        deployment = serve.deployment(
+            name="worker",
+            num_replicas=len(self._devices),
+            ray_actor_options={"num_cpus": 1, "num_gpus": self._accelerators},
+            max_ongoing_requests=1,
+            graceful_shutdown_timeout_s=ENDS,
+            health_check_period_s=LOOKS,
+            logging_config=QUIET,
+        )
+        app = deployment(Replica).bind(ORDER.dump_json(order).decode(), os.getcwd())
+        try:
+            replicas.set_result(serve.run(app, name=self._app, route_prefix=None))
+        except Exception as error:
+            replicas.set_exception(Undeployed(f"Ray Serve cannot start the workers: {error}"))

@@ -132,7 +132,7 @@ class Settings:
         data: folder of the queue and of all pictures; made if missing, one server at a time.
         models: {name in requests: what it is}; the first is the default.
         devices: one worker for each; None is CUDA where there is one, else the CPU.
-        engine: what workers are: processes of this machine, or actors of Ray.
+        engine: what workers are: processes of this machine, or replicas of Ray Serve.
         rows: samples that a worker makes at once, of several jobs where they go together.
         keys: {name of a client: SHA-256 of its key in hexadecimal}; without any, all are let in.
         hosts: names by which the server may be called; none is any.

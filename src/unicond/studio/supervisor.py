@@ -43,14 +43,12 @@ class Hand:
         link: to it.
         jobs: that it has.
         branches: {model: its branches}; None until it is ready.
-        pid: of the process that has its models, on its machine; 0 until it is ready.
     """
 
     name: str
     link: Link
     jobs: set[str] = field(default_factory=set[str])
     branches: Mapping[str, list[str]] | None = None
-    pid: int = 0
 
 
 class Supervisor:
@@ -147,7 +145,7 @@ class Supervisor:
         broken = ""
         while event := await self._told(hand):
             if event.kind == "ready":
-                hand.branches, hand.pid, self._proven = event.branches, event.pid, True
+                hand.branches, self._proven = event.branches, True
                 logger.info("worker %s is ready", hand.name)
                 hand.link.send("wake")
             elif event.kind == "broken":
@@ -215,10 +213,10 @@ def _engine(settings: Settings) -> Engine:
     """What workers are."""
     if settings.engine == "local":
         return Processes()
-    cluster.check_installed()
+    cluster.check_installed("serve")
     from unicond.studio.on_ray import OnRay
 
-    return OnRay(settings.devices)
+    return OnRay(settings.data, settings.devices)
 
 
 async def patient(do: Callable[[], T]) -> T:

@@ -162,7 +162,7 @@ def main() -> None:
         return
     os.chdir(order.settings.data)
     database = Database(Path(folder.QUEUE))
-    channel.tell(ready(models, os.getpid()))
+    channel.tell(ready(models))
     try:
         Worker(order, Models(order, models, channel), database, channel).work()
     except Gone as gone:
