@@ -40,7 +40,7 @@ def serve(
         list[str] | None, typer.Option(help="One worker for each: cpu, cuda:0, ...; repeat.")
     ] = None,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Workers are processes, or replicas of Ray Serve.")
+        Literal["local", "ray"], typer.Option(help="Workers: processes, or Ray Serve's replicas.")
     ] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Of --engine ray; default 1.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
