@@ -54,7 +54,8 @@ def in_thread(settings):
     app = create_app(settings)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2)
+    how = {"log_config": None, "ws": "none", "loop": "asyncio", "timeout_graceful_shutdown": 2}
+    config = uvicorn.Config(app, **how)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

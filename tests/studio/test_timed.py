@@ -33,6 +33,7 @@ def serving():
         answers,
         http=partial(Timed, seconds=SECONDS),
         lifespan="off",
+        loop="asyncio",
         log_config=None,
         timeout_keep_alive=60,
     )

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 from contextlib import suppress
 
@@ -47,8 +49,10 @@ class Process:
 
     def kill(self) -> None:
         """As `engine.Link` says."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                # asyncio's own would hide from `ended` how a process has ended by itself
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> str:
         """As `engine.Link` says."""

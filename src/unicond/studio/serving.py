@@ -61,6 +61,7 @@ def run(settings: Settings, host: str, port: int) -> None:
             port=port,
             http=Timed,
             ws="none",
+            loop="asyncio",  # whatever else is installed
             access_log=False,
             log_config=None,
             server_header=False,
