@@ -36,6 +36,9 @@ MINUTE_SHARES = {
 }
 """How long each adapter is trained, of the minutes of `Preset.joint` or `Preset.grounding`; what
 starts from depth needs little."""
+TAUGHT_SHARES = (0.2, 0.2, 0.6)
+"""Roles of what starts from depth, which has learned where things are in an image: most of what is
+left is to read a condition off one."""
 STYLE_SHARE = 0.1
 """How long the base is fine-tuned to one style, its own training = 1."""
 LOOSE_RANKS = 3
@@ -93,10 +96,13 @@ class Preset:
             condition: which.
 
         Returns:
-            `joint` with the condition's share of its minutes; loose conditions, which have neither
+            `joint` with the condition's share of its minutes; what starts from depth reads images
+            most of the time; loose conditions, which have neither
             y-LoRA nor a fused projection, spend that room on rank, and have nothing to estimate.
         """
         loop = with_share(self.joint.loop, MINUTE_SHARES[condition.name])
+        if condition.starts_from:
+            return replace(self.joint, role_shares=TAUGHT_SHARES, loop=loop)
         if condition.aligned:
             return replace(self.joint, loop=loop)
         return replace(self.joint, rank=LOOSE_RANKS * self.joint.rank, noise_share=0.0, loop=loop)
