@@ -86,8 +86,8 @@ class Replica:
     def __init__(self, order: str, home: str) -> None:
         self._order = ORDER.validate_json(order)
         self._stopped = set[str]()
-        self._turn = threading.Lock()
-        self._put: Callable[[Told], object] = print
+        self._turn = threading.Lock()  # Serve may call again before a cancelled call is over
+        self._put: Callable[[Told], object] = lambda told: None
         disable_progress_bar()  # of each file's tensors
         if Path(home).is_dir():
             os.chdir(home)
