@@ -87,7 +87,7 @@ class Replica:
         self._order = ORDER.validate_json(order)
         self._stopped = set[str]()
         self._turn = threading.Lock()  # Serve may call again before a cancelled call is over
-        self._put: Callable[[Told], object] = lambda told: None
+        self._put: Callable[[Told], object] = lambda _: None
         disable_progress_bar()  # of each file's tensors
         if Path(home).is_dir():
             os.chdir(home)
