@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PROCESSES ?= $(if $(shell command -v nvidia-smi),1,2)
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo examples test test-all test-browser lint types weights benchmarks clean
+.PHONY: demo examples test test-all test-browser test-gpu lint types weights benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/unicond demo
@@ -21,10 +21,13 @@ test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-all: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m ""
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu"
 
 test-browser: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/studio
+
+test-gpu: $(STAMP)
+	$(BIN)/pytest -m gpu
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks examples

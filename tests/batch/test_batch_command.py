@@ -153,7 +153,8 @@ def test_what_does_not_go_with_a_manifest(run, tmp_path, options, message):
 
 
 def test_without_ray_it_says_what_brings_it(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("unicond.cluster.find_spec", lambda _: None)
+    for part in ("ray.data", "ray.serve"):
+        monkeypatch.setitem(sys.modules, part, None)
     for refused in (run("--engine", "ray"), RUNNER.invoke(app, ["serve", "--engine", "ray"])):
         assert "pip install 'unicond[ray]'" in str(refused.exception)
     assert not (tmp_path / "out").exists()

@@ -74,7 +74,8 @@ class _Channel:
         """As `channel.Channel` says; `Gone` if the worker is to end."""
         self._woken.wait(seconds)
         self._woken.clear()
-        self.check_open()
+        if self._closed:
+            raise Gone("it was told to end")
 
     def is_stopped(self, job: str) -> bool:
         """As `channel.Channel` says."""
@@ -96,11 +97,6 @@ class _Channel:
         self._closed = True
         self._look()
         self._woken.set()
-
-    def check_open(self) -> None:
-        """Raise `Gone` after `close`."""
-        if self._closed:
-            raise Gone("it was told to end")
 
     @contextmanager
     def calling(self, jobs: list[Job], cancel: Callable[[], None]) -> Generator[None]:
@@ -220,7 +216,7 @@ class RayLink:
             try:
                 return wait(AGAIN)
             except TimeoutError:
-                self._channel.check_open()
+                self._channel.wait(0)
 
     def _run(self, order: Order) -> None:
         """What the thread does, until it is told to end or its replica does."""
