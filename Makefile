@@ -21,7 +21,7 @@ test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-all: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not hub"
 
 test-browser: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/studio

@@ -164,7 +164,7 @@ def _unusable(device: str) -> str:
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         return str(error).strip().splitlines()[0]
     return ""
 

@@ -256,12 +256,13 @@ class OnRay:
         digest = hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:8]
         self._app = f"unicond-{digest}"
         self._accelerators = 0.0
-        self._cluster = ExitStack()
+        self._left = ExitStack()  # what is to be let go of
         self._keeper = ThreadPoolExecutor(1)  # a local Ray ends with the thread that started it
         self._replicas: Future[Replicas] | None = None
 
     def open(self) -> None:
         """As `engine.Engine` says."""
+        self._left.callback(self._keeper.shutdown)
         self._accelerators = self._keeper.submit(self._join).result()
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location=ProxyLocation.Disabled, logging_config=QUIET)
@@ -270,19 +271,17 @@ class OnRay:
         """As `engine.Engine` says; the first has Serve start all replicas."""
         if self._replicas is None:
             self._replicas = Future()
+            self._left.callback(serve.delete, self._app)
             threading.Thread(target=self._deploy, args=(order, self._replicas), daemon=True).start()
         return RayLink(order, self._replicas)
 
     def close(self) -> None:
         """As `engine.Engine` says."""
-        if self._replicas is not None:
-            serve.delete(self._app)
-        self._cluster.close()
-        self._keeper.shutdown()
+        self._left.close()
 
     def _join(self) -> float:
         device = self._devices[0] if self._devices else None
-        return self._cluster.enter_context(cluster.joined(len(self._devices), device))
+        return self._left.enter_context(cluster.joined(len(self._devices), device))
 
     def _deploy(self, order: Order, replicas: Future[Replicas]) -> None:
         deployment = serve.deployment(
@@ -294,8 +293,8 @@ class OnRay:
             health_check_period_s=LOOKS,
             logging_config=QUIET,
         )
-        app = deployment(Replica).bind(ORDER.dump_json(order).decode(), os.getcwd())
         try:
+            app = deployment(Replica).bind(ORDER.dump_json(order).decode(), os.getcwd())
             replicas.set_result(serve.run(app, name=self._app, route_prefix=None))
         except Exception as error:
             replicas.set_exception(Undeployed(f"Ray Serve cannot start the workers: {error}"))

@@ -132,6 +132,7 @@ class Replica:
         def put(one: Told) -> None:
             loop.call_soon_threadsafe(told.put_nowait, one)
 
+        ids = {job.id for job in jobs}
         making = asyncio.ensure_future(asyncio.to_thread(self._make, jobs, given, put))
         try:
             one: Told = Event(kind="began")
@@ -139,9 +140,9 @@ class Replica:
                 one = await told.get()
                 yield one
         finally:
-            self._stopped.update(job.id for job in jobs)
+            self._stopped |= ids
             await asyncio.wait({making})
-            self._stopped.clear()
+            self._stopped -= ids
 
     def _make(self, jobs: list[Job], given: Sequence[Files], put: Callable[[Told], object]) -> None:
         settings = self._order.settings
