@@ -64,6 +64,11 @@ class Condition:
         return self.source not in LOOSE
 
     @property
+    def says_looks(self) -> bool:
+        """Whether prompts beside it may say what people look like, which a picture can show."""
+        return self.source != "same_person"
+
+    @property
     def shows(self) -> str:
         """What its adapter's configuration says that it shows."""
         return self.kind or self.branch

@@ -164,3 +164,25 @@ def test_ctrl_c_while_sampling_leaves_nothing_half_written(folder, model, monkey
     again = invoke("generate", *model, "--steps", 2)
     assert again.exit_code == 0, again.output
     assert "0_image.png" in pictures(folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["--give", "normals=depth.png"], {"image"}),
+        (["--only", "normals", "--prompt", "a red ball"], {"normals"}),
+        (["--give", "normals=depth.png", "--depth", "depth.png"], {"image"}),
+        (["--prompt", "a red ball"], {"image", "depth"}),
+    ],
+)
+def test_the_adapters_of_the_branches_that_are_named_come_along(folder, arguments, made):
+    done = invoke("generate", *arguments, "--steps", 1)
+    assert done.exit_code == 0, done.output
+    found = {path.stem.partition("_")[2] for path in Path("out").glob("0_*.png")}
+    assert {name for name in found if not name.startswith("before")} - {"depth_16bit"} == made
+
+
+def test_a_branch_of_no_adapter_that_ships_is_refused_by_its_name(folder):
+    refused = invoke("generate", "--give", "scribble=depth.png")
+    assert refused.exit_code != 0
+    assert "scribble" in str(refused.exception)

@@ -7,7 +7,7 @@ import torch
 from truth import Brightness, Truth, shuffled
 
 from unicond.conditions import CONDITIONS, named
-from unicond.evaluation.cases import LOOKS, TABLE_WORLD, HeldOut
+from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.fidelity_appearance import kept
 from unicond.evaluation.measures import FIDELITIES
@@ -15,6 +15,7 @@ from unicond.evaluation.tables import MORE_IS_BETTER, SHARES
 from unicond.world.vocabulary import CLASSES
 
 COUNT = 4
+LOOKS = ("shirt", "trousers", "hair", "skin")
 BEST = {"abs_rel": 0.0, "delta1": 1.0, "emse": 0.0, "pck": 1.0, "miou": 1.0, "angle": 0.0}
 
 

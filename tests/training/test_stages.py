@@ -162,11 +162,11 @@ def test_heads_learn_the_renders_own_maps(shop, made):
 
 
 def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
-    weights, old = tmp_path / "w", shop.weights / "adapters" / "softedge"
+    weights, old = tmp_path / "w", shop.weights / "adapters" / "depth"
     shutil.copytree(shop.weights / "mini", weights / "mini")
     place = replace(shop, weights=weights, runs=tmp_path / "r", steps=1, init=old)
     file = "adapter_model.safetensors"
-    before, folder = load_file(old / file), stages.train_joint(place, "softedge")
+    before, folder = load_file(old / file), stages.train_joint(place, "depth")
     after = load_file(folder / file)
     gaps = [float((after[name].float() - one.float()).abs().max()) for name, one in before.items()]
     assert 0 < max(gaps) < 0.01  # one step of a quarter of lr 1e-3
@@ -174,6 +174,17 @@ def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
         json.loads((each / "card.json").read_text())["recipe"]["loop"] for each in (old, folder)
     ]
     assert rates[1]["lr"] == rates[0]["lr"] / 4
+
+
+def test_only_what_learns_from_nothing_learns_at_full_rates():
+    recipes = presets.mini()
+    full, quarter = recipes.joint.loop, presets.gentler(recipes.joint.loop)
+    for condition in conditions.CONDITIONS:
+        first = condition.name == "depth"
+        for goes_on in (False, True):
+            loop = recipes.joint_of(condition, goes_on).loop
+            told = full if first and not goes_on else quarter
+            assert (loop.lr, loop.matrix_lr) == (told.lr, told.matrix_lr), condition.name
 
 
 def test_a_head_goes_on_from_an_earlier_one(shop, made, tmp_path):

@@ -29,6 +29,19 @@ def all_captions(scenes):
     return [(scene, describe(scene, variant)) for scene in scenes for variant in range(4)]
 
 
+def test_what_people_look_like_can_be_left_unsaid_and_the_rest_is_the_same(scenes):
+    clothes = (
+        r"( (in|with) (an? )?\w+ (shirt|trousers|hair|skin)( and (an? )?\w+ (trousers|hair))?)+"
+    )
+    said = [
+        (describe(scene, n), describe(scene, n, looks=False)) for scene in scenes for n in (0, 1)
+    ]
+    for whole, silent in said:
+        assert re.sub(clothes, "", whole.text) == silent.text
+        assert whole.named == silent.named
+    assert any(whole.text != silent.text for whole, silent in said)
+
+
 def test_captions_name_what_they_list(scenes):
     for scene, caption in all_captions(scenes):
         assert said(caption.text) == {(n.kind, n.color): n.count for n in caption.named}

@@ -96,6 +96,21 @@ def adapters_of(base: str, adapters: list[str] | None) -> list[str] | dict[str, 
     return [name for name in chosen if name != "none"]
 
 
+def own_adapters(branches: Sequence[str]) -> list[str] | None:
+    """The adapters that ship which a call of `mini` needs, where none is asked for.
+
+    Args:
+        branches: that the call says something of.
+
+    Returns:
+        Those of them that ship, by the adapters' names; None, the base's own, where none does.
+    """
+    from unicond.backbones.files import EMBEDDED
+
+    names = (branch.replace("_", "-") for branch in branches)
+    return [name for name in names if (EMBEDDED / "adapters" / name).is_dir()] or None
+
+
 def pairs(values: Sequence[str], flag: str, mark: str = "=") -> list[tuple[str, str]]:
     """`NAME=VALUE` (or `NAME:VALUE`, split at the last colon) options as pairs.
 

@@ -15,7 +15,12 @@ Said = TypeVar("Said")
 
 
 def captions(
-    folder: Path, recipe: Recipe, count: int, variants: int, styled: bool = True
+    folder: Path,
+    recipe: Recipe,
+    count: int,
+    variants: int,
+    styled: bool = True,
+    looks: bool = True,
 ) -> list[list[str]]:
     """Several wordings of the captions of the first `count` scenes.
 
@@ -25,6 +30,7 @@ def captions(
         count: how many scenes.
         variants: wordings of each.
         styled: whether they may say the scene's style.
+        looks: whether they may say what people look like.
 
     Returns:
         `count` lists of `variants` texts.
@@ -33,9 +39,10 @@ def captions(
     def told(scenes: list[Scene], place: Path) -> list[list[str]]:
         del place
         scenes = scenes if styled else [scene.with_style("photo") for scene in scenes]
-        return [[describe(scene, v).text for v in range(variants)] for scene in scenes]
+        return [[describe(scene, v, looks).text for v in range(variants)] for scene in scenes]
 
-    name = f"captions-{'styled' if styled else 'plain'}-{variants}.json"
+    kind = f"{'styled' if styled else 'plain'}{'' if looks else '-no-looks'}"
+    name = f"captions-{kind}-{variants}.json"
     return kept(folder, recipe, count, name, told)
 
 

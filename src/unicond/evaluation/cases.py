@@ -26,10 +26,6 @@ from unicond.world.scene import Scene
 TABLE_WORLD, SETTINGS_WORLD, MEAN_WORLD = 10_000, 20_000, 30_000
 """World seeds; the user's `--seed` is added."""
 
-LOOKS = ("shirt", "trousers", "hair", "skin")
-"""Words of captions that say what a person looks like."""
-MOST_VARIANTS = 1000
-
 LEAST_VISIBLE = 40
 """Pixels at 128 x 128 that every entity of a scene must show (proportionally at other sizes)."""
 
@@ -197,13 +193,7 @@ def prompt_of(condition: Condition, scene: Scene) -> Caption:
     """
     if condition.source == "other_frame":
         return Caption("", (), ())
-    if condition.source != "same_person":
-        return describe(scene)
-    variants = (describe(scene, variant) for variant in range(MOST_VARIANTS))
-    for told in variants:
-        if not any(word in told.text for word in LOOKS):
-            return told
-    raise RuntimeError(f"scene {scene.index} has no caption that leaves out its person's looks")
+    return describe(scene, looks=condition.says_looks)
 
 
 @cache

@@ -119,6 +119,12 @@ class Generate(Form):
     reconstruction_lr: float | None = Field(default=None, gt=0)
     reconstruction_window: Window = (1.0, 0.0)
 
+    def told(self) -> tuple[str, ...]:
+        """The branches that it says something of, but the image, in the order of their names."""
+        depth = ("depth",) if self.depth is not None else ()
+        said = (depth, self.give, self.mask, self.guide, self.noise, self.hold, self.only or ())
+        return tuple(sorted({name for names in said for name in names} - {"image"}))
+
 
 class Edit(Counted):
     """Change a picture as words say.

@@ -9,7 +9,6 @@ pipeline), `adapters/<condition or method>/`, `readout/<condition>/`, `image_enc
 """
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ from unicond.data.folders import fingerprint, whole_folder
 from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
 from unicond.pictures.files import check_output_folder
-from unicond.training import cards, presets, supplies, tokenizer
+from unicond.training import cards, supplies, tokenizer
 from unicond.training.autoencoder import AutoencoderTask
 from unicond.training.captions import NORMAL_MAP, world_words
 from unicond.training.cards import TrainingCard
@@ -176,9 +175,7 @@ def train_joint(shop: Workshop, name: str = "depth") -> Path:
             missing.
     """
     condition = conditions.named(name)
-    config = shop.changed(shop.recipes.joint_of(condition))
-    if shop.init is not None:
-        config = replace(config, loop=presets.gentler(config.loop))
+    config = shop.changed(shop.recipes.joint_of(condition, goes_on=shop.init is not None))
     base = shop.parent("mini", "text2image")
     parents, start = {"mini": fingerprint(base)}, shop.init
     if condition.starts_from and start is None:

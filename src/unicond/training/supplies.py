@@ -142,7 +142,7 @@ def pairs(
     recipe = RenderRecipe(seed=seed)
     names = ("image", condition.source) if condition.aligned else ("image",)
     folder = shop.drawn(recipe, count, names)
-    every = texts.captions(folder, recipe, count, variants)
+    every = texts.captions(folder, recipe, count, variants, looks=condition.says_looks)
     said = [every[row] for row in rows]
     images = latents.cached(*vae, folder, "image", count, shop.device)[rows]
     if not condition.aligned:
@@ -242,7 +242,7 @@ def _both_ways(
     partners, count = PartnerRecipe(source=condition.source, seed=recipe.seed), len(rows)
     folder = shop.drawn(partners, count, ("image",))
     others = latents.cached(*vae, folder, "image", count, shop.device)
-    theirs = texts.captions(folder, partners, count, len(said[0]))
+    theirs = texts.captions(folder, partners, count, len(said[0]), looks=condition.says_looks)
     firsts, seconds = (recipe.scenes(row, 1)[0] for row in rows), partners.scenes(0, count)
     styles = ((a.style, b.style) for a, b in zip(firsts, seconds, strict=True))
     alike = [n for n, (first, second) in enumerate(styles) if first == second]

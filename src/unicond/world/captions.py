@@ -88,12 +88,13 @@ class Caption:
     sky: str = ""
 
 
-def describe(scene: Scene, variant: int = 0) -> Caption:
+def describe(scene: Scene, variant: int = 0, looks: bool = True) -> Caption:
     """A caption of a scene.
 
     Args:
         scene: the scene; its style is what the caption says.
         variant: which wording; the same number always gives the same one.
+        looks: whether clothes, hair and skin of people may be said; the rest is the same.
 
     Returns:
         The caption and what it names.
@@ -106,7 +107,7 @@ def describe(scene: Scene, variant: int = 0) -> Caption:
     rng = np.random.default_rng([scene.seed, scene.index, 7, variant])
     entities = _choose(scene, rng)
     relations = _choose_relations(scene, entities, rng)
-    clauses, named = _clauses(scene, entities, relations, rng)
+    clauses, named = _clauses(scene, entities, relations, rng, looks)
     text = " and ".join(clauses)
     style = ""
     if scene.style != "photo" or rng.random() < 0.3:
@@ -197,9 +198,10 @@ def _clothes(who: Identity, rng: np.random.Generator) -> str:
     )[style]
 
 
-def _person_words(person: Person, busy: bool, rng: np.random.Generator) -> str:
+def _person_words(person: Person, busy: bool, rng: np.random.Generator, looks: bool) -> str:
     """A person's words; one `busy` with an object gets no pose ("sitting on snow" would lie)."""
-    words = "a person" + _clothes(person.identity, rng)
+    clothes = _clothes(person.identity, rng)
+    words = f"a person{clothes if looks else ''}"
     says_pose = rng.random() < 0.75
     pose = "with arms up" if person.pose.name == "arms up" else person.pose.name
     if busy or not says_pose:
@@ -208,7 +210,11 @@ def _person_words(person: Person, busy: bool, rng: np.random.Generator) -> str:
 
 
 def _clauses(
-    scene: Scene, entities: list[int], relations: tuple[Relation, ...], rng: np.random.Generator
+    scene: Scene,
+    entities: list[int],
+    relations: tuple[Relation, ...],
+    rng: np.random.Generator,
+    looks: bool,
 ) -> tuple[list[str], tuple[Named, ...]]:
     """The clauses of a caption in random order, and what they name."""
     related = {n for r in relations for n in (r.subject, r.target)}
@@ -223,7 +229,7 @@ def _clauses(
             named.append(Named(entity.shape, entity.color, (index,)))
             return solid_words(entity)
         named.append(Named("person", "", (index,)))
-        return _person_words(entity, index in busy, rng)
+        return _person_words(entity, index in busy, rng, looks)
 
     for r in relations:
         clauses.append(f"{name(r.subject)} {r.name} {name(r.target)}")
