@@ -87,6 +87,7 @@ CONDITIONS: tuple[Condition, ...] = (
         trigger="depth_map, ",
         starts_from="depth",
         kind="metric_depth",  # "depth..." would be stretched to its own range when it is read
+        suits=Suits(estimation_steps=1),
         note="Depth in metres on a logarithmic scale: 1 m is white, 40 m and the sky are black, "
         "value v in [0, 1] is 40 ** (1 - v) metres.",
     ),
@@ -121,6 +122,7 @@ CONDITIONS: tuple[Condition, ...] = (
         source="segmentation",
         trigger="segmentation_map, ",
         starts_from="depth",
+        suits=Suits(condition_guidance=2.0),
         note="Classes in the colours of `unicond.world.palette.CLASS_RGB`.",
     ),
     Condition(

@@ -27,7 +27,7 @@ from unicond.evaluation.judge import load_judge
 from unicond.evaluation.measures import own_way, ways
 from unicond.evaluation.probes import Probe, ProbeConfig
 from unicond.evaluation.settings import Grid, best_row, sweep_settings
-from unicond.evaluation.subject import WAYS, Sampling, Subject
+from unicond.evaluation.subject import WAYS, Sampling, Subject, fingerprints
 from unicond.evaluation.tables import Row
 from unicond.model import Loaded, Model
 from unicond.world.generate import World
@@ -282,3 +282,14 @@ def test_the_probe_is_a_judge(held_out, tmp_path):
     assert len(judge.fingerprint) == 12
     with pytest.raises(ValueError, match="holds no probe"):
         load_judge(tmp_path / "nothing", "cpu")
+
+
+def test_what_suits_an_adapter_is_part_of_what_was_measured(subject_of):
+    """Weights alone do not tell: a run of other settings must not be gone on with."""
+    subject = subject_of(DEPTH)
+    adapter = subject.model.adapters["depth"].adapter
+    before = fingerprints(subject.model)
+    adapter.config = replace(adapter.config, condition_guidance=2.0)
+    after = fingerprints(subject.model)
+    changed = {name: after[name] for name in after if before.get(name) != after[name]}
+    assert changed == {"what suits depth": "{'condition_guidance': 2.0}"}

@@ -23,12 +23,12 @@ CUDA_SPEED, GPU_BATCH = 30, 4
 
 MINUTE_SHARES = {
     "depth": 2.5,
-    "depth-metric": 0.15,
+    "depth-metric": 0.6,
     "softedge": 1.25,
-    "pose": 0.35,
+    "pose": 1.0,
     "identity": 0.9,
     "appearance": 0.75,
-    "segmentation": 0.3,
+    "segmentation": 0.6,
     "normals": 0.2,
     "gligen": 0.5,
     "interact": 0.5,
@@ -151,7 +151,7 @@ def mini() -> Preset:
     Command: `unicond train all --preset mini`, or its stages `unicond train vae`, `text2image`,
     `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`,
     `image-encoder`, `image-prompt`, `pixels`, `probes`.
-    Hardware and time: 2 CPU cores: 0.5 + 4.7 hours for autoencoder and base, 2.5 for depth and 4
+    Hardware and time: 2 CPU cores: 0.5 + 4.7 hours for autoencoder and base, 2.5 for depth and 5
     for all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1
     hour for image prompts, 1 + 0.75 for the rest; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
