@@ -177,7 +177,7 @@ def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
     assert rates[1]["lr"] == rates[0]["lr"] / 4
 
 
-def test_only_what_learns_from_nothing_learns_at_full_rates():
+def test_only_depth_from_nothing_learns_at_full_rates():
     recipes = presets.mini()
     full, quarter = recipes.joint.loop, presets.gentler(recipes.joint.loop)
     for condition in conditions.CONDITIONS:

@@ -212,7 +212,7 @@ def generate(
 def _make(options: Mapping[str, object], loading: Loading, out: Path) -> None:
     """Make what is asked for."""
     from unicond.cli.asked import fill, form_of
-    from unicond.cli.running import load_model, make, own_adapters, refuse_idle
+    from unicond.cli.running import load_model, make, refuse_idle, shipped
     from unicond.pictures.files import check_output_folder
     from unicond.tasks.forms import Generate
 
@@ -220,7 +220,8 @@ def _make(options: Mapping[str, object], loading: Loading, out: Path) -> None:
     filled = fill(form)
     check_output_folder(out)
     if loading.base == "mini" and loading.adapter is None:
-        loading = loading._replace(adapter=own_adapters(form.told()))
+        names = (branch.replace("_", "-") for branch in form.told())
+        loading = loading._replace(adapter=shipped(names) or None)
     model = refuse_idle(load_model(*loading), form.boxes, form.image_prompt or None)
     make(filled, model, "sampling", out, given=True)
 

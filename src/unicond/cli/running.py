@@ -1,6 +1,6 @@
 """What the commands that run a model share: loading it, a progress bar, saying where to look."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -96,19 +96,11 @@ def adapters_of(base: str, adapters: list[str] | None) -> list[str] | dict[str, 
     return [name for name in chosen if name != "none"]
 
 
-def own_adapters(branches: Sequence[str]) -> list[str] | None:
-    """The adapters that ship which a call of `mini` needs, where none is asked for.
-
-    Args:
-        branches: that the call says something of.
-
-    Returns:
-        Those of them that ship, by the adapters' names; None, the base's own, where none does.
-    """
+def shipped(names: Iterable[str]) -> list[str]:
+    """Those of the adapters of `mini` with these names that are embedded."""
     from unicond.backbones.files import EMBEDDED
 
-    names = (branch.replace("_", "-") for branch in branches)
-    return [name for name in names if (EMBEDDED / "adapters" / name).is_dir()] or None
+    return [name for name in names if (EMBEDDED / "adapters" / name).is_dir()]
 
 
 def pairs(values: Sequence[str], flag: str, mark: str = "=") -> list[tuple[str, str]]:
@@ -151,10 +143,8 @@ def embedded_or_asked(asked: list[str] | None, names: Sequence[str]) -> dict[str
     Raises:
         ValueError: one is asked for twice.
     """
-    from unicond.backbones.files import EMBEDDED
-
     told = dict(pairs([t if "=" in t else f"{t}={t}" for t in asked or ()], "--adapter"))
-    ships = [name for name in names if (EMBEDDED / "adapters" / name).is_dir()]
+    ships = shipped(names)
     return {**dict(zip(ships, ships, strict=True)), **told}
 
 

@@ -244,11 +244,10 @@ def adapters_of(study: "Study", asked: list[str] | None) -> dict[str, str]:
     Raises:
         ValueError: not such a name, or one that is given twice.
     """
-    from unicond.backbones.files import EMBEDDED
-    from unicond.cli.running import pairs
+    from unicond.cli.running import pairs, shipped
     from unicond.tasks.layout import GROUNDED
 
-    ships = [c.name for c in CONDITIONS if (EMBEDDED / "adapters" / c.name).is_dir()]
+    ships = shipped(c.name for c in CONDITIONS)
     usual = study.needs or study.usual or tuple(ships)
     told = [text if "=" in text else f"{text}={text}" for text in asked or ()]
     given = dict(pairs(told, "--adapter"))

@@ -87,11 +87,10 @@ def tasks(
 
 def _taken(group: "Group", base: str, asked: list[str] | None) -> list[str]:
     """Of the adapters that a group can do without: those asked for, else those of `mini`."""
-    from unicond.backbones.files import EMBEDDED
+    from unicond.cli.running import shipped
 
     if asked is None:
-        ships = base == group.base
-        found = [n for n in group.takes if ships and (EMBEDDED / "adapters" / n).is_dir()]
+        found = shipped(group.takes) if base == group.base else []
     else:
         found = [text for text in asked if text.partition("=")[0] in group.takes]
     return found or ["none"]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,6 @@ from unicond.adapters.config import Attention, JointConfig
 from unicond.calls.request import Given, Held, Weights
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model, given
-from unicond.sampling.suits import Suits
 
 Way = Literal["two_way", "one_way", "aligned"]
 """How a held branch and the other look at each other."""
@@ -225,11 +224,9 @@ def fingerprints(model: Model) -> dict[str, str]:
         parts[f"adapter {name}"] = loaded.adapter.adapter
         parts[f"image encoder of {name}"] = loaded.adapter.encoder.model
     about = {"defaults": str(backbone.defaults), "base": backbone.name}
-    for name, loaded in model.adapters.items():
-        config = loaded.adapter.config
-        suits = {each.name: getattr(config, each.name) for each in fields(Suits)}
-        if told := {key: value for key, value in suits.items() if value is not None}:
-            about[f"what suits {name}"] = str(told)
+    about |= {
+        f"config of {name}": str(each.adapter.config) for name, each in model.adapters.items()
+    }
     dtype = next(backbone.network.parameters()).dtype
     if dtype != torch.float32:
         about["dtype"] = str(dtype).removeprefix("torch.")

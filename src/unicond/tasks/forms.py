@@ -123,6 +123,7 @@ class Generate(Form):
         """The branches that it says something of, but the image, in the order of their names."""
         depth = ("depth",) if self.depth is not None else ()
         said = (depth, self.give, self.mask, self.guide, self.noise, self.hold, self.only or ())
+        said = (*said, self.conditioning_scale)
         return tuple(sorted({name for names in said for name in names} - {"image"}))
 
 
