@@ -347,6 +347,11 @@ def test_the_rate_follows_the_share_of_the_budget():
     assert abs(steps.rate(75, 0) - 0.505) < 1e-9
     assert steps.rate(100, 0) == pytest.approx(0.01)
     assert minutes.rate(10**9, 30) == pytest.approx(0.505)
+    headed = Budget(steps=100, warmup=0.1, flat=0.5, head=0.2, rest=0.25)
+    assert [headed.rate(step, 0) for step in (5, 20, 21)] == [0.5, 1.0, 0.25]
+    assert headed.rate(75, 0) == pytest.approx(0.505 / 4)
+    with pytest.raises(ValueError, match="rest in"):
+        Budget(steps=1, head=0.1, rest=0.0)
     with pytest.raises(ValueError, match="either minutes or steps"):
         Budget(minutes=1, steps=1)
     with pytest.raises(ValueError, match="positive"):

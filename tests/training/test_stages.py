@@ -177,15 +177,19 @@ def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
     assert rates[1]["lr"] == rates[0]["lr"] / 4
 
 
-def test_only_depth_from_nothing_learns_at_full_rates():
+def test_aligned_adapters_learn_at_full_rates_first_and_others_never():
     recipes = presets.mini()
     full, quarter = recipes.joint.loop, presets.gentler(recipes.joint.loop)
     for condition in conditions.CONDITIONS:
-        first = condition.name == "depth"
-        for goes_on in (False, True):
-            loop = recipes.joint_of(condition, goes_on).loop
-            told = full if first and not goes_on else quarter
-            assert (loop.lr, loop.matrix_lr) == (told.lr, told.matrix_lr), condition.name
+        fresh, goes_on = (recipes.joint_of(condition, told).loop for told in (False, True))
+        told = full if condition.aligned else quarter
+        assert (fresh.lr, fresh.matrix_lr) == (told.lr, told.matrix_lr), condition.name
+        assert (goes_on.lr, goes_on.matrix_lr) == (quarter.lr, quarter.matrix_lr), condition.name
+        minutes = 60 * fresh.budget.minutes
+        early, late = (fresh.lr * fresh.budget.rate(0, minutes * share) for share in (0.1, 0.2))
+        assert late == pytest.approx(quarter.lr), condition.name
+        assert early == pytest.approx(told.lr), condition.name
+        assert goes_on.budget.rate(0, minutes * 0.2) == 1.0
 
 
 def test_a_head_goes_on_from_an_earlier_one(shop, made, tmp_path):
@@ -514,3 +518,12 @@ def test_recipes_differ_by_condition():
     assert set(presets.MINUTE_SHARES) == {*conditions.NAMES, *METHODS}
     tiny = presets.tiny()
     assert tiny.joint_of(conditions.named("depth")) == tiny.joint  # budgets in steps stay
+
+
+def test_weights_that_ship_are_found_by_their_names(shop, made, tmp_path):
+    place = ["--preset", "tiny", "--out", str(shop.weights), "--runs", str(tmp_path)]
+    for told, words in (("normals", "weights/adapters/normals"), ("none", "no folder")):
+        command = ["joint", "--condition", "normals", "--init", told, "--steps", "1", *place]
+        found = CliRunner().invoke(app, command)
+        assert found.exit_code == 2
+        assert words in found.output.replace("\n", ""), told

@@ -99,13 +99,14 @@ def _shop(
     scenes: int | None,
     resume: bool,
     init: Path | None = None,
+    kept: str = "adapters",
 ) -> "Workshop":
     from unicond.training.workshop import Workshop
 
     if minutes is not None and steps is not None:
         raise ValueError("give --minutes or --steps, not both")
     if init is not None:
-        init = _found(init)
+        init = _found(init, kept)
     return Workshop(
         preset=preset,
         weights=out,
@@ -120,11 +121,11 @@ def _shop(
     )
 
 
-def _found(init: Path) -> Path:
-    """A folder of weights: on disk, or among those that ship."""
+def _found(init: Path, kept: str) -> Path:
+    """A folder of weights: on disk, or among those that ship, where their kind is kept."""
     from unicond.backbones.files import EMBEDDED
 
-    for folder in (init, EMBEDDED / init):
+    for folder in (init, EMBEDDED / init, EMBEDDED / kept / init):
         if folder.is_dir():
             return folder
     raise ValueError(f"--init {init} is no folder, and no weights of that name ship")
@@ -256,7 +257,7 @@ def readout(
     from unicond.training import stages
 
     with _reported() as report:
-        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init)
+        shop = _shop(report, preset, out, runs, minutes, steps, scenes, resume, init, "readout")
         stages.train_readout(shop, condition)
 
 

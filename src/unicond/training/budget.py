@@ -2,7 +2,8 @@
 
 A budget is a number of optimiser steps or of minutes. On a slow or shared machine nobody knows
 how many steps fit into an evening, so the learning rate follows the *share* of the budget: a
-linear warm-up, a flat part, half a cosine down to 1 % of the peak.
+linear warm-up, a flat part, half a cosine down to 1 % of the peak. What would come apart at its
+peak rate in the long run has a `head` at the peak, and a share of it after that.
 """
 
 import math
@@ -21,6 +22,8 @@ class Budget:
         steps: optimiser steps; the only kind that resumes bit for bit.
         warmup: share of the budget in which the learning rate rises from 0.
         flat: share of the budget at which the cosine begins.
+        head: share of the budget after which every rate is `rest` of what it would be.
+        rest: in (0, 1].
 
     >>> Budget(steps=100, warmup=0.1, flat=0.5).rate(5, 0.0)
     0.5
@@ -30,6 +33,8 @@ class Budget:
     steps: int | None = None
     warmup: float = 0.03
     flat: float = 0.4
+    head: float = 0.0
+    rest: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
@@ -39,6 +44,10 @@ class Budget:
         if not 0 <= self.warmup <= self.flat <= 1:
             raise ValueError(
                 f"shares must be ordered 0 <= warmup <= flat <= 1, got {self.warmup}, {self.flat}"
+            )
+        if not 0 <= self.head <= 1 or not 0 < self.rest <= 1:
+            raise ValueError(
+                f"head must be in [0, 1] and rest in (0, 1], got {self.head}, {self.rest}"
             )
 
     def share(self, step: int, seconds: float) -> float:
@@ -51,9 +60,10 @@ class Budget:
     def rate(self, step: int, seconds: float) -> float:
         """What the peak learning rate is multiplied by, in [0, 1]."""
         share = self.share(step, seconds)
+        peak = self.rest if share > self.head else 1.0
         if share < self.warmup:
-            return max(share, 1e-3) / self.warmup
+            return peak * max(share, 1e-3) / self.warmup
         if share <= self.flat:
-            return 1.0
+            return peak
         fall = (share - self.flat) / (1 - self.flat)
-        return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * fall))
+        return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * fall)))
