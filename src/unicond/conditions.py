@@ -107,15 +107,16 @@ CONDITIONS: tuple[Condition, ...] = (
         note="Skeletons of everybody, in OpenPose's COCO-18 colours on black.",
     ),
     Condition(
-        name="identity",
-        source="same_person",
-        scenes="portraits",
-        note="Another picture of the same person: other pose, place and light.",
-    ),
-    Condition(
         name="appearance",
         source="other_frame",
         note="Another frame of the same clip: the same things, seen from elsewhere.",
+    ),
+    Condition(
+        name="identity",
+        source="same_person",
+        scenes="portraits",
+        starts_from="appearance",
+        note="Another picture of the same person: other pose, place and light.",
     ),
     Condition(
         name="segmentation",

@@ -40,10 +40,12 @@ TAUGHT_SHARES = (0.2, 0.2, 0.6)
 """Roles of what starts from depth, which has learned where things are in an image: most of what is
 left is to read a condition off one."""
 HEAD, REST = 0.15, 0.25
-"""Aligned adapters learn at full rates for the one share of their minutes, at the other share of
-these rates after that: what is new is learned quickly, and nothing comes apart."""
+"""Adapters learn at full rates for the one share of their minutes, at the other share of these
+rates after that: what is new is learned quickly, and nothing comes apart."""
 STYLE_SHARE = 0.1
 """How long the base is fine-tuned to one style, its own training = 1."""
+LOOSE_SHARES = (0.3, 0.6, 0.1)
+"""Roles of loose adapters, whose condition is given nearly always."""
 LOOSE_RANKS = 3
 """Ranks of a loose adapter for each one of an aligned adapter."""
 LOOSE_DROP = 0.25
@@ -105,20 +107,19 @@ class Preset:
             `joint` with the condition's share of its minutes, at rates that fall after a `HEAD`;
             what goes on has had it. What starts from depth reads images most of the time. Loose
             conditions, which have neither y-LoRA nor a fused projection, spend that room on rank,
-            have nothing to estimate, are told less, so that they look more, and learn at a quarter
-            of the rates all the time: at full ones they came apart after 700 steps.
+            have nothing to estimate, and are told less, so that they look more.
         """
         loop = with_share(self.joint.loop, MINUTE_SHARES[condition.name])
-        if goes_on or not condition.aligned:
+        if goes_on:
             loop = gentler(loop)
         else:
             loop = replace(loop, budget=replace(loop.budget, head=HEAD, rest=REST))
-        if condition.starts_from:
-            return replace(self.joint, role_shares=TAUGHT_SHARES, loop=loop)
-        if condition.aligned:
-            return replace(self.joint, loop=loop)
-        rank = LOOSE_RANKS * self.joint.rank
-        return replace(self.joint, rank=rank, noise_share=0.0, drop=LOOSE_DROP, loop=loop)
+        recipe = replace(self.joint, loop=loop)
+        if not condition.aligned:
+            rank = LOOSE_RANKS * recipe.rank
+            told = {"rank": rank, "role_shares": LOOSE_SHARES, "noise_share": 0.0}
+            return replace(recipe, **told, drop=LOOSE_DROP)
+        return replace(recipe, role_shares=TAUGHT_SHARES) if condition.starts_from else recipe
 
     def grounding_of(self, method: Method) -> GroundingTrainingConfig:
         """The recipe of one method's adapter.
