@@ -14,7 +14,7 @@ from unicond.pictures import sheet
 
 NAMES = (
     "edit_own_depth",
-    "layout_depth",
+    "layout_pose",
     "restore_then_edit",
     "panorama_depth",
     "compose_not",
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="network calls of a picture")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    model = unicond.load("mini", adapters=["depth"])
+    model = unicond.load("mini", adapters=["depth", "pose"])
     for name in [options.only] if options.only else NAMES:
         start, path = time.perf_counter(), options.out / f"{name}.png"
         example = import_module(f"examples.{name}")

@@ -160,7 +160,7 @@ def test_info_prints_shares(run):
             "--lora 'style.safetensors' is not of the form NAME:VALUE",
         ),
         (["--depth", "nowhere.png"], "nowhere.png"),
-        (["--give", "pose=x.png"], "no branch 'pose' in this model"),
+        (["--give", "sketch=x.png"], "no branch 'sketch' in this model"),
         (
             ["--give", "depth=a.png", "--give", "depth=b.png"],
             "--give gives 'depth' twice, as 'a.png' and as 'b.png': give it once",

@@ -81,7 +81,7 @@ def test_regions_are_boxes_or_masks_of_a_given_picture_under_its_depth(run, tiny
         (["--region", "a ball@0,0,1,1"], "'composable' does not use regions"),
         (["--with", "a ball", "--out", "/proc/none"], "/proc/none"),
         (["--with", "a ball", "--give", "pose"], "--give 'pose' is not of the form NAME=VALUE"),
-        (["--with", "a ball", "--give", "pose=x.png"], "no adapter 'pose'"),
+        (["--with", "a ball", "--give", "sketch=x.png"], "no adapter 'sketch'"),
     ],
 )
 def test_bad_options_are_one_line(run, arguments, message):
