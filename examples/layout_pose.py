@@ -8,8 +8,7 @@ somebody who stands between two pills.
 
 import unicond
 from unicond.pictures import Line
-from unicond.world import World
-from unicond.world.drawings import draw_skeletons
+from unicond.world import World, draw_skeletons
 
 PROMPT = "a person and two pills on grass"
 BOXES = (

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from examples.__main__ import NAMES
 
+import unicond
+from unicond.adapters.config import JointConfig
+from unicond.adapters.joint import JointAdapter
 from unicond.pictures import sheet
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -36,9 +39,20 @@ def test_it_is_short_and_uses_public_names(name):
                 assert node.attr in importlib.import_module("unicond").__all__
 
 
+@pytest.fixture(scope="module")
+def posed(tiny_base, tmp_path_factory):
+    """The tiny base with adapters of depth and pose."""
+    model = unicond.load(tiny_base)
+    config = JointConfig(y="pose", kind="pose", rank=2, post_joint="conv_fuse")
+    folder = tmp_path_factory.mktemp("adapters") / "pose"
+    JointAdapter.for_network(model.backbone.network, config).save_pretrained(folder)
+    depth = Path(__file__).parent / "golden" / "unicon" / "weights" / "depth"
+    return unicond.load(tiny_base, {"depth": depth, "pose": folder})
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_it_draws(tiny, name):
-    lines = importlib.import_module(f"examples.{name}").draw(tiny, steps=1)
+def test_it_draws(posed, name):
+    lines = importlib.import_module(f"examples.{name}").draw(posed, steps=1)
     assert all(picture.isfinite().all() for line in lines for picture in line.pictures)
     assert all(line.title or line.captions for line in lines)
     assert sheet(lines, rows=3).height > 128

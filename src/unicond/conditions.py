@@ -104,6 +104,7 @@ CONDITIONS: tuple[Condition, ...] = (
         scenes="people",
         trigger="skeleton_map, ",
         starts_from="depth",
+        suits=Suits(guidance_scale=5.0, condition_guidance=4.0, estimation_steps=4),
         note="Skeletons of everybody, in OpenPose's COCO-18 colours on black.",
     ),
     Condition(
@@ -116,6 +117,7 @@ CONDITIONS: tuple[Condition, ...] = (
         source="same_person",
         scenes="portraits",
         starts_from="appearance",
+        suits=Suits(guidance_scale=5.0, condition_guidance=4.0),
         note="Another picture of the same person: other pose, place and light.",
     ),
     Condition(

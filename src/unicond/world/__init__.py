@@ -5,6 +5,7 @@ what is to be seen. Nothing is loaded and nothing is downloaded; a scene is its 
 """
 
 from unicond.world.captions import Caption, Named, describe
+from unicond.world.drawings import draw_skeletons
 from unicond.world.generate import World
 from unicond.world.render import Rendering, render
 from unicond.world.scene import (
@@ -32,5 +33,6 @@ __all__ = [
     "Solid",
     "World",
     "describe",
+    "draw_skeletons",
     "render",
 ]
