@@ -59,7 +59,9 @@ def test_styles_compare_two_bases(options, tiny_base, tmp_path):
     assert isinstance(refused.exception, ValueError)
 
 
-def test_missing_adapters_are_named_before_anything_loads(options):
+def test_missing_adapters_are_named_before_anything_loads(options, tmp_path, monkeypatch):
+    for place in ("unicond.backbones.files", "unicond.adapter_loading"):
+        monkeypatch.setattr(f"{place}.EMBEDDED", tmp_path)  # where nothing ships
     line = ["company", *options, "--base", "nowhere", "--adapter", f"depth={ADAPTER}"]
     refused = CliRunner().invoke(app, line)
     assert isinstance(refused.exception, ValueError)
