@@ -266,7 +266,7 @@ def with_share(loop: LoopConfig, share: float) -> LoopConfig:
 
 
 def gentler(loop: LoopConfig) -> LoopConfig:
-    """A recipe's loop at a quarter of its rates, for what goes on from weights or is loose.
+    """A recipe's loop at a quarter of its rates, for what goes on from trained weights.
 
     At full rates an adapter of soft edges lost what 27 minutes had taught it of images: a held-out
     v-error of 0.282 rose to 0.315 in 10 more; one of metric depth, started from depth, had 0.306
