@@ -87,7 +87,7 @@ CONDITIONS: tuple[Condition, ...] = (
         trigger="depth_map, ",
         starts_from="depth",
         kind="metric_depth",  # "depth..." would be stretched to its own range when it is read
-        suits=Suits(estimation_steps=1),
+        suits=Suits(estimation_steps=1, estimation_noise=0.0),
         note="Depth in metres on a logarithmic scale: 1 m is white, 40 m and the sky are black, "
         "value v in [0, 1] is 40 ** (1 - v) metres.",
     ),
@@ -96,6 +96,9 @@ CONDITIONS: tuple[Condition, ...] = (
         source="edges",
         trigger="edges_map, ",
         starts_from="depth",
+        suits=Suits(
+            guidance_scale=3.0, condition_guidance=4.0, estimation_steps=1, estimation_noise=0.0
+        ),
         note="Soft edges in five levels, bright on black.",
     ),
     Condition(
@@ -104,12 +107,18 @@ CONDITIONS: tuple[Condition, ...] = (
         scenes="people",
         trigger="skeleton_map, ",
         starts_from="depth",
-        suits=Suits(guidance_scale=5.0, condition_guidance=4.0, estimation_steps=4),
+        suits=Suits(
+            guidance_scale=5.0,
+            condition_guidance=4.0,
+            estimation_steps=4,
+            estimation_ensemble=1,  # the mean of several skeletons is none
+        ),
         note="Skeletons of everybody, in OpenPose's COCO-18 colours on black.",
     ),
     Condition(
         name="appearance",
         source="other_frame",
+        suits=Suits(condition_guidance=1.0),
         note="Another frame of the same clip: the same things, seen from elsewhere.",
     ),
     Condition(

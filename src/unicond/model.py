@@ -148,6 +148,7 @@ class Model:
         attention: Attention | None = None,
         cache: bool | None = None,
         refresh: int | None = None,
+        ensemble_size: int | None = None,
         sampling: Sampling = "unicond",
         plan: str | Plan | None = None,
         references: Mapping[str, Reference] | None = None,
@@ -199,6 +200,9 @@ class Model:
                 it can be.
             refresh: keep a held branch that does hear (`held="two_way"`), too, and run it again
                 after so many network calls: an approximation.
+            ensemble_size: of conditions that are read off the image: noises that are each carried
+                through the plan, the pictures averaged (Marigold, arXiv:2312.02145); default what
+                was measured to suit them.
             sampling: `"released"` walks as UniCon's published pipeline does (see
                 `sampling.released`).
             plan: the way through the times of image and condition, by name: `"joint"`,
@@ -268,6 +272,7 @@ class Model:
             attention=attention,
             cache=cache,
             refresh=refresh,
+            ensemble_size=task.ensemble(ensemble_size, sampling),
             sampling=sampling,
             plan=plan if plan is None or isinstance(plan, str) else MOVES,
             references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},

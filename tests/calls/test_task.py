@@ -12,6 +12,7 @@ BASE = Settings(
     num_inference_steps=9,
     estimation_steps=2,
     estimation_noise=0.1,
+    estimation_ensemble=4,
     guidance_scale=7.0,
     condition_guidance=0.5,
 )
@@ -23,6 +24,7 @@ def test_conditions_without_wishes_take_the_bases():
     drawn, read = generation(BASE, [NOTHING]), estimation(BASE, [NOTHING])
     assert (drawn.num_inference_steps, drawn.guidance_scale, drawn.follow) == (9, 7.0, 0.5)
     assert (read.num_inference_steps, read.guidance_scale, read.noise) == (2, 1.0, 0.1)
+    assert (drawn.ensemble_size, read.ensemble_size) == (1, 4)
 
 
 def test_nothing_is_followed_where_nothing_is_given():
@@ -32,13 +34,16 @@ def test_nothing_is_followed_where_nothing_is_given():
 
 def test_the_most_demanding_condition_decides():
     edges = Suits(guidance_scale=4.0, condition_guidance=3.0, estimation_steps=1)
-    pose = Suits(guidance_scale=8.0, condition_guidance=0.0, estimation_noise=0.3)
+    pose = Suits(
+        guidance_scale=8.0, condition_guidance=0.0, estimation_noise=0.3, estimation_ensemble=2
+    )
     task = generation(BASE, [edges, pose, NOTHING])
     assert (task.guidance_scale, task.follow) == (4.0, 3.0)
     assert generation(BASE, [pose]).follow == 0.0
     assert estimation(BASE, [edges]).num_inference_steps == 1
     assert estimation(BASE, [edges, pose]).num_inference_steps == 2
     assert (estimation(BASE, [edges, pose]).noise, estimation(BASE, [pose]).noise) == (0.3, 0.3)
+    assert estimation(BASE, [edges, pose]).ensemble_size == 2
 
 
 def test_a_call_takes_what_suits_its_adapter(tiny):
@@ -78,6 +83,8 @@ def test_wishes_are_kept_and_absent_ones_leave_no_trace():
         ({"condition_guidance": float("nan")}, "condition_guidance is nan"),
         ({"estimation_steps": 0}, "estimation_steps is 0; it must be a number from 1"),
         ({"estimation_steps": 1.5}, "estimation_steps is 1.5"),
+        ({"estimation_ensemble": 0}, "estimation_ensemble is 0; it must be a number from 1"),
+        ({"estimation_ensemble": 2.0}, "estimation_ensemble is 2.0"),
         ({"estimation_noise": 1.1}, "estimation_noise is 1.1; it must be a number from 0 to 1,"),
     ],
 )

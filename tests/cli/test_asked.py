@@ -19,8 +19,9 @@ LINES = {
         "--spacing trailing --eta 0.5 --condition-guidance 2 --condition-guidance-against 0.2 "
         "--perturbed-guidance 2 --guidance-window 1:0.5 --joint-scale 0.5 "
         "--conditioning-scale depth=0.5:0.2 --held two_way --attention aligned --no-cache "
-        "--refresh 3 --sampling released --plan joint --reconstruction-weight depth=2 "
-        "--reconstruction-iterations 2 --reconstruction-lr 0.1 --reconstruction-window 1:0.5"
+        "--refresh 3 --ensemble-size 2 --sampling released --plan joint "
+        "--reconstruction-weight depth=2 --reconstruction-iterations 2 "
+        "--reconstruction-lr 0.1 --reconstruction-window 1:0.5"
     ],
     "edit": [
         f"p.png --prompt p {COMMON} --source-prompt s --method semantic --strength 0.5 "

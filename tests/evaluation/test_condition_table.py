@@ -219,6 +219,7 @@ def test_settings_are_swept_in_stages(tiny, run):
         solvers=("ddim",),
         estimation_steps=(1,),
         noise=(0.0, 0.5),
+        ensembles=(1,),
     )
     table, _ = sweep_settings(
         Subject(tiny), Brightness(), replace(run, scenes=2), named("depth"), grid
@@ -227,8 +228,10 @@ def test_settings_are_swept_in_stages(tiny, run):
     names = [row.name for row in table.rows]
     assert f"image {table.settings['best generation']}" in names
     assert f"estimate {table.settings['best estimation']}" in names
-    first = table.row("estimate steps=1 solver=ddim noise=0.0").metrics["abs_rel"]
-    assert first != table.row("estimate steps=1 solver=ddim noise=0.5").metrics["abs_rel"]
+    first = table.row("estimate steps=1 solver=ddim noise=0.0 ensemble=1").metrics["abs_rel"]
+    assert (
+        first != table.row("estimate steps=1 solver=ddim noise=0.5 ensemble=1").metrics["abs_rel"]
+    )
     with pytest.raises(ValueError, match="nothing to try for guidance, noise"):
         Grid(guidance=(), noise=())
 
@@ -243,6 +246,7 @@ def test_another_condition_chooses_what_suits_it(subject_of, run):
         solvers=(None,),
         estimation_steps=(1,),
         noise=(0.0, 0.5),
+        ensembles=(1,),
     )
     few = replace(run, scenes=2)
     table, _ = sweep_settings(subject_of(softedge), Brightness(), few, softedge, grid)

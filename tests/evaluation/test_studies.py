@@ -211,7 +211,11 @@ def test_weights_trained_two_way_only_are_refreshed(model_of, bench_of):
 
 def test_steps_of_estimation(model_of, bench_of):
     rows = made("steps", bench_of(model_of("depth", "identity")))
-    assert list(rows) == [*(f"depth/steps_{n}" for n in (1, 2, 4, 20)), "depth/probe_real"]
+    tried = [*(f"steps_{n}" for n in (1, 2, 4, 20)), *(f"ensemble_{n}" for n in (1, 2, 4, 8))]
+    assert list(rows) == [*(f"depth/{name}" for name in tried), "depth/probe_real"]
+    alone = rows["depth/ensemble_1"].metrics["abs_rel"]
+    assert alone == rows["depth/steps_2"].metrics["abs_rel"]  # the tiny base's own steps
+    assert alone != rows["depth/ensemble_4"].metrics["abs_rel"]
     assert rows["depth/steps_20"].metrics["ratio_to_20"] == 1
     few, many = (rows[f"depth/steps_{n}"].metrics for n in (1, 20))
     assert few["ratio_to_20"] == pytest.approx(few["abs_rel"] / many["abs_rel"])

@@ -72,6 +72,7 @@ WHOLE = {
         "attention": "global",
         "cache": False,
         "refresh": 2,
+        "ensemble_size": 3,
         "sampling": "released",
         "plan": "image-first",
         "reconstruction_weight": {"depth": 0.5},

@@ -34,6 +34,7 @@ class JointConfig(Suits, StoredConfig):
         condition_guidance: see `Suits`.
         estimation_steps: see `Suits`.
         estimation_noise: see `Suits`.
+        estimation_ensemble: see `Suits`.
 
     Raises:
         ValueError: a field is outside of what is allowed.

@@ -30,6 +30,7 @@ class Settings:
         estimation_steps: network calls where the image is given and its conditions are estimated.
         estimation_noise: time to which a given image is noised for estimation.
         estimation_guidance: `guidance_scale` of estimation.
+        estimation_ensemble: noises whose estimates are averaged.
         solver: name in `solvers.SOLVERS`.
         guidance_scale: of text.
         condition_guidance: of a given condition; off where nothing is given.
@@ -41,6 +42,7 @@ class Settings:
     estimation_steps: int = 20
     estimation_noise: float = 0.1
     estimation_guidance: float = 1.0
+    estimation_ensemble: int = 1
     solver: str = "ddim"
     guidance_scale: float = 7.5
     condition_guidance: float = 0.0

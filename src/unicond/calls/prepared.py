@@ -60,6 +60,8 @@ class Prepared:
         solver: of the run.
         mechanisms: outermost first.
         callback: called after each move; False cancels.
+        others: further starts of the same run, an ensemble's; their pictures and the first's are
+            averaged.
         idle: names of the model's adapters, where all of them act only on what this call is not
             told.
     """
@@ -75,6 +77,7 @@ class Prepared:
     solver: Solver
     mechanisms: Sequence[Mechanism]
     callback: Callback | None = None
+    others: tuple[State, ...] = ()
     idle: tuple[str, ...] = ()
 
     @torch.no_grad()
@@ -89,12 +92,16 @@ class Prepared:
         """
         if self.idle:
             warnings.warn(self._idle(), stacklevel=4)  # the caller of `Model.__call__`
-        state = self.state
         with attached(self.backbone.network, self.adapters):
-            for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
-                state = progress.state
-                self.tell(progress)
-        return self.output(state)
+            ends = [self._end(start) for start in (self.state, *self.others)]
+        return self.output(*ends)
+
+    def _end(self, state: State) -> State:
+        """Where the plan leads a start."""
+        for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
+            state = progress.state
+            self.tell(progress)
+        return state
 
     def check_told(self, who: str) -> None:
         """Raise ValueError where a model's adapters are idle.
@@ -121,23 +128,25 @@ class Prepared:
             raise Cancelled(f"stopped after move {progress.move.number + 1} of {len(self.plan)}")
 
     @torch.no_grad()
-    def output(self, end: State) -> Output:
+    def output(self, end: State, *others: State) -> Output:
         """Decode what was generated; a branch that was given and held is returned as it came.
 
         Args:
             end: the state after the last move, of this call's own branches at least.
+            *others: of the ensemble's other starts; pictures and latents are averaged.
 
         Returns:
             Pictures on the CPU, where files and metrics want them, and what mechanisms report.
         """
         pictures, latents = dict[str, Tensor](), dict[str, Tensor]()
         for branch in self.record.branches:
-            value = end.latents[branch]
             if branch in self.record.generated:
-                pictures[branch], latents[branch] = self.backbone.decode(value).cpu(), value
+                values = [each.latents[branch] for each in (end, *others)]
+                decoded = [self.backbone.decode(value).cpu() for value in values]
+                pictures[branch], latents[branch] = _mean(decoded), _mean(values)
             else:
                 clean = self.inputs.pictures[branch]
-                pictures[branch] = clean.expand(len(value), -1, -1, -1)
+                pictures[branch] = clean.expand(len(self.record.seeds), -1, -1, -1)
                 latents[branch] = self.given[branch]
         kinds = {branch: adapter.config.kind for branch, adapter in self.adapters.items()}
         given = dict(self.inputs.pictures)
@@ -195,7 +204,7 @@ def prepared(
         b: backbone.encode(picture).expand(count, -1, -1, -1)
         for b, picture in inputs.pictures.items()
     }
-    state, noise = walks.start(walk, backbone, record, inputs.given, latents)
+    (state, *others), noise = walks.starts(walk, backbone, record, inputs.given, latents)
     fixed = plans.held(walk.plan)
     configs = {branch: adapter.config for branch, adapter in adapters.items()}
     pairings, weaker = (of(record, configs, fixed) for of in (pairings_of, weaker_of))
@@ -232,8 +241,13 @@ def prepared(
         solver,
         mechanisms,
         callback,
+        tuple(others),
         parts.idle,
     )
+
+
+def _mean(members: Sequence[Tensor]) -> Tensor:
+    return members[0] if len(members) == 1 else torch.stack(list(members)).mean(0)
 
 
 def _prompts(

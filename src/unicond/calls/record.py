@@ -65,6 +65,7 @@ class Record:
         attention: how far tokens see in joint attention; None is as the adapters were trained.
         cache: whether held branches run once; None does where that changes nothing.
         refresh: network calls after which a cached branch that hears runs again.
+        ensemble_size: noises whose pictures were averaged.
         condition_guidance_against: share of the weights of joint attention that condition guidance
             moves away from, or the weights of some branches.
         perturbed_guidance: perturbed-attention guidance.
@@ -106,6 +107,7 @@ class Record:
     attention: Attention | None = None
     cache: bool | None = None
     refresh: int | None = None
+    ensemble_size: int = 1
     condition_guidance_against: Against = 0.0
     perturbed_guidance: float = 0.0
     guidance_window: Window = ALWAYS

@@ -63,6 +63,7 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         attention=record.attention,
         cache=record.cache,
         refresh=record.refresh,
+        ensemble_size=record.ensemble_size,
         sampling=record.sampling,
         plan=record.plan,
         grounding=record.grounding or None,

@@ -2,14 +2,14 @@
 
 Of several conditions that are given, the one that asks for most condition guidance and the one that
 asks for least text guidance decide; of several that are read off an image, the one that asks for
-most steps, and for most noise.
+most steps, for most noise, and for the smallest ensemble.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unicond.backbones.base import Settings
-from unicond.calls.request import Given
+from unicond.calls.request import Given, Sampling
 from unicond.sampling.suits import Suits
 
 
@@ -24,6 +24,7 @@ class Task:
         noise: of the image that is estimated from.
         follow: condition guidance.
         shapes: perturbed-attention guidance.
+        ensemble_size: noises whose pictures are averaged.
     """
 
     estimates: bool
@@ -32,6 +33,7 @@ class Task:
     noise: float = 0.0
     follow: float = 0.0
     shapes: float = 0.0
+    ensemble_size: int = 1
 
     def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
         """The conditions, with the task's noise on an image to estimate from that has none said."""
@@ -39,6 +41,30 @@ class Task:
         if self.estimates and found["image"].noise is None:
             found["image"] = found["image"].at(self.noise)
         return found
+
+    def ensemble(self, size: int | None, sampling: Sampling) -> int:
+        """How many noises a call's pictures are the mean of.
+
+        Args:
+            size: what the caller asks for; None is the task's own, of a published walk 1.
+            sampling: of the call.
+
+        Returns:
+            The number.
+
+        Raises:
+            ValueError: it is below 1, or an ensemble of what is no estimate.
+        """
+        if size is None:
+            return self.ensemble_size if sampling == "unicond" else 1
+        if size < 1:
+            raise ValueError(f"ensemble_size is {size}; give 1 (one noise) or more, usually 4")
+        if size > 1 and not self.estimates:
+            raise ValueError(
+                f"ensemble_size {size} averages conditions that are read off an image, but this "
+                "call draws: give the whole image and generate aligned conditions alone, or drop it"
+            )
+        return size
 
 
 def estimation(base: Settings, read: Sequence[Suits]) -> Task:
@@ -57,7 +83,11 @@ def estimation(base: Settings, read: Sequence[Suits]) -> Task:
     noise = max(
         base.estimation_noise if s.estimation_noise is None else s.estimation_noise for s in read
     )
-    return Task(True, steps, base.estimation_guidance, noise)
+    size = min(
+        base.estimation_ensemble if s.estimation_ensemble is None else s.estimation_ensemble
+        for s in read
+    )
+    return Task(True, steps, base.estimation_guidance, noise, ensemble_size=size)
 
 
 def generation(base: Settings, given: Sequence[Suits]) -> Task:

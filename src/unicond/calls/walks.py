@@ -17,12 +17,13 @@ from unicond.calls.request import Given
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.sampling import named_plans, plans, released
-from unicond.sampling.noise import Generators
+from unicond.sampling.noise import Generators, apart
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule
 from unicond.sampling.state import Latents, Mechanism, State
 
 KNOWN = 0.5  # a mask value from which a latent counts as known, where one must be
+APART = 1000  # streams between two members of an ensemble: more than a run has branches
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,49 @@ def walk(
     return Walk(plan, pure, released.levels(times))
 
 
-def start(
+def starts(
     walk: Walk,
     backbone: Backbone,
     record: Record,
     conditions: Mapping[str, Given],
     clean: Latents,
-) -> tuple[State, Latents]:
+) -> tuple[list[State], Latents]:
     """The state at the plan's beginning, and the unit noise that each branch was made of.
 
     Pure noise for what is generated, `alpha x0 + sigma z` for what is given up to a level, the
     clean latents themselves at t = 0 (no noise is drawn there).
+
+    Args:
+        walk: where each branch begins.
+        backbone: of the model.
+        record: what was asked.
+        conditions: {branch: how it is given}.
+        clean: {branch: latents of its picture}.
+
+    Returns:
+        A state for each member of the ensemble, and the noise of the first. Each has noise of its
+        own, but for what is held, which is the first's and runs once.
     """
+    first, noise = _start(walk, backbone, record, conditions, clean)
+    held = {branch: first.latents[branch] for branch in plans.held(walk.plan)}
+    others = [
+        _start(walk, backbone, record, conditions, clean, member)[0]
+        for member in range(1, record.ensemble_size)
+    ]
+    return [first, *(replace(one, latents={**one.latents, **held}) for one in others)], noise
+
+
+def _start(
+    walk: Walk,
+    backbone: Backbone,
+    record: Record,
+    conditions: Mapping[str, Given],
+    clean: Latents,
+    member: int = 0,
+) -> tuple[State, Latents]:
+    """A start, and its noise."""
     times = dict(walk.plan[0].t)
-    source = Generators(record.seeds, record.branches)
+    source = Generators([apart(seed, APART * member) for seed in record.seeds], record.branches)
     shape = (len(record.seeds), *backbone.latent_shape(record.size))
     like = torch.zeros(shape, device=backbone.device)
     latents, noise = dict[str, Tensor](), dict[str, Tensor]()

@@ -114,6 +114,10 @@ def generate(
         int | None,
         typer.Option(min=1, help="Run a held branch that hears again after so many calls."),
     ] = None,
+    ensemble_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Average what so many noises read off an image."),
+    ] = None,
     sampling: Annotated[
         Literal["unicond", "released"],
         typer.Option(help="'released' walks as UniCon's published pipeline does."),
@@ -199,6 +203,7 @@ def generate(
         "attention": attention,
         "cache": cache,
         "refresh": refresh,
+        "ensemble_size": ensemble_size,
         "sampling": sampling,
         "plan": plan,
         "reconstruction_weight": parse_weights(reconstruction_weight),

@@ -80,7 +80,7 @@ SETTINGS: Mapping[str, Setting] = {
             condition_guidance=0.0,
             perturbed_guidance=0.0,
         ),
-        Sampling(steps=20, solver="euler_ancestral", guidance=1.0, noise=0.1),
+        Sampling(steps=20, solver="euler_ancestral", guidance=1.0, noise=0.1, ensemble=1),
     ),
 }
 """The model's own, and those of UniCon's tables (arXiv:2410.11439, appendix D.2)."""

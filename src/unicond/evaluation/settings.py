@@ -42,6 +42,7 @@ class Grid:
         solvers: of generation; the first is that of the other sweeps; None is the base's.
         estimation_steps: of image -> condition.
         noise: on the image of image -> condition.
+        ensembles: noises whose estimates are averaged.
     """
 
     guidance: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
@@ -51,6 +52,7 @@ class Grid:
     solvers: tuple[str | None, ...] = ("ddim", "dpmpp_2m", "euler_ancestral")
     estimation_steps: tuple[int, ...] = (1, 2, 4)
     noise: tuple[float, ...] = (0.0, 0.05, 0.1)
+    ensembles: tuple[int, ...] = (1, 4)
 
     def __post_init__(self) -> None:
         empty = [name for name, values in vars(self).items() if not values]
@@ -115,10 +117,11 @@ class Sweep:
         )
 
     def estimations(self) -> tuple[list[Row], Sampling]:
-        """Image -> condition over steps and noise, and the best."""
+        """Image -> condition over steps, noise and ensembles, and the best."""
+        grid, solver = self.grid, self.grid.solvers[0]
         tried = [
-            Sampling(steps=steps, noise=noise, solver=self.grid.solvers[0])
-            for steps, noise in product(self.grid.estimation_steps, self.grid.noise)
+            Sampling(steps=steps, noise=noise, solver=solver, ensemble=size)
+            for steps, noise, size in product(grid.estimation_steps, grid.noise, grid.ensembles)
         ]
         rows = self._rows([self._estimate(each) for each in tried])
         return rows, tried[best_row(rows, -math.inf, self.fidelity.metrics[0])]

@@ -3,7 +3,7 @@
 scales      condition guidance and joint scale: fidelity of the condition, text share found
 schedules   ways through the times of image and condition at equal network calls: synchronous
             (joint), asynchronous (one branch ahead, curves), and from a clean condition
-steps       how few steps an estimation takes
+steps       how few steps an estimation takes, and how many noises are worth averaging
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,9 @@ GUIDANCES = (0.0, 0.5, 1.0, 2.0, 3.0)
 """Of the condition."""
 JOINT_SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
 STEPS = (1, 2, 4, 20)
-"""Of estimation."""
+"""Of estimation, by one noise."""
+ENSEMBLES = (1, 2, 4, 8)
+"""Of estimation, in its own steps."""
 PLANS = (
     "joint",
     "condition-first",
@@ -107,7 +109,9 @@ def draw_scales(table: Table, path: Path) -> Path:
 
 
 def steps(bench: Bench) -> list[Row]:
-    """Estimation in few steps, for every aligned adapter."""
+    """Estimation in few steps and by several noises, for every aligned adapter."""
+    tried = {f"steps_{n}": Sampling(steps=n, ensemble=1) for n in STEPS}
+    tried |= {f"ensemble_{n}": Sampling(ensemble=n) for n in ENSEMBLES}
     rows: list[Row] = []
     for condition in bench.conditions:
         if not condition.aligned:
@@ -115,15 +119,16 @@ def steps(bench: Bench) -> list[Row]:
         subject = bench.subject(condition)
         own = f"to_condition_{own_way(subject.config, 'image_held')}"
         [drawn, *around] = picked(subject, condition, (own, "probe_real", "drawing_reconstruction"))
-        swept = [varied(drawn, f"steps_{n}", estimation=Sampling(steps=n)) for n in STEPS]
+        swept = [varied(drawn, name, estimation=each) for name, each in tried.items()]
         estimates = bench.estimates(condition, [*around, *swept])
         main = FIDELITIES[condition.name].metrics
-        for n in STEPS:
-            numbers = {m: estimates.number(m, f"steps_{n}") for m in (*main, "error_ratio")}
-            numbers["ratio_to_20"] = estimates.ratio(f"steps_{n}", f"steps_{STEPS[-1]}")
-            numbers["seconds"] = estimates.number("seconds", f"steps_{n}")
-            row = row_of(f"{condition.name}/steps_{n}", numbers, bench.run.scenes)
-            rows.append(replace(row, metrics={**row.metrics, "steps": n}))
+        for name in tried:
+            numbers = {m: estimates.number(m, name) for m in (*main, "error_ratio")}
+            numbers["ratio_to_20"] = estimates.ratio(name, f"steps_{STEPS[-1]}")
+            numbers["seconds"] = estimates.number("seconds", name)
+            row = row_of(f"{condition.name}/{name}", numbers, bench.run.scenes)
+            setting, _, number = name.partition("_")
+            rows.append(replace(row, metrics={**row.metrics, setting: float(number)}))
         rows.append(estimates.row(f"{condition.name}/probe_real", "probe_real", main))
     if not rows:
         raise ValueError(
@@ -134,11 +139,13 @@ def steps(bench: Bench) -> list[Row]:
 
 
 def draw_steps(table: Table, path: Path) -> Path:
-    """Errors over steps, a line a condition."""
+    """Errors over steps and ensembles, a line a condition."""
     names = dict.fromkeys(row.name.split("/")[0] for row in table.rows)
-    lines = {name: _of(table, name, "steps") for name in names}
-    panels = [Panel("steps", y, lines, log=True) for y in ("ratio_to_20", "error_ratio")]
-    return save_curves(panels, path, f"steps of estimation, {table.scenes} held-out scenes")
+    panels: list[Panel] = []
+    for x in ("steps", "ensemble"):
+        lines = {name: _of(table, name, x) for name in names}
+        panels += [Panel(x, y, lines, log=True) for y in ("ratio_to_20", "error_ratio")]
+    return save_curves(panels, path, f"estimation, {table.scenes} held-out scenes")
 
 
 def schedules(bench: Bench) -> list[Row]:

@@ -49,6 +49,7 @@ class Sampling:
         joint_scale: of joint attention, 0.0 is off.
         weights: what the image and what the condition receive, (w_x, w_y).
         refresh: moves after which a held branch that hears runs again.
+        ensemble: noises whose estimates are averaged.
         weight: of reconstruction guidance, 0.0 is off.
         optimizer: in the place of that weight.
     """
@@ -64,6 +65,7 @@ class Sampling:
     joint_scale: float | None = None
     weights: Weights | None = None
     refresh: int | None = None
+    ensemble: int | None = None
     weight: float | None = None
     optimizer: AdamW | None = None
 
@@ -193,6 +195,7 @@ class Subject:
             held=held.held,
             attention=held.attention,
             refresh=chosen.refresh,
+            ensemble_size=chosen.ensemble,
             plan=chosen.plan,
             reconstruction_weight=chosen.weight,
             reconstruction_optimizer=chosen.optimizer,

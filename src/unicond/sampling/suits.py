@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+WHOLE = ("estimation_steps", "estimation_ensemble")
+"""Those that are counts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suits:
@@ -13,6 +16,8 @@ class Suits:
         condition_guidance: of the condition, likewise.
         estimation_steps: network calls in which the condition is read off an image.
         estimation_noise: time to which that image is noised.
+        estimation_ensemble: noises that are each carried to a picture of the condition; the mean of
+            the pictures is the answer.
 
     Raises:
         ValueError: a value is outside of what is allowed.
@@ -22,6 +27,7 @@ class Suits:
     condition_guidance: float | None = None
     estimation_steps: int | None = None
     estimation_noise: float | None = None
+    estimation_ensemble: int | None = None
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -29,11 +35,12 @@ class Suits:
             ("condition_guidance", 0.0, math.inf),
             ("estimation_steps", 1, math.inf),
             ("estimation_noise", 0.0, 1.0),
+            ("estimation_ensemble", 1, math.inf),
         ):
             value: object = getattr(self, name)
             if value is None:
                 continue
-            kinds = (int,) if name == "estimation_steps" else (int, float)
+            kinds = (int,) if name in WHOLE else (int, float)
             if type(value) not in kinds or not least <= value <= most:  # type: ignore[operator]
                 allowed = f"from {least:g} to {most:g}" if most < math.inf else f"from {least:g}"
                 raise ValueError(f"{name} is {value!r}; it must be a number {allowed}, or left out")

@@ -36,6 +36,7 @@ class Settings(TypedDict):
     attention: Attention | None
     cache: bool | None
     refresh: int | None
+    ensemble_size: int | None
     sampling: Sampling
     plan: str | None
     grounding: Grounding | None
@@ -83,6 +84,7 @@ def settings_of(form: forms.Generate) -> Settings:
         "attention": form.attention,
         "cache": form.cache,
         "refresh": form.refresh,
+        "ensemble_size": form.ensemble_size,
         "sampling": form.sampling,
         "plan": form.plan,
         "grounding": form.boxes,

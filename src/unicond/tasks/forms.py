@@ -70,6 +70,7 @@ class Generate(Form):
         attention: how far joint attention sees.
         cache: run held branches once.
         refresh: run a held branch that hears again after so many calls.
+        ensemble_size: noises whose estimates are averaged.
         sampling: `"released"` walks as UniCon's published pipeline does.
         plan: a way through the times by its name.
         reconstruction_weight: of guidance from known parts, one or {branch: its own}.
@@ -110,6 +111,7 @@ class Generate(Form):
     attention: Literal["global", "aligned"] | None = None
     cache: bool | None = None
     refresh: int | None = Field(default=None, ge=1)
+    ensemble_size: int | None = Field(default=None, ge=1, le=MOST)
     sampling: Literal["unicond", "released"] = "unicond"
     plan: Annotated[str, Field(max_length=1000)] | None = None
     reconstruction_weight: float | Annotated[dict[Branch, float], Field(max_length=MOST)] | None = (

@@ -48,6 +48,7 @@ SAMPLING = Settings(
     num_inference_steps=10,
     estimation_steps=2,
     estimation_noise=0.1,
+    estimation_ensemble=4,
     solver="dpmpp_2m",
     guidance_scale=7.0,
     condition_guidance=0.5,

@@ -108,6 +108,7 @@ def _generated(record: Record, sample: int, find: Find) -> dict[str, object]:
         "attention": record.attention,
         "cache": record.cache,
         "refresh": record.refresh,
+        "ensemble_size": record.ensemble_size,
         "sampling": record.sampling,
         "plan": None if record.plan == MOVES else record.plan,
         "only": list(record.generated),
