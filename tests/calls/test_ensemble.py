@@ -40,6 +40,15 @@ def test_the_noise_of_a_held_image_is_drawn_once_and_its_rows_run_once(tiny):
     assert rows == [2, 1, 1, 1, 1, 1]  # two steps a member
 
 
+def test_a_callback_counts_the_moves_of_all_members(tiny):
+    seen = []
+    read = {"image": IMAGE, "branches": ["depth"], "ensemble_size": 2}
+    tiny(**read, callback=lambda one: seen.append((one.move.number, one.move.count)))
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    with pytest.raises(unicond.Cancelled, match="stopped after move 3 of 4"):
+        tiny(**read, callback=lambda one: one.move.number < 2)
+
+
 def test_one_is_no_ensemble(tiny):
     one = tiny(image=IMAGE, branches=["depth"], ensemble_size=1)
     assert torch.equal(one.latents["depth"], tiny(image=IMAGE, branches=["depth"]).latents["depth"])

@@ -6,7 +6,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -93,14 +93,16 @@ class Prepared:
         if self.idle:
             warnings.warn(self._idle(), stacklevel=4)  # the caller of `Model.__call__`
         with attached(self.backbone.network, self.adapters):
-            ends = [self._end(start) for start in (self.state, *self.others)]
+            ends = [self._end(*start) for start in enumerate((self.state, *self.others))]
         return self.output(*ends)
 
-    def _end(self, state: State) -> State:
-        """Where the plan leads a start."""
+    def _end(self, member: int, state: State) -> State:
+        """Where the plan leads a start; the callback counts the moves of all of them."""
+        moves = len(self.plan)
         for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
-            state = progress.state
-            self.tell(progress)
+            state, move = progress.state, progress.move
+            number, count = member * moves + move.number, moves * (1 + len(self.others))
+            self.tell(replace(progress, move=replace(move, number=number, count=count)))
         return state
 
     def check_told(self, who: str) -> None:
@@ -125,7 +127,8 @@ class Prepared:
     def tell(self, progress: Progress) -> None:
         """Call the callback after a move, and raise `Cancelled` where it returns False."""
         if self.callback is not None and self.callback(progress) is False:
-            raise Cancelled(f"stopped after move {progress.move.number + 1} of {len(self.plan)}")
+            move = progress.move
+            raise Cancelled(f"stopped after move {move.number + 1} of {move.count}")
 
     @torch.no_grad()
     def output(self, end: State, *others: State) -> Output:
