@@ -1,16 +1,29 @@
 """Renders on disk: drawn once, resumable, whole shards only."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from unicond.data import folders, renders, texts
 from unicond.data.renders import RenderRecipe, as_bytes, as_picture
 from unicond.world import describe, render
 
 RECIPE = RenderRecipe(seed=4, size=16)
+
+
+class Counted:
+    """A function that counts its calls."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.function(*args, **kwargs)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +55,28 @@ def test_drawing_goes_on_where_it_was(tmp_path, monkeypatch):
     assert (folder / "00000" / "image.npy").stat().st_mtime_ns == stamp
 
 
+def test_what_another_process_draws_is_found(tmp_path, monkeypatch):
+    """The first shard is drawn by another while this one draws the second."""
+    folder = renders.draw(RECIPE, tmp_path / "other", 4)
+    here, told = RECIPE.folder(tmp_path), []
+    (here / ".locks").mkdir(parents=True)
+    other = FileLock(here / ".locks" / "00000", thread_local=False)
+    other.acquire()
+
+    def arrive(done, _):
+        told.append(done)
+        if done == 4:
+            shutil.copytree(folder / "00000", here / "00000")
+            other.release()
+
+    monkeypatch.setattr(renders, "render", counted := Counted(renders.render))
+    renders.draw(RECIPE, tmp_path, 8, report=arrive)
+    assert (told, counted.calls) == ([4, 8], 1)
+    assert np.array_equal(
+        renders.load(here, ("image",), 4)["image"], np.load(folder / "00000" / "image.npy")
+    )
+
+
 def test_a_shard_that_lacks_a_map_gets_it_when_it_is_needed(tmp_path):
     folder = renders.draw(RECIPE, tmp_path, 4)
     whole = np.load(folder / "00000" / "edges.npy")
@@ -59,7 +94,8 @@ def test_what_is_interrupted_leaves_no_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "save", broken)
     with pytest.raises(KeyboardInterrupt):
         renders.draw(RECIPE, tmp_path, 4)
-    assert [path.name for path in RECIPE.folder(tmp_path).iterdir()] == ["recipe.json"]
+    left = {path.name for path in RECIPE.folder(tmp_path).iterdir()}
+    assert left == {"recipe.json", ".locks"}
 
 
 def test_too_few_renders_are_named(tmp_path):

@@ -114,15 +114,14 @@ def _derived(
     change: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """What is computed from a map, shard by shard, and kept beside it."""
-    parts: list[Tensor] = []
+    parts: dict[int, Tensor] = {}
     device = next(vae.parameters()).device
-    for shard in range(-(-count // renders.SHARD)):
-        place = folder / f"{shard:05d}"
+    for shard, place in renders.shards_of(folder, count):
         if not (place / f"{name}.npy").exists():
             maps = torch.from_numpy(np.load(place / f"{source}.npy"))
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
                 changed = [change(part.to(device)).cpu() for part in maps.split(64)]
             with whole_file(place / f"{name}.npy") as file:
                 np.save(file, torch.cat(changed).numpy())
-        parts.append(torch.from_numpy(np.load(place / f"{name}.npy")))
-    return torch.cat(parts)[:count]
+        parts[shard] = torch.from_numpy(np.load(place / f"{name}.npy"))
+    return torch.cat([parts[shard] for shard in sorted(parts)])[:count]

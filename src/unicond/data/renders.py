@@ -2,13 +2,13 @@
 
 One folder for each recipe, named by its hash; in it one folder of `.npy` files for each shard of
 scenes, written aside and renamed, so that drawing can be interrupted and goes on where it was. A
-map that an older shard lacks is drawn and put beside the others.
+map that an older shard lacks is drawn and put beside the others. Several processes share the work.
 Captions are not kept: they come from the scenes, in no time.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,7 @@ from torch.nn import functional
 from unicond.data.folders import whole_folder
 from unicond.pictures.files import check_output_folder, whole_file
 from unicond.pictures.metric_depth import draw_metric_depth
+from unicond.sharing import shared
 from unicond.world import Rendering, World, render
 from unicond.world.annotate import soft_edges
 from unicond.world.drawings import draw_segmentation, draw_skeletons
@@ -163,11 +164,27 @@ def draw(
     check_output_folder(folder)
     with whole_file(folder / "recipe.json") as file:
         file.write(json.dumps(vars(recipe), indent=1).encode())
-    for shard in range(-(-count // SHARD)):
-        _draw_shard(recipe, folder / f"{shard:05d}", shard, names, device)
+    for done, (shard, place) in enumerate(shards_of(folder, count), start=1):
+        _draw_shard(recipe, place, shard, names, device)
         if report is not None:
-            report(min(count, (shard + 1) * SHARD), count)
+            report(min(count, done * SHARD), count)
     return folder
+
+
+def shards_of(folder: Path, count: int) -> Iterator[tuple[int, Path]]:
+    """Number and folder of every shard of the first `count` scenes, as this process gets to them.
+
+    Args:
+        folder: of a recipe.
+        count: how many scenes.
+
+    Yields:
+        Each once, while no other process is at it (`sharing.shared`).
+    """
+    locks = folder / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    for shard in shared(range(-(-count // SHARD)), lambda shard: locks / f"{shard:05d}"):
+        yield shard, folder / f"{shard:05d}"
 
 
 def _draw_shard(

@@ -66,13 +66,12 @@ def kept(
     Returns:
         One entry a scene.
     """
-    out: list[Said] = []
-    for shard in range(-(-count // renders.SHARD)):
-        place = folder / f"{shard:05d}"
+    parts: dict[int, list[Said]] = {}
+    for shard, place in renders.shards_of(folder, count):
         path = place / name
         if not path.exists():
             found = told(recipe.scenes(shard * renders.SHARD, renders.SHARD), place)
             with whole_file(path) as file:
                 file.write(json.dumps(found).encode())
-        out += json.loads(path.read_text())
-    return out[:count]
+        parts[shard] = json.loads(path.read_text())
+    return [said for shard in sorted(parts) for said in parts[shard]][:count]

@@ -12,17 +12,16 @@ import hashlib
 import json
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from unicond.evaluation.tables import write_atomically
 from unicond.progress import EVERY, Tell, progress
+from unicond.sharing import shared
 
 Chunk = TypeVar("Chunk")
 
@@ -115,19 +114,9 @@ def collect(
     found: dict[range, list[Samples]] = {}
     folder.mkdir(parents=True, exist_ok=True)
     with progress("measuring", len(chunks) * len(measures), every, quiet) as tell:
-        waiting, passed_by = deque(chunks), 0
-        while waiting:
-            rows = waiting.popleft()
-            lock = FileLock(folder / f"{rows.start:05d}-{len(rows):03d}.lock")
-            try:
-                # another process's chunks are waited for when there is nothing else left
-                with lock.acquire(blocking=passed_by > len(waiting)):
-                    before = len(found) * len(measures)
-                    found[rows] = _measured(measures, prepare, rows, folder, before, tell)
-                    passed_by = 0
-            except Timeout:
-                waiting.append(rows)
-                passed_by += 1
+        for rows in shared(chunks, lambda rows: folder / f"{rows.start:05d}-{len(rows):03d}.lock"):
+            before = len(found) * len(measures)
+            found[rows] = _measured(measures, prepare, rows, folder, before, tell)
     ordered = [found[rows] for rows in chunks]
     return {name: join_samples([each[n] for each in ordered]) for n, name in enumerate(names)}
 

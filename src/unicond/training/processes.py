@@ -7,8 +7,6 @@ only one can tell (the time, whether to stop) is agreed upon between steps.
     P processes, B samples each:   g = 1/P sum_p (1/B sum_i g_pi) = the gradient of P * B samples
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,13 +88,6 @@ def device() -> torch.device:
     found = this_process().device
     assert isinstance(found, torch.device)
     return found
-
-
-@contextmanager
-def one_after_another() -> Iterator[None]:
-    """The main process runs the block first; the others then find what it left on disk."""
-    with this_process().main_process_first():
-        yield
 
 
 def agreed(helper: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:

@@ -190,7 +190,7 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
         loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)
     about = {"identity": _identity(shop, job), "world": world()}
     resume = shop.resume and _same_run(shop, place, about)
-    with processes.one_after_another(), seeded(loop.seed):
+    with seeded(loop.seed):
         task, save = build()
     scores = fit(task, loop, place, resume, shop.report, about=about)
     state = processes.this_process()
