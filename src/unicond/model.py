@@ -272,7 +272,9 @@ class Model:
             attention=attention,
             cache=cache,
             refresh=refresh,
-            ensemble_size=task.ensemble(ensemble_size, sampling),
+            ensemble_size=task.ensemble(
+                ensemble_size, usual=own.moves is None and sampling == "unicond"
+            ),
             sampling=sampling,
             plan=plan if plan is None or isinstance(plan, str) else MOVES,
             references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},

@@ -9,6 +9,7 @@ from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.calls.walks import APART
 from unicond.sampling.noise import apart
+from unicond.sampling.state import Move
 
 IMAGE = torch.linspace(-1, 1, 64).repeat(3, 64, 1)
 EXACT = unicond.given(IMAGE, noise=0.0)
@@ -69,7 +70,7 @@ def test_it_can_be_made_again(tiny, tmp_path):
     assert torch.equal(repeat(tiny, record).latents["depth"], out.latents["depth"])
 
 
-def test_what_suits_an_adapter_is_taken_but_not_by_a_published_walk(tiny):
+def test_what_suits_an_adapter_is_taken_but_not_by_an_unusual_walk(tiny):
     config = tiny.adapters["depth"].adapter.config
     object.__setattr__(config, "estimation_ensemble", 2)
     try:
@@ -77,6 +78,8 @@ def test_what_suits_an_adapter_is_taken_but_not_by_a_published_walk(tiny):
         assert tiny(**read).record.ensemble_size == 2
         assert tiny(**read, ensemble_size=1).record.ensemble_size == 1
         assert tiny(**read, sampling="released").record.ensemble_size == 1
+        moves = [Move({"image": 0.0, "depth": 1.0}, {"image": 0.0, "depth": 0.0})]
+        assert tiny(**read, plan=moves).record.ensemble_size == 1
         assert tiny("a dog", depth=IMAGE, branches=["image"]).record.ensemble_size == 1
     finally:
         object.__setattr__(config, "estimation_ensemble", None)

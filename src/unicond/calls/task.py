@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unicond.backbones.base import Settings
-from unicond.calls.request import Given, Sampling
+from unicond.calls.request import Given
 from unicond.sampling.suits import Suits
 
 
@@ -42,12 +42,13 @@ class Task:
             found["image"] = found["image"].at(self.noise)
         return found
 
-    def ensemble(self, size: int | None, sampling: Sampling) -> int:
+    def ensemble(self, size: int | None, usual: bool = True) -> int:
         """How many noises a call's pictures are the mean of.
 
         Args:
-            size: what the caller asks for; None is the task's own, of a published walk 1.
-            sampling: of the call.
+            size: what the caller asks for; None is the task's own, of an unusual walk 1.
+            usual: whether the walk follows from what is given; the caller's own moves and the
+                published walk do not.
 
         Returns:
             The number.
@@ -56,7 +57,7 @@ class Task:
             ValueError: it is below 1, or an ensemble of what is no estimate.
         """
         if size is None:
-            return self.ensemble_size if sampling == "unicond" else 1
+            return self.ensemble_size if usual else 1
         if size < 1:
             raise ValueError(f"ensemble_size is {size}; give 1 (one noise) or more, usually 4")
         if size > 1 and not self.estimates:
