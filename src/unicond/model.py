@@ -236,8 +236,7 @@ class Model:
         names = self._branches(branches, pictures, references)
         conditions, moved = walks.on_plan(plan, conditions_of(pictures, references), names)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
-        task = self._task(conditions, names, moved)
-        conditions = task.noised(conditions)
+        task, conditions = self._task(conditions, names, moved)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
         said, pictured = each(grounding), shown(image_prompt)
         seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt) | counts(said))
@@ -272,9 +271,7 @@ class Model:
             attention=attention,
             cache=cache,
             refresh=refresh,
-            ensemble_size=task.ensemble(
-                ensemble_size, usual=own.moves is None and sampling == "unicond"
-            ),
+            ensemble_size=task.ensemble(ensemble_size, own.moves is None and sampling == "unicond"),
             sampling=sampling,
             plan=plan if plan is None or isinstance(plan, str) else MOVES,
             references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},
@@ -288,18 +285,21 @@ class Model:
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
-    ) -> Task:
-        """The measured settings for what is asked: estimation reads maps off a fixed image.
+    ) -> tuple[Task, dict[str, Given]]:
+        """The measured settings for what is asked, and the conditions as they have it.
 
-        Another picture of the same things is no map: it is drawn, in as many steps as any.
+        Estimation reads maps off a fixed image, with a little noise on it. Another picture of the
+        same things is no map: it is drawn, in as many steps as any.
         """
         base = self.backbone.defaults
         made = [b for b in names if b in moved or makes(b, conditions)]
         maps = all(b in self.adapters and self._shows_the_same_view(b) for b in made)
         if "image" not in made and "image" in conditions and maps and made:
-            return estimation(base, [self._suits(b) for b in made])
-        shown = [b for b, one in conditions.items() if not one.guide]
-        return generation(base, [self._suits(b) for b in shown])
+            task = estimation(base, [self._suits(b) for b in made])
+        else:
+            shown = [b for b, one in conditions.items() if not one.guide]
+            task = generation(base, [self._suits(b) for b in shown])
+        return task, task.noised(conditions)
 
     def _suits(self, branch: str) -> Suits:
         """What suits a branch's adapter; a branch without one has no wishes."""
