@@ -87,6 +87,7 @@ def test_every_task_is_taken(client, form):
         ({"steps": 0}, "greater than or equal to 1"),
         ({"steps": 21}, "steps is 21; at most 20"),
         ({"count": 5}, "count is 5; at most 4"),
+        ({"ensemble_size": 5}, "ensemble_size is 5; at most 4"),
         ({"seed": [1, 2, 3, 4, 5]}, "count is 5; at most 4"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"seed": 2**63}, "less than or equal"),

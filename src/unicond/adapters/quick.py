@@ -8,8 +8,8 @@ are four operations on whole matrices, and o's last column is the sum that divid
 product is made twice, since s - m, rounded once, is exact where e is large; s itself, rounded, is
 not: it would cost three times the error.
 
-Measured for 8 heads of 40 features, 4096 tokens, 2 cores of an AMD EPYC: 81 ms, torch's 140; the
-error against float64 is 0.5 % of the norm, torch's 0.2 %, bfloat16's own step 0.4 %.
+Measured in one run on 2 cores of an AMD EPYC, 8 heads of 40 features, 4096 tokens: 0.57 of torch's
+time. The error against float64 is 0.5 % of the norm, torch's 0.2 %, bfloat16's own step 0.4 %.
 """
 
 import math

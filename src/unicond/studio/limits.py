@@ -48,6 +48,8 @@ def check(form: AnyForm, limits: Limits) -> None:
     count = form.count or 1
     if count > limits.count or rows_of(form) > limits.count:
         raise Refused(f"count is {max(count, rows_of(form))}; at most {limits.count} are made")
+    if isinstance(form, Generate) and (form.ensemble_size or 1) > limits.count:
+        raise Refused(f"ensemble_size is {form.ensemble_size}; at most {limits.count} are averaged")
     if isinstance(form, Aggregate) and len(form.model) > MODELS:
         raise Refused(f"model lists {len(form.model)}; at most {MODELS} are mixed")
     for name, number in (("steps", form.steps), *_iterations(form)):

@@ -25,7 +25,7 @@ class Limits:
         aspect: longer side by shorter side of a picture that is given.
         pictures: that a job gives.
         steps: of a job; also iterations of an optimiser in each.
-        count: samples of a job.
+        count: samples of a job; also noises that an estimate is the mean of.
         prompt: characters.
         seconds: that a job may run; it is stopped after the move in which they end.
         waiting: jobs in the queue.
