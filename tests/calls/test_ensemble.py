@@ -41,6 +41,16 @@ def test_the_noise_of_a_held_image_is_drawn_once_and_its_rows_run_once(tiny):
     assert rows == [2, 1, 1, 1, 1, 1]  # two steps a member
 
 
+def test_what_is_kept_of_rows_that_hear_is_of_their_own_member_and_run(tiny):
+    read = {"image": EXACT, "branches": ["depth"], "num_inference_steps": 6}
+    read |= {"held": "two_way", "refresh": 4}
+    prepared = tiny.prepare(**read, seed=5, ensemble_size=2)
+    runs = [tiny(**read, seed=apart(5, APART * m)).latents["depth"] for m in range(2)]
+    assert (runs[0] - runs[1]).abs().max() > 1e-2
+    for whole in (prepared.run(), prepared.run()):
+        assert torch.equal(whole.latents["depth"], torch.stack(runs).mean(0))
+
+
 def test_a_callback_counts_the_moves_of_all_members(tiny):
     seen = []
     read = {"image": IMAGE, "branches": ["depth"], "ensemble_size": 2}

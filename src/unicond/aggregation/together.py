@@ -104,7 +104,7 @@ def _members(calls: Sequence[Prepared]) -> list[Member]:
     return [
         Member(
             "" if n == 0 else str(n + 1),
-            Converted(call.denoiser, call.state.schedule),
+            Converted(call.denoiser.fresh(), call.state.schedule),
             call.record.branches,
             call.state.noise,
             call.mechanisms,

@@ -98,8 +98,8 @@ class Prepared:
 
     def _end(self, member: int, state: State) -> State:
         """Where the plan leads a start; the callback counts the moves of all of them."""
-        moves = len(self.plan)
-        for progress in run(state, self.denoiser, self.plan, self.solver, self.mechanisms):
+        moves, denoiser = len(self.plan), self.denoiser.fresh()
+        for progress in run(state, denoiser, self.plan, self.solver, self.mechanisms):
             state, move = progress.state, progress.move
             number, count = member * moves + move.number, moves * (1 + len(self.others))
             self.tell(replace(progress, move=replace(move, number=number, count=count)))

@@ -77,6 +77,10 @@ class Keeper:
     refresh: int | None = None
     _calls: dict[Variants, Kept] = field(default_factory=dict, repr=False, compare=False)
 
+    def fresh(self) -> "Keeper":
+        """The same branches, and nothing recorded."""
+        return Keeper(self.branches, self.refresh)
+
     def recall(self, state: State, variants: Variants) -> Kept | None:
         """The recording that serves this call, if there is one."""
         kept = self._calls.get(variants)

@@ -148,6 +148,11 @@ class NetworkDenoiser:
             }
         return [read[self._bare(variant)] for variant in variants]
 
+    def fresh(self) -> "NetworkDenoiser":
+        """For another run: with `refresh`, what is kept has heard the run that it is of."""
+        kept = self.keeper
+        return self if kept.refresh is None else replace(self, keeper=kept.fresh())
+
     def _whole(self, state: State, variants: tuple[Variant, ...]) -> bool:
         """Whether all branches are there that the prompts are for: only then are rows kept."""
         words = (self.prompts.get(variant.prompt, {}) for variant in variants)
