@@ -140,6 +140,9 @@ def test_the_whole_table_and_its_files(condition, subject_of, run):
     assert bool(told) == (condition.source in ("depth", "metric_depth"))
     assert ("reads no absolute scale" in told) == (condition.source == "metric_depth")
     assert told in str(table.to_rich().caption)
+    fitted = {row.name for row in table.rows if "abs_rel_fitted" in row.metrics}
+    drawn = {name for name in names if name.startswith("image_to_c")} | {"drawing_reconstruction"}
+    assert fitted == (drawn if condition.source == "metric_depth" else set())
     assert "NaN" not in (folder / "table.json").read_text()
 
 

@@ -84,6 +84,17 @@ def test_derived_numbers_by_hand():
         numbers.value("emse", "joint", both)
 
 
+def test_errors_over_a_specialists_are_fitted_as_its_own():
+    found = {
+        "to_condition_two_way": samples([0.4, 0.6], abs_rel_fitted=[0.2, 0.1]),
+        "probe_real": samples([0.05, 0.05]),
+        "drawing_reconstruction": samples([0.3, 0.3], abs_rel_fitted=[0.05, 0.05]),
+    }
+    numbers = Estimates(found)
+    assert numbers.value("error_ratio", "to_condition_two_way", range(2)) == pytest.approx(1.5)
+    assert numbers.value("abs_rel", "to_condition_two_way", range(2)) == 0.5
+
+
 def test_the_error_of_a_share_is_what_is_missing():
     found = {
         "to_image_two_way": Samples({"pck": [0.8]}),

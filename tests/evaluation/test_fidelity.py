@@ -122,6 +122,7 @@ def test_metric_depth_is_scored_without_a_fit(tmp_path):
     # one grey step of size a multiplies all metres by 40 ** -(a / 2)
     off = fidelity.of_drawings(chunk, (cases.condition - 0.1).clamp(-1, 1))
     assert mean(off["abs_rel"]) == pytest.approx(40**0.05 - 1, rel=0.01)
+    assert mean(off["abs_rel_fitted"]) < 1e-3  # a fit finds the factor
     loose = FIDELITIES["depth"].of_drawings(chunk, 1 / (cases.depth.clamp_min(1) + 0.0))
     assert mean(loose["abs_rel"]) < 1e-5
 

@@ -14,7 +14,8 @@ Rows (depth calls the first two `depth_to_image` and `image_to_depth`):
     drawing_reconstruction  exact drawings through the autoencoder, read back
 
 `range_covered` is how much of the gap between floor and ceiling the condition closes;
-`error_ratio` the error of image -> condition over the sum of the last two rows' errors;
+`error_ratio` the error of image -> condition over the sum of the last two rows' errors, of depth
+after the fit;
 `ratio_to_two_way` the error of a way over that of `..._two_way` on the same scenes and noises;
 `agreement` the error of shuffled pairs over that of joint ones. Where the metric is a share, its
 error is 1 - share.
@@ -33,7 +34,7 @@ from unicond.evaluation import sheet
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.depth_measures import COARSE, mean_depth
-from unicond.evaluation.estimates import FOUND, SHUFFLED, Estimates
+from unicond.evaluation.estimates import FITTED, FOUND, SHUFFLED, Estimates
 from unicond.evaluation.judge import Judge
 from unicond.evaluation.measures import FIDELITIES, measures, own_way, ways
 from unicond.evaluation.report import save_plot
@@ -43,7 +44,7 @@ from unicond.evaluation.tables import ALIGNMENT, Table, describe_machine, save_t
 from unicond.world.generate import World
 from unicond.world.render import render
 
-VERSION = "2"
+VERSION = "3"
 """Raised when a measure changes its meaning, so that old partial results are not read."""
 
 
@@ -51,7 +52,8 @@ _FITTED = "scale and shift of the judge's depth are fitted in disparity"
 ALIGNED_BY = {
     "depth": "scale and shift of all depth are fitted in disparity",
     "depth-metric": f"metres of drawings count as they are (image_to_condition, "
-    f"drawing_reconstruction); in rows of images {_FITTED}: the judge reads no absolute scale",
+    f"drawing_reconstruction), but in abs_rel{FITTED} and error_ratio, and in rows of images, "
+    f"{_FITTED}: the judge reads no absolute scale",
 }
 """How depths are brought together before they are compared, which the tables say."""
 
@@ -192,6 +194,7 @@ def row_plans(condition: Condition, config: JointConfig) -> list[RowPlan]:
     )
     counts = tuple(FOUND)[1:] if depth else ()
     sight, ratio = ("found", "keypoints"), ("error_ratio",) if condition.aligned else ()
+    drawn = (*main, *((main[0] + FITTED,) if condition.source == "metric_depth" else ()))
     psnrs = ("psnr", f"psnr_{condition.branch}")
     plans = [
         RowPlan(
@@ -205,9 +208,9 @@ def row_plans(condition: Condition, config: JointConfig) -> list[RowPlan]:
         RowPlan(
             to_condition,
             f"to_condition_{own_way(config, 'image_held')}",
-            (*main, *ratio, "seconds"),
+            (*drawn, *ratio, "seconds"),
         ),
-        *_way_plans(to_condition, "to_condition", condition, config, (*main, *ratio)),
+        *_way_plans(to_condition, "to_condition", condition, config, (*drawn, *ratio)),
         RowPlan("probe_real", "probe_real", (*main, *sight)),
         RowPlan(
             "joint",
@@ -216,7 +219,7 @@ def row_plans(condition: Condition, config: JointConfig) -> list[RowPlan]:
         ),
     ]
     if condition.aligned:
-        plans.append(RowPlan("drawing_reconstruction", "drawing_reconstruction", main))
+        plans.append(RowPlan("drawing_reconstruction", "drawing_reconstruction", drawn))
     if depth:
         plans += [
             RowPlan("text", "text_only", (*sight, *counts, "seconds")),

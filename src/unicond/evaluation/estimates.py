@@ -18,6 +18,8 @@ FID_GROUPS = 20
 COSTS = ("seconds", "calls", "network_rows")
 """Numbers that are the same for every scene of a chunk: no interval over scenes."""
 SHUFFLED = "_shuffled"
+FITTED = "_fitted"
+"""Of drawings that count as they are: their error as a specialist's is taken, after a fit."""
 FOUND: Mapping[str, int | None] = {
     "found": None,
     **{f"found_{number}": number for number in range(1, MOST_NAMED + 1)},
@@ -74,8 +76,8 @@ class Estimates:
             )
             return over(floor - own, floor - best)
         if metric == "error_ratio":
-            total = math.fsum(self._error(name, rows) for name in self.pair)
-            return over(self._error(measure, rows), total)
+            total = math.fsum(self._fitted_error(name, rows) for name in self.pair)
+            return over(self._fitted_error(measure, rows), total)
         if metric == "ratio_to_two_way":
             other = f"{measure.removesuffix('_one_way').removesuffix('_aligned')}_two_way"
             return over(self._error(measure, rows), self._error(other, rows))
@@ -91,6 +93,11 @@ class Estimates:
         """The main metric as an error: of a share, what is missing."""
         value = mean(self.found[measure], self.main + ending, rows)
         return 1 - value if self.main in SHARES else value
+
+    def _fitted_error(self, measure: str, rows: Sequence[int]) -> float:
+        """The error after the fit, where the main metric is without any."""
+        there = self.main + FITTED in self.found[measure].values
+        return self._error(measure, rows, FITTED if there else "")
 
     def _fid(self, samples: Samples, rows: Sequence[int]) -> float:
         """Frechet distance to the real images; NaN for one picture, which has no covariance."""

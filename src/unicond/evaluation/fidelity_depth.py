@@ -3,8 +3,9 @@
 The judge's depth of a real image is brought to metres by its fit to the exact depth; what it reads
 in generated images is fitted to that. Where no real scene exists (joint generation), the reference
 is the judge's picture at the world's usual span of disparities, and what it sees as sky does not
-count. Metric drawings hold metres: they are scored with no fit at all, and where they are the
-reference, the judge's relative depth is fitted to them.
+count. Metric drawings hold metres: they are scored with no fit at all, and once more fitted, as the
+judge is, for comparison with it. Where they are the reference, the judge's relative depth is fitted
+to them.
 """
 
 import math
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unicond.evaluation.chunk import Chunk, Values
+from unicond.evaluation.estimates import FITTED
 from unicond.evaluation.judge import Reading
 from unicond.evaluation.metrics_depth import (
     DepthScores,
@@ -77,9 +79,11 @@ class MetricDepthFidelity(DepthFidelity):
     """Depth in metres on the stated logarithmic scale."""
 
     def of_drawings(self, chunk: Chunk, drawings: Tensor) -> Values:
-        """Drawn metres against the exact depth, with no alignment."""
-        metres = read_metric_depth(drawings)
-        return depth_values(score_metres(metres, chunk.cases.depth, exact_valid(chunk)))
+        """Drawn metres against the exact depth, with no alignment; AbsRel fitted, too."""
+        metres, depth, valid = read_metric_depth(drawings), chunk.cases.depth, exact_valid(chunk)
+        fitted = as_list(score_depth(1 / metres, depth, valid).abs_rel)
+        as_they_are = depth_values(score_metres(metres, depth, valid))
+        return {**as_they_are, f"abs_rel{FITTED}": fitted}
 
     def of_pairs(self, chunk: Chunk, reading: Reading, drawings: Tensor) -> Values:
         """The judge's depth of the generated images, fitted to the drawn metres."""
