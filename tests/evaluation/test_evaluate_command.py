@@ -67,6 +67,27 @@ def test_named_settings_give_way_to_options(options):
     assert subject.estimation.steps == 20
 
 
+def test_an_adapter_of_the_condition_is_asked_for(options, grounders):
+    run, grounder = CliRunner().invoke, next(iter(grounders.values()))
+    for adapter, message in (
+        (ADAPTER, f"--adapter {ADAPTER}: it shows 'depth', but pose is measured by an adapter"),
+        (f"pose={ADAPTER}", "it shows 'depth', but pose is measured by an adapter of kind 'pose'"),
+        (grounder, "no condition has it, but pose is measured by an adapter of kind 'pose'"),
+        ("none", "--adapter none: no condition has it"),
+    ):
+        for line in (["pose"], ["settings", "--condition", "pose"]):
+            done = run(app, [*line, *options, "--adapter", str(adapter)])
+            assert isinstance(done.exception, ValueError)
+            assert message in str(done.exception)
+
+
+def test_its_branch_may_have_a_name_of_its_own(options):
+    line = ["depth", "--scenes", "1", "--batch", "1", "--steps", "1", *options]
+    done = CliRunner().invoke(app, [*line, "--adapter", f"mine={ADAPTER}"])
+    assert done.exit_code == 0, done.output
+    assert "image_to_depth" in done.stdout
+
+
 @pytest.mark.slow
 def test_settings_says_what_is_best(options):
     done = CliRunner().invoke(app, ["settings", "--scenes", "1", "--batch", "1", *options])

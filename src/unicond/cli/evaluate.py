@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unicond.evaluation.judge import Judge
     from unicond.evaluation.subject import Sampling, Subject
     from unicond.evaluation.tables import Table
+    from unicond.model import Model
 
 app = typer.Typer(
     help="Measure a model: tables as text, JSON, CSV and plot. Started several times, the same "
@@ -167,10 +168,24 @@ def _prepare(
     check_places(out, json)
     judge = load_judge(probes, device)
     model = load_model(base, [adapter or condition.name], device, dtype)
-    branch = next(iter(model.adapters))
+    branch = _branch_of(model, condition, adapter)
     fingerprinted = fingerprints(model) | {"probes": judge.fingerprint}
     run = Run(scenes, seed, batch, out, command_line(sys.argv[1:]), fingerprinted)
     return Tested(Subject(model, branch), judge, run)
+
+
+def _branch_of(model: "Model", condition: Condition, adapter: str | None) -> str:
+    """The branch of a model that shows a condition, whatever it is called."""
+    kinds = {branch: loaded.adapter.config.kind for branch, loaded in model.adapters.items()}
+    for branch, kind in kinds.items():
+        if kind == condition.shows:
+            return branch
+    shows = " and ".join(repr(kind) for kind in kinds.values())
+    raise ValueError(
+        f"--adapter {adapter}: {f'it shows {shows}' if kinds else 'no condition has it'}, but "
+        f"{condition.name} is measured by an adapter of kind {condition.shows!r}: give one, or "
+        "leave the option out for the embedded one"
+    )
 
 
 def check_places(out: Path, json: Path | None) -> None:
