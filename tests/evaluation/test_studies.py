@@ -273,9 +273,9 @@ def test_ratios_are_of_errors():
 
 
 def test_curves_are_a_picture(tmp_path):
-    rows = [Row(f"r{n}", {"x": n, "y": n * n}, {"y": (n, 2.0 * n)}) for n in (1, 2)]
-    level = Row("floor", {"y": 3.0})
-    panels = [Panel("x", "y", {"line": rows, "none": [level]}, {"floor": level}, log=True)] * 4
+    rows = [Row(f"r{n}", {"x": n, "fid": n * n}, {"fid": (n, 2.0 * n)}) for n in (1, 2)]
+    level = Row("floor", {"fid": 3.0})
+    panels = [Panel("x", "fid", {"line": rows, "none": [level]}, {"floor": level}, log=True)] * 4
     path = save_curves(panels, tmp_path / "new" / "c.png", "title")
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="at least one panel"):

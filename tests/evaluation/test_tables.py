@@ -10,10 +10,13 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from unicond.evaluation.report import save_plot
+from unicond.evaluation.estimates import COSTS, FOUND
+from unicond.evaluation.measures import FIDELITIES
+from unicond.evaluation.report import heading, save_plot
 from unicond.evaluation.runner import Measure, Samples, as_list, collect, settings_hash
 from unicond.evaluation.sheet import draw_sheet, keep_pictures
-from unicond.evaluation.tables import Row, Table, save_table
+from unicond.evaluation.tables import LESS_IS_BETTER, MORE_IS_BETTER, Row, Table, save_table
+from unicond.evaluation.tasks.registry import GROUPS
 
 ROWS = (Row("depth_to_image", {"abs_rel": 0.1, "delta1": 0.9}), Row("text", {"found": 0.8}))
 TABLE = Table("unicond evaluate depth --scenes 2", 7, 1.26, 2, ROWS, {"base": "mini"}, "here")
@@ -67,6 +70,18 @@ def test_plot_is_a_picture(tmp_path):
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="no row has"):
         save_plot(TABLE, path, ("fid",), "title")
+
+
+def test_every_metric_has_one_direction():
+    measured = {metric for each in FIDELITIES.values() for metric in each.metrics} | {*FOUND}
+    measured |= {metric for group in GROUPS for metric in group.metrics}
+    measured |= {"range_covered", "error_ratio", "ratio_to_two_way", "agreement", "fid"}
+    assert measured | {*COSTS} <= MORE_IS_BETTER | LESS_IS_BETTER
+    assert not MORE_IS_BETTER & LESS_IS_BETTER
+    assert heading("objects") == "objects (more is better)"
+    assert heading("layout_iou") == "layout iou (less is better)"
+    with pytest.raises(ValueError, match="which way 'weight' is better is not known"):
+        heading("weight")
 
 
 def counting(name, calls, fail_at=None):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table
+from unicond.evaluation.tables import Row, Table, more_is_better
 from unicond.pictures.files import whole_file
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def save_figure(figure: "Figure", path: Path, title: str) -> Path:
 
 def heading(metric: str) -> str:
     """The name of a metric above its panel, and which way is better."""
-    better = "more" if metric in MORE_IS_BETTER else "less"
+    better = "more" if more_is_better(metric) else "less"
     return f"{metric.replace('_', ' ')} ({better} is better)"
 
 

@@ -25,7 +25,7 @@ from unicond.evaluation.judge import Judge
 from unicond.evaluation.measures import FIDELITIES
 from unicond.evaluation.runner import Measure, Samples, collect, settings_hash
 from unicond.evaluation.subject import Sampling, Subject
-from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table, describe_machine, save_table
+from unicond.evaluation.tables import Row, Table, describe_machine, more_is_better, save_table
 
 FOUND_SLACK = 0.03
 
@@ -177,7 +177,7 @@ def best_row(rows: Sequence[Row], least_found: float, metric: str = "abs_rel") -
         Its index.
     """
     enough = [n for n, row in enumerate(rows) if row.metrics.get("found", 1.0) >= least_found]
-    sign = -1 if metric in MORE_IS_BETTER else 1
+    sign = -1 if more_is_better(metric) else 1
     return min(enough or range(len(rows)), key=lambda n: sign * rows[n].metrics[metric])
 
 

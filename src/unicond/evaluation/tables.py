@@ -20,7 +20,12 @@ import torch
 
 from unicond.pictures.files import whole_file
 
-SHARES = frozenset({"pck", "miou", "attributes", "colors", "classes", "ground", "delta1", "found"})
+SHARES = frozenset(
+    {
+        *("pck", "miou", "attributes", "delta1", "found"),
+        *("colors", "classes", "objects", "ground"),
+    }
+)
 """Metrics that are shares of what is right: their error is 1 - share."""
 ALIGNMENT = "alignment"
 """The setting that says how values are brought together before they are compared."""
@@ -34,6 +39,15 @@ MORE_IS_BETTER = SHARES | {
     *("ssim", "instances", "both_there", "right_sides", "right_place", "style_taken"),
     *("success", "image_success", "placed", "colored", "relation"),
 }
+LESS_IS_BETTER = frozenset(
+    {
+        *("abs_rel", "abs_rel_fitted", "abs_rel_drawn", "emse", "angle"),
+        *("same_pose", "same_ground", "layout_iou", "fid"),
+        *("error_ratio", "ratio_to_two_way", "ratio_to_replacement", "ratio_to_20"),
+        *("boundary_error", "free_error", "feature_distance", "residual", "residual_saved"),
+        *("below_autoencoder", "time_ratio", "seconds", "calls", "network_rows"),
+    }
+)
 Interval = tuple[float, float]
 
 
@@ -202,6 +216,26 @@ class Table:
                 break
             fitting.append(name)
         return fitting
+
+
+def more_is_better(metric: str) -> bool:
+    """Which way a metric is better.
+
+    Args:
+        metric: its name.
+
+    Returns:
+        Whether more is better; else less is.
+
+    Raises:
+        ValueError: it is not known of this metric.
+    """
+    if metric not in MORE_IS_BETTER | LESS_IS_BETTER:
+        raise ValueError(
+            f"which way {metric!r} is better is not known: name it in MORE_IS_BETTER or "
+            "LESS_IS_BETTER, or compare and draw another metric"
+        )
+    return metric in MORE_IS_BETTER
 
 
 def save_table(table: Table, folder: Path, json_file: Path | None = None) -> list[Path]:

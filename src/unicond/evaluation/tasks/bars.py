@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from unicond.evaluation.tables import MORE_IS_BETTER, Finding, Interval, Row, Table
+from unicond.evaluation.tables import Finding, Interval, Row, Table, more_is_better
 
 Answer = tuple[bool | None, str]
 """Whether it holds (None: it was not measured), and the numbers that say so."""
@@ -115,11 +115,11 @@ def beats(case: str, over: Sequence[tuple[str, str]], bounds: Sequence[str]) -> 
 def apart(row: Row, other: Row, metric: str) -> bool:
     """Whether a row is better than another, their intervals apart."""
     mine, theirs = row.intervals[metric], other.intervals[metric]
-    return mine[0] > theirs[1] if metric in MORE_IS_BETTER else mine[1] < theirs[0]
+    return mine[0] > theirs[1] if more_is_better(metric) else mine[1] < theirs[0]
 
 
 def _best(rows: Sequence[Row], metric: str) -> Row:
-    sign = 1 if metric in MORE_IS_BETTER else -1
+    sign = 1 if more_is_better(metric) else -1
     return max(rows, key=lambda row: sign * row.metrics[metric])
 
 

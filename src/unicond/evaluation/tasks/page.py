@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from unicond.evaluation.report import half_width
-from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table, save_table, write_atomically
+from unicond.evaluation.tables import Row, Table, more_is_better, save_table, write_atomically
 from unicond.evaluation.tasks.group import COSTS, LEFT_OUT, Group
 from unicond.pictures.files import whole_file
 from unicond.pictures.sheet import Line, sheet
@@ -221,7 +221,7 @@ def _best(group: Group, rows: Sequence[Row], metric: str) -> float | None:
     found = [row.metrics[metric] for row in rows if _counts(group, row, metric)]
     if not found:
         return None
-    return max(found) if metric in MORE_IS_BETTER else min(found)
+    return max(found) if more_is_better(metric) else min(found)
 
 
 def _counts(group: Group, row: Row, metric: str) -> bool:

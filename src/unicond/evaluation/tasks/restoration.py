@@ -37,7 +37,7 @@ from unicond.evaluation.metrics_pictures import boundary_error, psnr, ssim
 from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
-from unicond.evaluation.tables import MORE_IS_BETTER, Row, Table
+from unicond.evaluation.tables import Row, Table, more_is_better
 from unicond.evaluation.tasks.bars import Bar, ahead, beats, within
 from unicond.evaluation.tasks.group import (
     COSTS,
@@ -300,7 +300,7 @@ def _orders(way: Way, method: str, found: Mapping[str, Samples]) -> dict[str, Es
         other = f"{way.case}-{worse}"
         if way.operator.startswith(operator) and method == better and other in found:
             pair = (found[f"{way.case}-{method}"], found[other])
-            first, second = pair if metric in MORE_IS_BETTER else reversed(pair)
+            first, second = pair if more_is_better(metric) else reversed(pair)
             numbers[f"{metric}_over_{worse}"] = gain(first, second, metric)
     return numbers
 
