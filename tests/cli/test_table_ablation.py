@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from unicond.adapters.joint import JointAdapter
+from unicond.backbones.files import EMBEDDED
 from unicond.cli.table import app
 from unicond.data import renders
+from unicond.data.folders import fingerprint
 from unicond.evaluation.probes import Probe, ProbeConfig
 
 
@@ -58,6 +61,19 @@ def test_runs_are_trained_and_measured(root):
     assert before == {path: path.stat().st_mtime_ns for path in made.rglob("card.json")}
     same = {row["row"]: row["metrics"] for row in json.loads((root / "t.json").read_text())["rows"]}
     assert same == rows
+
+
+def test_the_base_that_ships_is_taken_where_none_was_trained(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = [
+        *("ablation", "--preset", "tiny", "--probes", str(root / "probes"), "--device", "cpu"),
+        *("--train-steps", "1", "--train-scenes", "8", "--only", "full"),
+        *("--scenes", "1", "--batch", "1", "--steps", "1"),
+    ]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    made = JointAdapter.from_pretrained(Path("runs") / "ablated" / "depth" / "full")
+    assert made.config.base == f"mini@{fingerprint(EMBEDDED / 'mini')}"
 
 
 def test_what_cannot_be_trained_is_said(root):

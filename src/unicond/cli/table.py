@@ -53,7 +53,10 @@ Adapters = Annotated[
 OtherBase = Annotated[str | None, typer.Option(help="The second base: a folder, or a hub id.")]
 OtherStyle = Annotated[str, typer.Option(help="Style of the second base's scenes: photo, toon...")]
 
-Weights = Annotated[Path, typer.Option(help="Folder with the base, mini/.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the base, mini/; default runs/weights, else the embedded."),
+]
 Minutes = Annotated[
     float | None,
     typer.Option(min=0.01, help="Of a whole run; default a quarter of the adapter's."),
@@ -138,7 +141,7 @@ def ablation(
     dtype: Dtype = "float32",
     steps: Steps = None,
     preset: Preset = "mini",
-    weights: Weights = Path("runs/weights"),
+    weights: Weights = None,
     runs: Runs = Path("runs"),
     minutes: Minutes = None,
     train_steps: TrainSteps = None,
@@ -161,6 +164,7 @@ def ablation(
     check_places(out, json)
     names = tuple(dict.fromkeys(("full", *(only or VARIANTS))))
     judge = load_judge(probes, device)
+    weights = _with_base(weights)
     model = load_model(str(weights / "mini"), ["none"], device, dtype)
     told = {"preset": preset, "minutes": minutes, "steps": train_steps, "scenes": train_scenes}
     settings = {f"training {key}": str(value) for key, value in told.items() if value is not None}
@@ -181,6 +185,14 @@ def ablation(
         study = ablation_study(Ablation(shop, names))
         table, folder = tabulate(study, bench)
     finish(table, folder, json)
+
+
+def _with_base(asked: Path | None) -> Path:
+    """The folder with the base: asked for, else of trainings here, else what ships."""
+    from unicond.backbones.files import EMBEDDED
+
+    trained = Path("runs/weights")
+    return asked or (trained if (trained / "mini").is_dir() else EMBEDDED)
 
 
 def _study(name: str) -> "Study":
