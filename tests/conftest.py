@@ -66,9 +66,7 @@ def prompter(tiny_base, tmp_path_factory):
     )
     with seeded(5):
         model = CLIPVisionModelWithProjection(config)
-    encoder = ImageEncoder(
-        model.eval(), Preprocess(size=16, crop=16, mean=(0.5,) * 3, std=(0.5,) * 3)
-    )
+    encoder = ImageEncoder(model.eval(), Preprocess(size=16, crop=16))
     folder = tmp_path_factory.mktemp("prompters") / "image-prompt"
     adapter = ImagePromptAdapter.for_network(network, encoder.width)
     Prompter(adapter, encoder).save_pretrained(folder)

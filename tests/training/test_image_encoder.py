@@ -9,12 +9,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from unicond.training.captions import CaptionTable
 from unicond.training.image_encoder import Captioned, ImageEncoderConfig, ImageEncoderTask, Styled
+from unicond.training.image_prompt_stages import embedded
 from unicond.training.loop import seeded
 from unicond.training.presets import mini
 from unicond.training.processes import Part
 
 CONFIG = ImageEncoderConfig(size=16, patch=8, width=16, layers=1, head_width=8, embedding=8)
 N = 8
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+"""CLIP's."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def test_losses_are_those_of_finding_the_right_words(made):
     said = table[rows, torch.randint(2, (N,), generator=generator)].long()
     with torch.no_grad():
         words = task.contrast.words(task.text_encoder(said).pooler_output)
-        pictures = task.train.pictures[rows] / 127.5 - 1
+        pictures = (task.train.pictures[rows] / 255 - MEAN) / STD
         seen = task.contrast.vision(pictures).image_embeds
     for n in range(N):
         right = functional.cosine_similarity(seen[n], words[n], dim=0)
@@ -134,12 +138,14 @@ def test_scores_are_shares_of_what_is_nearest(made):
 def test_what_is_kept_sees_pictures_as_it_was_trained_to(made):
     task = made()
     encoder = task.contrast.encoder()
-    picture = task.train.pictures[0] / 127.5 - 1
-    torch.testing.assert_close(encoder.preprocess(picture), picture)
+    values = task.train.pictures[:1]
+    picture = values[0] / 127.5 - 1
+    torch.testing.assert_close(encoder.preprocess(picture), (values[0] / 255 - MEAN) / STD)
     with torch.no_grad():
-        wanted = task.contrast.pictures(picture[None])[0]
+        wanted = task.contrast.pictures(values)[0]
     found = functional.normalize(encoder.embed([picture])[0], dim=0)
     torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(embedded(encoder, values)[0], encoder.embed([picture])[0])
 
 
 def test_neighbours_are_drawn(made, tmp_path):

@@ -103,12 +103,15 @@ class Contrast(nn.Module):
     def __init__(self, vision: CLIPVisionModelWithProjection, text_width: int) -> None:
         super().__init__()
         self.vision = vision
+        side = side_of(vision)
+        self.preprocess = Preprocess(size=side, crop=side)
         self.words = nn.Linear(text_width, vision.config.projection_dim, bias=False)
         self.heat = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def pictures(self, pictures: Tensor) -> Tensor:
-        """Unit embeddings (B, E) of pictures (B, 3, S, S) in [-1, 1]."""
-        return functional.normalize(self.vision(pictures).image_embeds.float(), dim=-1)
+        """Unit embeddings (B, E) of pictures (B, 3, S, S) uint8."""
+        seen = self.vision(self.preprocess.normalised(pictures)).image_embeds
+        return functional.normalize(seen.float(), dim=-1)
 
     def texts(self, pooled: Tensor) -> Tensor:
         """Unit embeddings (..., E) of pooled words (..., text width)."""
@@ -119,9 +122,8 @@ class Contrast(nn.Module):
         return self.heat.exp().clamp_max(HOTTEST)
 
     def encoder(self) -> ImageEncoder:
-        """What is kept: the encoder, which takes pictures as they are here, in [-1, 1]."""
-        side, half = side_of(self.vision), (0.5,) * 3
-        return ImageEncoder(self.vision, Preprocess(size=side, crop=side, mean=half, std=half))
+        """What is kept: the encoder, and CLIP's preparation, the only one that diffusers knows."""
+        return ImageEncoder(self.vision, self.preprocess)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class ImageEncoderTask:
         rows = torch.randint(total, (count,), generator=generator, device=self.device)
         never = torch.zeros(count, dtype=torch.bool, device=self.device)
         tokens = self.train.captions.drawn(rows, never, generator)
-        seen = self.contrast.pictures(as_picture(self.train.pictures[part.of(rows)]))
+        seen = self.contrast.pictures(self.train.pictures[part.of(rows)])
         logits = self.contrast.scale() * seen @ self._texts(tokens).T
         # another caption of the same scene, or the same one of another, is not wrong
         alike = (rows[:, None] == rows) | (tokens[:, None] == tokens).all(-1)
@@ -213,7 +215,7 @@ class ImageEncoderTask:
         """
         held = self.held
         count = min(SCORED, len(held.pictures))
-        seen = self.contrast.pictures(as_picture(held.pictures.pictures[:count]))
+        seen = self.contrast.pictures(held.pictures.pictures[:count])
         every = self._texts(held.every[:count].flatten(0, 1).long()).unflatten(0, (count, -1))
         own = self._texts(held.pictures.captions.table[:count, 0].long())
         style = (seen[:, None] * every).sum(-1).argmax(1)
@@ -226,8 +228,8 @@ class ImageEncoderTask:
     @torch.no_grad()
     def show(self, folder: Path) -> None:
         """Held-out pictures, each with its nearest ones below it."""
-        pictures = as_picture(self.held.pictures.pictures[:SCORED])
-        seen = self.contrast.pictures(pictures)
+        kept = self.held.pictures.pictures[:SCORED]
+        seen, pictures = self.contrast.pictures(kept), as_picture(kept)
         shown, near = min(SHOWN, len(pictures)), min(NEAREST + 1, len(pictures))
         order = (seen[:shown] @ seen.T).topk(near, 1).indices
         sheets.write(folder / "samples.png", [pictures[column] for column in order.T])

@@ -14,7 +14,7 @@ from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder, side_of
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.data import latents, renders, texts
 from unicond.data.folders import fingerprint
-from unicond.data.renders import RenderRecipe, as_picture
+from unicond.data.renders import RenderRecipe
 from unicond.training import cards, sampling, supplies
 from unicond.training.captions import CaptionTable, tokens
 from unicond.training.cards import TrainingCard
@@ -242,8 +242,8 @@ def prompted(
 @torch.no_grad()
 def embedded(encoder: ImageEncoder, pictures: Tensor) -> Tensor:
     """(N, E) embeddings of pictures (N, 3, S, S) uint8 of the encoder's own size."""
-    parts = [encoder.model(as_picture(part)).image_embeds for part in pictures.split(64)]
-    return torch.cat(parts).float()
+    seen = (encoder.preprocess.normalised(part) for part in pictures.split(64))
+    return torch.cat([encoder.model(part).image_embeds for part in seen]).float()
 
 
 def _without(text: str, starts: tuple[str, ...]) -> str:

@@ -17,6 +17,8 @@ from unicond.adapters.image_prompt.encoder import FOLDER, ImageEncoder
 from unicond.adapters.image_prompt.preprocess import FILE
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
+from unicond.training.image_encoder import ImageEncoderConfig
+from unicond.training.loop import seeded
 
 LOAD = ImagePromptAdapter.from_pretrained
 
@@ -98,6 +100,31 @@ def test_what_we_write_diffusers_reads(unet, adapter, tmp_path):
         with Attachment(unet, adapter, embeds_of()).active():
             found = unet(sample, 500, words).sample
     assert float((found - wanted).abs().max()) < 1e-5  # float32, other order of sums
+
+
+@pytest.mark.parametrize("side", [24, 37])
+def test_diffusers_sees_a_picture_as_we_do(tiny_base, side, tmp_path):
+    """It reads no `preprocessor_config.json`: an encoder as trained must need none."""
+    from diffusers import StableDiffusionPipeline
+    from PIL import Image
+
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_base)
+    shape = ImageEncoderConfig(size=24, patch=8, width=16, layers=1, head_width=8, embedding=12)
+    with seeded(4):
+        made = shape.contrast(WORDS).encoder()
+    adapter = ImagePromptAdapter.for_network(pipe.unet, made.width)
+    Prompter(adapter, made).save_pretrained(tmp_path)
+    pipe.load_ip_adapter(
+        str(tmp_path), subfolder="", weight_name=hub.MODEL_FILE, image_encoder_folder=FOLDER
+    )
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(256, (3, side, side + 5), generator=generator, dtype=torch.uint8)
+    image = Image.fromarray(values.permute(1, 2, 0).numpy())
+    with torch.no_grad():
+        [wanted] = pipe.prepare_ip_adapter_image_embeds(image, None, "cpu", 1, False)
+    found = Prompter.from_pretrained(tmp_path).embeds([values / 127.5 - 1])
+    assert wanted.abs().mean() > 0.1
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)  # float32, other order
 
 
 # ---- published files

@@ -71,9 +71,20 @@ class Preprocess:
         image = image.resize((width, height), Image.Resampling(self.resample))
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         image = image.crop((left, top, left + self.crop, top + self.crop))
-        mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.mean, self.std))
-        seen = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        return (seen / 255 - mean) / std
+        return self.normalised(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """Pictures of the right size already.
+
+        Args:
+            pictures: (..., 3, crop, crop) uint8.
+
+        Returns:
+            (v - mean) / std of v in [0, 1]: the same shape, float32, on the same device.
+        """
+        values = pictures.float() / 255
+        mean, std = (values.new_tensor(each).view(3, 1, 1) for each in (self.mean, self.std))
+        return (values - mean) / std
 
     def to_json(self) -> str:
         """The content of `preprocessor_config.json`, as transformers writes it."""
