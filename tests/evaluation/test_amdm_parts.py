@@ -19,9 +19,11 @@ from unicond.evaluation.amdm.page import write_page
 from unicond.evaluation.amdm.part import Asked
 from unicond.evaluation.amdm.parts import PARTS
 from unicond.evaluation.condition_table import Run
+from unicond.evaluation.curves import Bars, Panel
 from unicond.evaluation.probes import Probe, ProbeConfig
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tables import Row, Table
 
 STEPS = 5
 ONE = Asked(layouts=1, each=1, scenes=1)
@@ -53,8 +55,8 @@ def test_mig(made):
         wanted = {"success", "miou", "success_l2", "miou_l2", "seconds", "time_ratio"}
         assert wanted <= row.metrics.keys()
         assert "success_gain" in row.metrics
-        assert ("relation" in row.metrics) == (row.name in mig.ACTING)
-        assert ("relation_loss" in row.metrics) == (row.name in mig.ACTING)
+    for row in table.rows:
+        assert {"relation", "relation_loss"} <= row.metrics.keys()
     assert table.row("interact").metrics["success_gain"] == 0
     assert table.row("interact").metrics["relation_loss"] == 0
     calls = {row.name: row.metrics["calls"] for row in table.rows[:-1]}
@@ -64,6 +66,39 @@ def test_mig(made):
     assert table.row("interact").metrics["time_ratio"] == 1
     assert "18.76" in page
     assert "<h2>layouts: pictures</h2>" in page
+
+
+NEAR = {
+    "success_gain": (0.15, 0.2, 0.25),
+    "time_ratio": (1.02, 1.06, 1.1),
+    "relation_loss": (-0.05, 0.0, 0.05),
+    "success_ratio": (1.5, 2.0, 2.5),
+}
+"""{metric: (low, value, high)}, as near as it may be."""
+
+
+@pytest.mark.parametrize("missed", [None, *NEAR])
+def test_what_is_expected_of_mig(missed, tmp_path):
+    ends = dict(NEAR)
+    if missed is not None:
+        low, value, high = ends[missed]
+        least = missed in ("success_gain", "success_ratio")
+        ends[missed] = (low - 0.01, value, high) if least else (low, value, high + 0.01)
+    alone = ("success_ratio",)
+    rows = [
+        Row(name, {"success": 0.25} | {key: ends[key][1] for key in keys}, {
+            key: (ends[key][0], ends[key][2]) for key in keys
+        })
+        for name, keys in (("interact", alone), ("interact+migc", [*ends.keys() - {*alone}]))
+    ]  # fmt: skip
+    table = mig.PART.judged(Table("unicond table amdm", 0, 1.0, 200, tuple(rows)))
+    met = dict(zip(NEAR, (found.met for found in table.findings), strict=True))
+    assert met == {name: name != missed for name in NEAR}
+    (tmp_path / "plot.png").write_bytes(b"")
+    page = write_page(mig.PART, table, tmp_path, {}, tmp_path / "page").read_text()
+    assert page.count("<td><b>met</b></td>") == 4 - (missed is not None)
+    if missed in ("success_gain", "success_ratio"):
+        assert "interact success 0.25" in page
 
 
 def test_style(made):
@@ -113,6 +148,16 @@ def test_ablation(made, monkeypatch, tmp_path):
     assert calls["against/score_sum_all"] == 2 * STEPS
     assert calls["against/both_adapters"] == calls["against/averaged_gligen"] == STEPS
     assert calls["models/5"] == STEPS + 4 * 3
+    drawn = ablation.panels(table, ["success", "miou"])
+    bars = {panel.what.split()[0]: panel for panel in drawn if isinstance(panel, Bars)}
+    assert {each.x for each in drawn if isinstance(each, Panel)} == {*ablation._SETTINGS}
+    assert [*bars] == ["mix", "first", "start", "against"]
+    assert len(drawn) == 2 * 8
+    for kind, panel in bars.items():
+        names = [row.name.removeprefix("ablation/") for row in panel.rows.values()]
+        assert names == ["default", *(name for name in rows if name.startswith(f"{kind}/"))]
+        assert panel.levels["alone"] is rows["interact"]
+    assert f"score sum all ({2 * STEPS})" in bars["against"].rows
     found = tmp_path.glob("amdm-*/pictures/ablation/*/000.png")
     pictures = {path.parent.name: path.read_bytes() for path in found}
     assert pictures.pop("step-0") == pictures["start-own"]
@@ -180,6 +225,8 @@ def test_the_command_makes_the_table_and_goes_on(line, grounders, tmp_path):
     data = json.loads((tmp_path / "t.json").read_text())
     assert [row["row"] for row in data["rows"]][:3] == ["interact", "migc", "interact+migc"]
     assert (data["seed"], data["scenes"]) == (5, 1)
+    assert [found["met"] for found in data["findings"]] == [None] * 4  # too few for intervals
+    assert done.output.count("not measured: ") == 4
     assert "mix=lerp mean=None window=(2, 4)" in data["settings"]["manner"]
     assert data["rows"][2]["metrics"]["calls"] == STEPS + 2
     assert {f"adapter {name}" for name in grounders} < data["settings"].keys()
@@ -188,7 +235,7 @@ def test_the_command_makes_the_table_and_goes_on(line, grounders, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in parts}
     again = CliRunner().invoke(app, [*line, *adapters, "--mix", "lerp", "--window", "2-3"])
     assert again.exit_code == 0, again.output
-    assert len(parts) == 12
+    assert len(parts) == 15
     assert before == {path: path.stat().st_mtime_ns for path in parts}
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from truth import Brightness
 
 import unicond
@@ -12,7 +13,7 @@ from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.conditions import named
 from unicond.evaluation.condition_table import Run
-from unicond.evaluation.curves import Panel, save_curves
+from unicond.evaluation.curves import Bars, Panel, save_curves
 from unicond.evaluation.estimates import Estimates
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.studies import STUDIES
@@ -278,5 +279,12 @@ def test_curves_are_a_picture(tmp_path):
     panels = [Panel("x", "fid", {"line": rows, "none": [level]}, {"floor": level}, log=True)] * 4
     path = save_curves(panels, tmp_path / "new" / "c.png", "title")
     assert path.read_bytes()[:4] == b"\x89PNG"
+    with Image.open(path) as lines:
+        size = lines.size
+    bars = Bars("y", {str(n): rows[n % 2] for n in range(20)} | {"none": Row("n", {})}, {}, "kind")
+    save_curves([*panels[:3], bars], path, "title")
+    with Image.open(path) as taller:  # as many bars need more height
+        assert taller.width == size[0]
+        assert taller.height > size[1] + 300
     with pytest.raises(ValueError, match="at least one panel"):
         save_curves([], path, "title")

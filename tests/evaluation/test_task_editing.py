@@ -198,13 +198,13 @@ def test_tables_of_groups_are_joined(made):
     table, _, _ = made
     rows = tuple(replace(row, name=row.name.replace("editing", "other")) for row in table.rows)
     other = replace(table, rows=rows, seconds=1.0, settings={**table.settings, "table": "other"})
-    both = joined([table, other], "unicond ...")
+    both = joined([table, other], "unicond ...", ["editing", "other"])
     assert len(both.rows) == 2 * len(table.rows)
     assert both.seconds == table.seconds + 1
     assert both.settings["base"] == "tiny"
     assert both.settings["other table"] == "other"
     assert json.loads(both.to_json())["command"] == "unicond ..."
-    assert joined([table], table.command) == table
+    assert joined([table], table.command, ["editing"]) == table
 
 
 def test_rows_of_a_case_are_means_over_its_scenes():

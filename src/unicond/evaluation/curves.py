@@ -1,14 +1,19 @@
 """A swept table as a plot: one panel a metric, one line a group of rows, intervals on the points.
 
-Rows without the swept setting are levels: dashed lines that the others are compared with.
+Rows without the swept setting are levels: dashed lines that the others are compared with. Where
+values of a setting are no numbers, bars take the place of lines.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unicond.evaluation.report import INK, half_width, heading, save_figure
+from unicond.evaluation.report import INK, draw_bars, half_width, heading, save_figure
 from unicond.evaluation.tables import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLORS = ("#5e81ac", "#bf616a", "#a3be8c", "#d08770", "#b48ead", "#88c0d0", "#8a6d3b", "#4c566a")
 
@@ -34,7 +39,24 @@ class Panel:
     what: str = ""
 
 
-def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 3) -> Path:
+@dataclass(frozen=True)
+class Bars:
+    """A panel of a setting whose values are no numbers: a bar each.
+
+    Attributes:
+        y: metric.
+        rows: {label: row}, from the top downwards; a row without the metric is left out.
+        levels: {label: row that has y}.
+        what: it is of, above the name of the metric.
+    """
+
+    y: str
+    rows: Mapping[str, Row]
+    levels: Mapping[str, Row] = field(default_factory=dict[str, Row])
+    what: str = ""
+
+
+def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns: int = 3) -> Path:
     """Draw panels and save them as PNG.
 
     Args:
@@ -54,42 +76,54 @@ def save_curves(panels: Sequence[Panel], path: Path, title: str, columns: int = 
     if not panels:
         raise ValueError("a plot needs at least one panel")
     wide = min(columns, len(panels))
-    high = -(-len(panels) // wide)
-    figure = Figure(figsize=(3.8 * wide, 0.6 + 2.8 * high), layout="constrained")
-    axes = figure.subplots(high, wide, squeeze=False).flat
+    heights = [max(map(_height, panels[n : n + wide])) for n in range(0, len(panels), wide)]
+    figure = Figure(figsize=(3.8 * wide, 0.6 + sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), wide, squeeze=False, height_ratios=heights).flat
     for axis, panel in zip(axes, panels, strict=False):
-        for number, (label, rows) in enumerate(panel.lines.items()):
-            shown = [row for row in rows if {panel.x, panel.y} <= row.metrics.keys()]
-            if not shown:
-                continue
-            values = [row.metrics[panel.y] for row in shown]
-            half = [half_width(row, panel.y) for row in shown]
-            axis.errorbar(
-                [row.metrics[panel.x] for row in shown],
-                values,
-                yerr=half,
-                label=label,
-                color=COLORS[number % len(COLORS)],
-                marker="o",
-                markersize=3,
-                linewidth=1.2,
-                elinewidth=0.8,
-            )
+        if isinstance(panel, Bars):
+            shown = {label: row for label, row in panel.rows.items() if panel.y in row.metrics}
+            draw_bars(axis, panel.y, shown)
+        else:
+            _draw_lines(axis, panel)
         for number, (label, row) in enumerate(panel.levels.items()):
             if panel.y in row.metrics:
-                style = ((0, (1 + 3 * number, 2)), COLORS[-1 - number % len(COLORS)])
-                axis.axhline(
-                    row.metrics[panel.y], label=label, ls=style[0], color=style[1], linewidth=1
-                )
-        if panel.log:
-            axis.set_xscale("log", base=2)
+                along = axis.axvline if isinstance(panel, Bars) else axis.axhline
+                dashes, color = (0, (1 + 3 * number, 2)), COLORS[-1 - number % len(COLORS)]
+                along(row.metrics[panel.y], label=label, ls=dashes, color=color, linewidth=1)
         above = f"{panel.what}\n" if panel.what else ""
         axis.set_title(f"{above}{heading(panel.y)}", fontsize=9, color=INK)
-        axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
-        axis.tick_params(labelsize=8, colors=INK)
-        axis.spines[["top", "right"]].set_visible(False)
         if axis.get_legend_handles_labels()[1]:
-            axis.legend(fontsize=7, frameon=False)
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 4}
+            axis.legend(fontsize=7, frameon=False, **(below if isinstance(panel, Bars) else {}))
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
     return save_figure(figure, path, title)
+
+
+def _height(panel: Panel | Bars) -> float:
+    """Inches."""
+    return 1.0 + 0.26 * len(panel.rows) if isinstance(panel, Bars) else 2.8
+
+
+def _draw_lines(axis: "Axes", panel: Panel) -> None:
+    """Draw a panel's rows over its setting."""
+    for number, (label, rows) in enumerate(panel.lines.items()):
+        shown = [row for row in rows if {panel.x, panel.y} <= row.metrics.keys()]
+        if not shown:
+            continue
+        axis.errorbar(
+            [row.metrics[panel.x] for row in shown],
+            [row.metrics[panel.y] for row in shown],
+            yerr=[half_width(row, panel.y) for row in shown],
+            label=label,
+            color=COLORS[number % len(COLORS)],
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            elinewidth=0.8,
+        )
+    if panel.log:
+        axis.set_xscale("log", base=2)
+    axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
+    axis.tick_params(labelsize=8, colors=INK)
+    axis.spines[["top", "right"]].set_visible(False)

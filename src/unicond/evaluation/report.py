@@ -1,6 +1,6 @@
 """A table as a plot: one panel a metric, one bar a row, its interval on it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from unicond.evaluation.tables import Row, Table, more_is_better
 from unicond.pictures.files import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, ACCENT = "#3b4252", "#5e81ac"
@@ -38,19 +39,29 @@ def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> P
     figure = Figure(figsize=(3.6 * len(metrics), 1.1 + 0.32 * tallest), layout="constrained")
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for panel, (metric, rows) in zip(panels, shown.items(), strict=True):
-        names = [row.name.replace("_", " ") for row in rows]
-        values = [row.metrics[metric] for row in rows]
-        bars = panel.barh(names, values, color=ACCENT, height=0.7)
-        half = [half_width(row, metric) for row in rows]
-        panel.errorbar(values, range(len(rows)), xerr=half, fmt="none", ecolor=INK, elinewidth=1)
-        panel.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
-        panel.invert_yaxis()
-        panel.margins(x=0.18)
-        panel.set_title(heading(metric), fontsize=9, color=INK)
-        panel.tick_params(labelsize=8, length=0, colors=INK)
-        panel.xaxis.set_visible(False)
-        panel.spines[["top", "right", "bottom"]].set_visible(False)
+        draw_bars(panel, metric, {row.name.replace("_", " "): row for row in rows})
     return save_figure(figure, path, title)
+
+
+def draw_bars(axis: "Axes", metric: str, rows: Mapping[str, Row]) -> None:
+    """Draw a metric of rows as bars, each with its interval and its value.
+
+    Args:
+        axis: where.
+        metric: of all rows.
+        rows: {label: row}, from the top downwards.
+    """
+    values = [row.metrics[metric] for row in rows.values()]
+    bars = axis.barh(list(rows), values, color=ACCENT, height=0.7)
+    half = [half_width(row, metric) for row in rows.values()]
+    axis.errorbar(values, range(len(rows)), xerr=half, fmt="none", ecolor=INK, elinewidth=1)
+    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
+    axis.invert_yaxis()
+    axis.margins(x=0.18)
+    axis.set_title(heading(metric), fontsize=9, color=INK)
+    axis.tick_params(labelsize=8, length=0, colors=INK)
+    axis.xaxis.set_visible(False)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def save_figure(figure: "Figure", path: Path, title: str) -> Path:

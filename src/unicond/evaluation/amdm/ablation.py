@@ -51,7 +51,7 @@ from unicond.evaluation.amdm.models import (
 )
 from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
 from unicond.evaluation.amdm.rows import short_row
-from unicond.evaluation.curves import Panel, save_curves
+from unicond.evaluation.curves import Bars, Panel, save_curves
 from unicond.evaluation.study import Bench
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
@@ -74,6 +74,7 @@ USUAL = "default"
 SHOWN = 4
 _METRICS = ("success", "miou", "fid")
 _SETTINGS = ("window", "weight", "step", "models")
+_KINDS = ("mix", "first", "start", "against")
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,15 +239,42 @@ def show(bench: Bench, sizes: Asked) -> Pictures:
 
 
 def draw(table: Table, path: Path) -> Path:
-    """Success, mIoU and Frechet distance over each setting, InteractDiffusion alone as a level."""
+    """Success, mIoU and Frechet distance over each setting and of each kind."""
+    metrics = [metric for metric in _METRICS if metric in table.metrics()]
+    title = f"aggregation, {table.scenes} layouts"
+    return save_curves(panels(table, metrics), path, title, len(metrics))
+
+
+def panels(table: Table, metrics: Sequence[str]) -> list[Panel | Bars]:
+    """Metrics over each setting, and of each kind as bars; the models alone are levels.
+
+    Args:
+        table: of the part.
+        metrics: a column each.
+
+    Returns:
+        What is drawn, line by line.
+    """
     levels = {"alone": table.row(f"ablation/{INTERACT}"), "MIGC": table.row(f"ablation/{MIGC}")}
-    panels = [
+    found: list[Panel | Bars] = [
         Panel(x, y, {"": [row for row in table.rows if x in row.metrics]}, levels)
         for x in _SETTINGS
-        for y in _METRICS
+        for y in metrics
     ]
-    shown = [panel for panel in panels if any(panel.y in row.metrics for row in panel.lines[""])]
-    return save_curves(shown, path, f"aggregation, {table.scenes} layouts", len(_METRICS))
+    for kind in _KINDS:
+        rows = _bars(table, kind)
+        found += [Bars(y, rows, levels, f"{kind} (network calls)") for y in metrics]
+    return found
+
+
+def _bars(table: Table, kind: str) -> dict[str, Row]:
+    """{label: row} of a kind, with what a picture costs; the default is the first."""
+    start, usual = f"ablation/{kind}/", table.row(f"ablation/{USUAL}")
+    named = {row.name.removeprefix(start): row for row in table.rows if row.name.startswith(start)}
+    return {
+        f"{name.replace('_', ' ')} ({row.metrics['calls']:.0f})": row
+        for name, row in {USUAL: usual, **named}.items()
+    }
 
 
 PART = Part(

@@ -3,7 +3,7 @@
 Rows `interact`, `migc`, `interact+migc`, `paper` (the same two in the paper's manner), `gligen`,
 `text`, and `truth`, the scenes themselves: what the probe sees of things that are in place.
 InteractDiffusion is told classes, colours are in the caption alone: what it lacks is what MIGC has.
-`relation` is measured on other scenes (`scenes`) for the rows in `ACTING` and `truth`.
+`relation` is measured on other scenes (`scenes`).
 
     success, miou        as COCO-MIG has them, over all instances and by level
     success_gain         success less that of `interact`; success_ratio over that of `text`
@@ -12,7 +12,8 @@ InteractDiffusion is told classes, colours are in the caption alone: what it lac
     seconds, time_ratio  of one picture, and over those of `interact`; methods take turns on the
                          first layouts
 
-Differences and ratios are taken on the same layouts, so that their intervals are paired.
+Differences and ratios are taken on the same layouts, so that their intervals are paired. `BARS`
+says what is expected of them.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from unicond.evaluation.amdm.rows import (
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, within
 from unicond.tasks.together import TEXT
 
 BOTH, TRUTH = f"{INTERACT}+{MIGC}", "truth"
@@ -46,12 +48,37 @@ ROWS: Mapping[str, tuple[tuple[str, ...], Manner | None]] = {
     TEXT: ((TEXT,), None),
 }
 """{row: its models, and how they become one; None is as is asked for}."""
-ACTING = (INTERACT, BOTH, TEXT)
-"""Rows with `relation`."""
 TIMED = 20
 """Layouts on which methods take turns to be timed."""
 SHOWN = 10
 """Layouts that are shown."""
+_WORTH = ("success", "placed")
+BARS = (
+    Bar(
+        "aggregated with MIGC, InteractDiffusion gains at least 15 points of success",
+        within(BOTH, "success_gain", low=0.15),
+        "what each of them has, and the scenes themselves",
+        tuple((name, metric) for name in (INTERACT, MIGC, BOTH, TRUTH) for metric in _WORTH),
+    ),
+    Bar(
+        "it takes at most 1.10 times the time",
+        within(BOTH, "time_ratio", high=1.10),
+        "what a picture costs",
+        tuple((name, metric) for name in (INTERACT, BOTH) for metric in ("seconds", "calls")),
+    ),
+    Bar(
+        "it loses at most 5 points of relation",
+        within(BOTH, "relation_loss", high=0.05),
+        "how often relations hold",
+        tuple((name, "relation") for name in (INTERACT, MIGC, BOTH, TEXT, TRUTH)),
+    ),
+    Bar(
+        "InteractDiffusion alone has at least 1.5 times the success of text alone",
+        within(INTERACT, "success_ratio", low=1.5),
+        "how many things are in their boxes, and how many of them have their colour",
+        tuple((name, metric) for name in (INTERACT, TEXT) for metric in _WORTH),
+    ),
+)
 PUBLISHED: Mapping[str, tuple[float, ...]] = {
     "InteractDiffusion": (
         *(31.87, 26.66, 23.90, 23.37, 23.85, 24.96),
@@ -80,9 +107,8 @@ def make_rows(bench: Bench, sizes: Asked) -> list[Row]:
     made = makers(bench, sizes.manner)
     prepare = partial(layouts, bench, "mig", sizes.each, False)
     found = bench.measure("mig", measures(made), prepare, sizes.layouts)
-    acting = measures({name: made[name] for name in ACTING})
     prepare = partial(people, bench, "people", 1, False)
-    acted = bench.measure("people", acting, prepare, sizes.scenes)
+    acted = bench.measure("people", measures(made), prepare, sizes.scenes)
     prepare = partial(layouts, bench, "times", 1, False)
     times = bench.measure("times", [timed(made)], prepare, min(TIMED, sizes.layouts))["times"]
     rows: list[Row] = []
@@ -91,10 +117,8 @@ def make_rows(bench: Bench, sizes: Asked) -> list[Row]:
         row = layout_row(name, found, measure)
         if name != TRUTH:
             row = with_gains(with_times(row, times, name, INTERACT), found, name, INTERACT, TEXT)
-        if measure in acted:
-            row = with_relations(row, acted[measure])
-            row = with_loss(row, acted, measure, INTERACT)
-        rows.append(row)
+        row = with_relations(row, acted[measure])
+        rows.append(with_loss(row, acted, measure, INTERACT))
     return rows
 
 
@@ -134,4 +158,5 @@ PART = Part(
     draw,
     Asked(layouts=200, each=4, scenes=200),
     beside={"AMDM's table 1 (COCO-MIG, Stable Diffusion, percent)": _published()},
+    bars=BARS,
 )

@@ -1,4 +1,4 @@
-"""A part's page: its numbers, the paper's beside them, plot and pictures."""
+"""A part's page: findings, its numbers, the paper's beside them, plot and pictures."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,7 +7,7 @@ from pathlib import Path
 from unicond.evaluation.amdm.part import Part, Pictures
 from unicond.evaluation.report import half_width
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.page import Page
+from unicond.evaluation.tasks.page import Page, listed_findings
 
 
 def write_page(part: Part, table: Table, made: Path, pictures: Pictures, folder: Path) -> Path:
@@ -25,7 +25,7 @@ def write_page(part: Part, table: Table, made: Path, pictures: Pictures, folder:
     """
     how = (
         f"<p>Seed {table.seed}, {table.seconds:.0f} s measured on {escape(table.machine)}. "
-        "Numbers with 95 % intervals.</p>"
+        f"Numbers with 95 % intervals.</p>{listed_findings(table)}"
     )
     beside = [f"<h2>{escape(title)}</h2>{html}" for title, html in part.beside.items()]
     measured = f"<h2>measured</h2>{numbers(table.rows, table.metrics())}"

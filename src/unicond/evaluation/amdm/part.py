@@ -1,7 +1,7 @@
 """What a part of `unicond table amdm` is: it measures, it shows, and it says what it needs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unicond.aggregation.manner import DEFAULT, Manner
@@ -11,6 +11,7 @@ from unicond.evaluation.amdm.models import PAPER_STEPS, Wanted, adapters_of, mak
 from unicond.evaluation.study import Bench, Study
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar
 from unicond.evaluation.tasks.group import kept_picture
 from unicond.model import Model
 from unicond.pictures.sheet import Line
@@ -59,6 +60,7 @@ class Part:
         of_scenes: its cases are people who act alone, no layouts.
         sweeps: it compares several manners.
         version: raised when the meaning of its numbers changes.
+        bars: what is expected of its numbers.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Part:
     of_scenes: bool = False
     sweeps: bool = False
     version: str = "2"
+    bars: tuple[Bar, ...] = ()
 
     def study(self, sizes: Asked) -> Study:
         """The part as `tabulate` takes it."""
@@ -81,6 +84,10 @@ class Part:
             return self.make(bench, sizes)
 
         return Study(f"amdm-{self.name}", rows, self.draw, version=self.version, bare=True)
+
+    def judged(self, table: Table) -> Table:
+        """The part's table with what its bars say of it."""
+        return replace(table, findings=tuple(bar.found(table) for bar in self.bars))
 
     def check(self, adapters: Collection[str], manners: int = 1) -> None:
         """Refuse a model that lacks an adapter, and several manners for a part that takes one.

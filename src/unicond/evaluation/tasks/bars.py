@@ -1,4 +1,4 @@
-"""What is expected of a group's table, and whether it holds: bars that compare intervals.
+"""What is expected of a table, and whether it holds: bars that compare intervals.
 
 A bar reads rows of the table alone. It is met where 95 % intervals say so, not met where they do
 not (overlapping ones are not apart), and not measured where a row or its interval is missing. A bar

@@ -216,20 +216,19 @@ def kept_picture(bench: Bench, part: str, number: int) -> Tensor:
     return read_picture(bench.folder / "pictures" / part / f"{number:03d}.png")
 
 
-def joined(tables: Sequence[Table], command: str, names: Sequence[str] = ()) -> Table:
+def joined(tables: Sequence[Table], command: str, names: Sequence[str]) -> Table:
     """The tables of several groups as one.
 
     Args:
         tables: one or more, of one seed.
         command: that made them.
-        names: of the groups; none are the first parts of their rows.
+        names: of the groups.
 
     Returns:
         All rows; settings that the tables do not share, and findings, are named by their group.
     """
     first = tables[0]
-    called = names or [table.rows[0].name.split("/")[0] for table in tables]
-    named = list(zip(called, tables, strict=True))
+    named = list(zip(names, tables, strict=True))
     same = {
         key: value
         for key, value in first.settings.items()

@@ -43,7 +43,7 @@ def write_page(
     how = (
         f"<p>{table.scenes} held-out scenes, seed {table.seed}, {table.seconds:.0f} s measured on "
         f"{escape(table.machine)}. Means with 95 % intervals over scenes; bold is best, grey is "
-        f"for comparison.</p>{_words(group)}{_left_out(table)}{_findings(table)}"
+        f"for comparison.</p>{_words(group)}{_left_out(table)}{listed_findings(table)}"
     )
     numbers = [
         f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}"
@@ -170,8 +170,8 @@ def _left_out(table: Table) -> str:
     return "" if told is None else f"<p>Left out: {escape(told)}.</p>"
 
 
-def _findings(table: Table) -> str:
-    """Whether what was expected holds, with the numbers that say so."""
+def listed_findings(table: Table) -> str:
+    """Whether what was expected of a table holds, with the numbers that say so, as HTML."""
     if not table.findings:
         return ""
     lines = [
