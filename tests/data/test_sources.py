@@ -233,6 +233,23 @@ def test_damaged_metadata_is_named_by_line(own, text, message):
         open_rows(own)
 
 
+def test_texts_with_line_breaks_of_unicode(own):
+    texts = ["a\u2028b", "a\u2029b\u0085c"]
+    lines = [json.loads(line) for line in (own / "metadata.jsonl").read_text().split("\n")]
+    lines = [line | {"text": text} for line, text in zip(lines, texts, strict=True)]
+    told = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (own / "metadata.jsonl").write_bytes(told.encode())
+    rows = open_rows(own)
+    assert [rows.row(number).captions for number in range(2)] == [("a b",), ("a b c",)]
+
+
+def test_no_captions_hide_no_text(own):
+    rewritten(own, 0, captions=[])
+    rewritten(own, 1, captions=["one", "two"])
+    rows = open_rows(own)
+    assert [rows.row(number).captions for number in range(2)] == [("a",), ("one", "two")]
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
 def test_conditions_of_other_modes_are_refused(own, mode):
     path = own / ("a_scribble.tif" if mode == "CMYK" else "a_scribble.png")

@@ -176,7 +176,8 @@ def read_metadata(path: Path) -> list[dict[str, object]]:
     """
     lines: list[dict[str, object]] = []
     seen: dict[object, int] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # not splitlines: JSON's texts may hold line breaks of Unicode as they are
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not text.strip():
             continue
         line = _object(text, f"{path}, line {number}")
@@ -191,9 +192,9 @@ def read_metadata(path: Path) -> list[dict[str, object]]:
 
 
 def captions_of(line: Mapping[str, object]) -> tuple[str, ...]:
-    """The captions of a row: all of `captions`, or the first of `TEXTS` that it has."""
+    """The captions of a row: all of `captions` if there are any, or the first of `TEXTS`."""
     several = line.get("captions")
-    if isinstance(several, list | tuple) and all(isinstance(text, str) for text in several):
+    if isinstance(several, list | tuple) and several and all(isinstance(t, str) for t in several):
         return tuple(cast("Sequence[str]", several))
     found = next((line[name] for name in TEXTS if isinstance(line.get(name), str)), None)
     return _texts(str(found)) if found is not None else ()
