@@ -14,6 +14,7 @@ from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.judge import load_judge
 from unicond.evaluation.measures import FIDELITIES
 from unicond.evaluation.tables import SHARES
+from unicond.training import cards
 
 MB = 1_000_000
 LIMITS = {"mini": 30, "probes": 6} | {f"adapters/{one.name}": 3 for one in CONDITIONS}
@@ -51,6 +52,14 @@ def test_each_is_small_and_has_a_card(name):
     assert not [
         path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")
     ]
+
+
+@pytest.mark.parametrize("condition", SHIPPED, ids=lambda condition: condition.name)
+def test_cards_tell_what_an_adapter_started_from(condition):
+    folder = EMBEDDED / "adapters" / condition.name
+    card = cards.read(folder)
+    assert card.parents.keys() == {"mini", condition.starts_from} - {""}
+    assert card.made in (folder / "README.md").read_text()
 
 
 def test_diffusers_opens_the_base_and_draws_the_same(mini):

@@ -20,6 +20,7 @@ from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
 from unicond.cli.train import app
 from unicond.data import latents, partners, renders
+from unicond.data.folders import fingerprint
 from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
 from unicond.training import (
@@ -174,6 +175,19 @@ def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
         json.loads((each / "card.json").read_text())["recipe"]["loop"] for each in (old, folder)
     ]
     assert rates[1]["lr"] == rates[0]["lr"] / 4
+
+
+def test_a_card_tells_what_an_adapter_started_from(shop, made, tmp_path):
+    weights, old = tmp_path / "w", shop.weights / "adapters" / "depth-metric"
+    shutil.copytree(shop.weights / "mini", weights / "mini")
+    place = replace(shop, weights=weights, runs=tmp_path / "r", steps=1, init=old)
+    folder = stages.train_joint(place, "depth-metric")
+    told = f"started from the adapter depth@{fingerprint(shop.weights / 'adapters' / 'depth')}."
+    assert f"\nIt {told}\n" in (old / "README.md").read_text()
+    assert f"\nThe first run {told}\n" in (folder / "README.md").read_text()
+    parents = [json.loads((one / "card.json").read_text())["parents"] for one in (old, folder)]
+    assert parents[0] == parents[1]
+    assert "started" not in (shop.weights / "adapters" / "depth" / "README.md").read_text()
 
 
 def test_adapters_learn_at_full_rates_first():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from unicond.conditions import NAMES
 from unicond.training import processes
 
 FILE = "card.json"
@@ -32,7 +33,8 @@ class TrainingCard:
         hardware: where it ran.
         scores: on held-out scenes.
         earlier: the runs before this one, whose weights it started from, the first one first.
-        parents: {name: fingerprint} of what they were trained on.
+        parents: {name: fingerprint} of what they, and the runs before, were trained on and started
+            from; "" where it is not known any more.
         recipe: the whole configuration.
     """
 
@@ -56,9 +58,15 @@ class TrainingCard:
 
     @property
     def made(self) -> str:
-        """What it took, and the runs before it."""
+        """What it took, the runs before it, and the adapter that the first of them started from."""
         before = [f"- {run}" for run in self.earlier]
-        return "\n".join([self.took, *(["", "Before it:", "", *before] if before else [])])
+        lines = [self.took, *(["", "Before it:", "", *before] if before else [])]
+        for name in NAMES:
+            if name in self.parents:
+                adapter = "@".join(filter(None, (name, self.parents[name])))
+                first = "The first run" if before else "It"
+                lines += ["", f"{first} started from the adapter {adapter}."]
+        return "\n".join(lines)
 
     @property
     def run(self) -> str:
@@ -93,12 +101,11 @@ def plain(recipe: object) -> dict[str, object]:
     return json.loads(json.dumps(asdict(recipe)))
 
 
-def runs_of(folder: Path) -> tuple[str, ...]:
-    """The runs that made a folder of weights, the first one first; none where nothing is told."""
+def read(folder: Path) -> TrainingCard | None:
+    """The card of a folder of weights; None where there is none."""
     if not (folder / FILE).exists():
-        return ()
-    card = TrainingCard(**json.loads((folder / FILE).read_text()))
-    return (*card.earlier, card.run)
+        return None
+    return TrainingCard(**json.loads((folder / FILE).read_text()))
 
 
 def up_to_date(folder: Path, wanted: str) -> bool:

@@ -267,7 +267,8 @@ def _set_aside(folder: Path) -> Path:
 
 
 def _card(shop: Workshop, job: Job, scores: Mapping[str, float]) -> TrainingCard:
-    """What there is to say of a finished run."""
+    """What there is to say of a finished run, and of those before it."""
+    old = cards.read(shop.init) if shop.init else None
     position = checkpoints.position(shop.runs / job.name / "checkpoint")
     return TrainingCard(
         title=job.title,
@@ -278,7 +279,7 @@ def _card(shop: Workshop, job: Job, scores: Mapping[str, float]) -> TrainingCard
         steps=position.step,
         hardware=cards.hardware(shop.device),
         scores=scores,
-        earlier=cards.runs_of(shop.init) if shop.init else (),
-        parents=job.parents,
+        earlier=(*old.earlier, old.run) if old else (),
+        parents={**(old.parents if old else {}), **job.parents},
         recipe=cards.plain(job.config),
     )
