@@ -147,11 +147,12 @@ def test_an_adapter_of_another_base_is_refused(tiny_base, tmp_path):
 
 
 def test_adapters_of_different_bases_are_refused_and_another_base_is_told(tiny_base, tmp_path):
-    """By the hash of the weights, where one is known; the shapes are all alike."""
+    """By the hash of the weights, where one is known, else by name; the shapes are all alike."""
     network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
     here = fingerprint(tiny_base)
-    told = {"depth": f"tiny@{here}", "pose": f"tiny@{here}", "haze": "tiny@0123456789ab"}
+    told = {"depth": f"tiny@{here}", "pose": f"some/tiny@{here}", "haze": "tiny@0123456789ab"}
     told["edges"] = "style.safetensors@tiny"  # a file and its configurations: no hash
+    told |= {"one": "owner/base", "two": "other/base", "three": "owner/another", "any": "unknown"}
     for name, base in told.items():
         config = JointConfig(y=name, kind=name, rank=1, y_rank=0, base=base)
         JointAdapter.for_network(network, config).save_pretrained(tmp_path / name)
@@ -160,10 +161,18 @@ def test_adapters_of_different_bases_are_refused_and_another_base_is_told(tiny_b
         unicond.load(tiny_base, folders)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        unicond.load(tiny_base, [tmp_path / "depth", tmp_path / "edges", tmp_path / "pose"])
+        unicond.load(tiny_base, [tmp_path / "depth", tmp_path / "any", tmp_path / "pose"])
+        unicond.load(tiny_base, [tmp_path / "one", tmp_path / "any", tmp_path / "two"])
     with pytest.warns(UserWarning, match=f"haze were made for tiny@0123456789ab, .*{here}"):
-        model = unicond.load(tiny_base, [tmp_path / "edges", tmp_path / "haze"])
-    assert list(model.adapters) == ["edges", "haze"]
+        model = unicond.load(tiny_base, [tmp_path / "any", tmp_path / "haze"])
+    assert list(model.adapters) == ["any", "haze"]
+    for names, bases in (
+        (("one", "two", "three"), "owner/base, other/base, owner/another"),
+        (("edges", "depth"), f"style.safetensors@tiny, tiny@{here}"),
+    ):
+        words = f"{', '.join(names)} were made for {bases}: if these are not the same weights"
+        with pytest.warns(UserWarning, match=words):
+            unicond.load(tiny_base, [tmp_path / name for name in names])
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])

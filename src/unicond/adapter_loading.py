@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -18,11 +18,13 @@ from unicond.data.folders import fingerprint
 
 Adapter = JointAdapter | GroundingAdapter | Prompter
 IMAGE_PROMPT = "image-prompt"
+UNKNOWN = "unknown"
+"""What configurations say that do not know their base."""
 _BY_NAME: Mapping[str, type[Adapter]] = {
     **dict.fromkeys(get_args(Method), GroundingAdapter),
     IMAGE_PROMPT: Prompter,
 }
-_HASHED = re.compile(r".+@([0-9a-f]{12})")
+_HASHED = re.compile(r"(.+)@([0-9a-f]{12})")
 """A base of which it is known which weights it had, as `mini@eb630475435b`."""
 _BY_TYPE: Mapping[object, type[Adapter]] = {
     GroundingConfig.TYPE: GroundingAdapter,
@@ -69,45 +71,92 @@ def name_of(adapter: Adapter) -> str:
     return adapter.config.method if isinstance(adapter, GroundingAdapter) else IMAGE_PROMPT
 
 
+def named(base: str | Path) -> str:
+    """A base as the configuration of an adapter that is made for it names it.
+
+    Args:
+        base: folder, hub id, single file or embedded name.
+
+    Returns:
+        Its name, with the hash of its weights where they are embedded or in a local folder.
+    """
+    folder = _folder(base)
+    return f"{base}@{fingerprint(folder)}" if folder.is_dir() else str(base)
+
+
 def check_bases(base: str | Path, adapters: Mapping[str, Adapter]) -> None:
     """Compare the bases that adapters were made for with one another, and with the one at hand.
 
     Args:
         base: that they are loaded with; its weights are looked at if they are in a local folder.
-        adapters: {name: adapter}; those that do not say which weights their base had fit any.
+        adapters: {name: adapter}; those that do not say what their base was fit any.
 
     Raises:
-        ValueError: two were made for different bases.
+        ValueError: two were made for different weights.
 
     Warns:
-        UserWarning: they were made for other weights than the base's, as those that it was
-            fine-tuned from: adapters then act, if less well.
+        UserWarning: they were made for bases of different names, of which it is not known whether
+            they are the same; or for other weights than the base's, as those that it was fine-tuned
+            from: adapters then act, if less well.
     """
-    known = {
-        name: told
-        for name, adapter in adapters.items()
-        if _HASHED.fullmatch(told := _made_for(adapter))
-    }
-    if not known:
-        return
-    first, made_for = next(iter(known.items()))
-    for name, other in known.items():
-        if other != made_for:
+    made_for = {name: told for name, one in adapters.items() if (told := _made_for(one)) != UNKNOWN}
+    known = {name: found for name, told in made_for.items() if (found := _HASHED.fullmatch(told))}
+    first = next(iter(known), "")
+    for name, found in known.items():
+        if found[2] != known[first][2]:
             raise ValueError(
-                f"the adapters {first!r} and {name!r} were made for different bases, {made_for} "
-                f"and {other}, and do not go together: train one of them again for the other's "
-                "base, or load them apart"
+                f"the adapters {first!r} and {name!r} were made for different bases, "
+                f"{made_for[first]} and {made_for[name]}, and do not go together: train one of "
+                "them again for the other's base, or load them apart"
             )
-    folder = EMBEDDED / base if (EMBEDDED / base).is_dir() else Path(base)
-    if not folder.is_dir():
+    _compare_names(made_for, {found[1] for found in known.values()})
+    folder = _folder(base)
+    if not known or not folder.is_dir():
         return
     here = fingerprint(folder)
-    if not made_for.endswith(f"@{here}"):
+    if known[first][2] != here:
         warnings.warn(
-            f"the adapters {', '.join(known)} were made for {made_for}, and {base} has other "
-            f"weights ({here}): if it is not fine-tuned from that base, they will not act well",
+            f"the adapters {', '.join(known)} were made for {made_for[first]}, and {base} has "
+            f"other weights ({here}): if it is not fine-tuned from that base, they will not act "
+            "well",
             stacklevel=3,
         )
+
+
+def _compare_names(made_for: Mapping[str, str], alike: Collection[str]) -> None:
+    """Warn of adapters for bases of different names, where their weights are not known.
+
+    Args:
+        made_for: {adapter: its base}.
+        alike: names of the bases whose weights are known, which are the same.
+
+    Warns:
+        UserWarning: there are such.
+    """
+    names = {_without_owner(name) for name in alike}
+    for told in made_for.values():
+        if not _HASHED.fullmatch(told):
+            if names and _without_owner(told) not in names:
+                bases = ", ".join(dict.fromkeys(made_for.values()))
+                warnings.warn(
+                    f"the adapters {', '.join(made_for)} were made for {bases}: if these are not "
+                    "the same weights, or fine-tuned from the same ones, they will not act well "
+                    "together",
+                    stacklevel=4,
+                )
+                return
+            names.add(_without_owner(told))
+
+
+def _without_owner(base: str) -> str:
+    """A base's name; a hub id's without its owner, as others have copies of the same."""
+    hub = re.fullmatch(r"[\w.-]+/([\w.-]+)", base)
+    return hub[1] if hub else base
+
+
+def _folder(base: str | Path) -> Path:
+    """The folder of a base that is embedded or on disk; of others there is none of this name."""
+    return EMBEDDED / base if (EMBEDDED / base).is_dir() else Path(base)
 
 
 def _made_for(adapter: Adapter) -> str:

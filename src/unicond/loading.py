@@ -58,7 +58,8 @@ def load(
         ValueError: something cannot be found or does not fit; the message says what is there.
 
     Warns:
-        UserWarning: the adapters were made for other weights than the base's.
+        UserWarning: the adapters were made for other weights than the base's, or perhaps than one
+            another.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     backbone = bases.load(base, dtype, device, config, offload, slicing)

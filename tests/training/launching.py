@@ -10,16 +10,14 @@ CONTEXT.set_forkserver_preload(["unicond.training.own.run"])
 
 def start(*jobs):
     """One process for each job; several are a group, as `accelerate launch` makes one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    group = {"WORLD_SIZE": len(jobs), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    found = []
-    for rank, job in enumerate(jobs):
-        place = {**group, "RANK": rank, "LOCAL_RANK": rank} if len(jobs) > 1 else {}
-        found.append(CONTEXT.Process(target=_train, args=(job, place)))
-        found[-1].start()
-    return found
+    return _group(_train, [(job,) for job in jobs])
+
+
+def commands(asked, count, folder):
+    """The command lines of what was asked, as a group of so many processes tells them."""
+    files = [folder / f"command-{rank}" for rank in range(count)]
+    finish(_group(_tell, [(asked, file) for file in files]))
+    return [file.read_text() for file in files]
 
 
 def finish(started):
@@ -29,11 +27,35 @@ def finish(started):
     assert [process.exitcode for process in started] == [0] * len(started)
 
 
-def _train(job, place):
+def _group(work, arguments):
+    """A process for each row of arguments, all of one group."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": len(arguments), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    found = []
+    for rank, row in enumerate(arguments):
+        place = {**group, "RANK": rank, "LOCAL_RANK": rank} if len(arguments) > 1 else {}
+        found.append(CONTEXT.Process(target=_placed, args=(place, work, row)))
+        found[-1].start()
+    return found
+
+
+def _placed(place, work, row):
     os.environ |= {name: str(value) for name, value in place.items()}
     import torch
 
+    torch.set_num_threads(1)
+    work(*row)
+
+
+def _train(job):
     from unicond.training.own.run import train_pictures
 
-    torch.set_num_threads(1)
     train_pictures(job, lambda *_: None)
+
+
+def _tell(asked, file):
+    from unicond.cli.own_pictures import job_of
+
+    file.write_text(job_of(asked).command)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import launching
 import own_data
 import pytest
 import torch
@@ -19,6 +20,7 @@ from unicond.cli import app
 from unicond.cli.own_pictures import Asked, job_of
 from unicond.data.augment import AugmentConfig
 from unicond.data.batches import BatchConfig
+from unicond.data.folders import fingerprint
 from unicond.data.sources import open_pairs
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import SaveError
@@ -71,7 +73,7 @@ def test_the_command_makes_an_adapter_that_loads_with_its_card_and_curves(
     model = unicond.load(tiny_base, adapters=[tmp_path / "mine"])
     config = model.adapters["depth"].adapter.config
     assert (config.rank, config.y_rank, config.trigger) == (2, 2, "depth_map, ")
-    assert config.base == str(tiny_base)
+    assert config.base == f"{tiny_base}@{fingerprint(tiny_base)}"
     card = (tmp_path / "mine" / "README.md").read_text()
     assert f'adapters=["{tmp_path / "mine"}"]' in card
     use = f'unicond generate --base "{tiny_base}" --adapter "{tmp_path / "mine"}" --give dep'
@@ -141,7 +143,7 @@ def test_a_condition_of_ones_own_and_an_adapter_to_start_from(tiny_base, tmp_pat
     for name, value in model.adapters["line_art"].adapter.state_dict().items():
         assert torch.allclose(found.state_dict()[name], value, atol=1e-3), name
     other = replace(second, out=tmp_path / "third", recipe=replace(second.recipe, rank=3))
-    with pytest.raises(ValueError, match="does not fit: it has rank 2, y-rank 2, conv_fuse; asked"):
+    with pytest.raises(ValueError, match="does not fit: it has rank 2, y-rank 2, conv_fuse on"):
         train_pictures(other, silent)
 
 
@@ -256,6 +258,17 @@ def test_folders_that_cannot_be_written_or_hold_something_else(photos, tmp_path)
     assert (photos / "metadata.jsonl").exists()
 
 
+def test_an_adapter_to_start_from_is_found_by_name_and_looked_at_first(data, tmp_path):
+    shape = r"it has rank 16, y-rank 12, conv_fuse on mini@\w{12}; asked for are "
+    refused(tmp_path, data, f"depth does not fit: {shape}rank 2, y-rank 2, ", init=Path("depth"))
+    fits = {"rank": 16, "y_rank": 12}
+    told = {"init": Path("depth"), "recipe": fits}
+    refused(tmp_path, data, "no folder '/no/base'", **told)  # only the base is not there
+    loose = {"condition": "identity", "column": "inverse_depth"}
+    refused(tmp_path, data, f"{shape}.*, conv on /no/base", **told, **loose)
+    refused(tmp_path, data, "--init deep: .*or one of those that ship: .*depth,", init=Path("deep"))
+
+
 def test_what_the_machine_cannot_do(photos, tmp_path, monkeypatch):
     half = {"loop": own_data.loop(precision="fp16")}
     refused(tmp_path, photos, "float16 is not for the CPU", recipe=half)
@@ -298,6 +311,15 @@ def test_augmentations_of_the_options():
     assert job_of(replace(asked, zoom=None)).recipe.augment.zoom == 1
 
 
+def test_the_command_of_a_card_starts_as_many_processes(tmp_path):
+    asked = Asked(condition="depth", runs=tmp_path, data="x")
+    assert job_of(asked).command.startswith("unicond train joint ")
+    told = launching.commands(asked, 2, tmp_path)
+    start = "torchrun --nproc-per-node" if not torch.cuda.is_available() else "accelerate launch"
+    assert all(one.startswith(start) for one in told)
+    assert all(" 2 --module unicond train joint --condition depth " in one for one in told)
+
+
 def test_options_that_do_not_go_together(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
     for words, message in (
@@ -323,3 +345,29 @@ def test_a_disk_that_fills_up_at_the_very_end_loses_nothing(tiny_base, data, tmp
         train_pictures(job, silent)
     assert (job.out / "adapter_model.safetensors").read_bytes() == before
     assert not [path for path in job.out.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"adapter_model.safetensors": ".tmpAb1_9Z"},
+        {"adapter_model.safetensors": ".adapter_model.safetensors.7", "README.md": ".README.md.7"},
+        {"adapter_config.json": ".adapter_config.json.7", "README.md": ".README.md.7"},
+    ],
+    ids=["the weights", "the card", "the renames"],
+)
+def test_a_kill_while_the_adapter_is_written_loses_nothing(left, tiny_base, data, tmp_path):
+    """As it leaves a folder: what is not there yet is there under a temporary name."""
+    job = own_data.job(tiny_base, data, tmp_path / "mine", QUIET)
+    train_pictures(job, silent)
+    whole = {path.name: path.read_bytes() for path in job.out.iterdir()}
+    for name, aside in left.items():
+        (job.out / name).rename(job.out / aside)
+    if "adapter_config.json" in left:
+        (job.out / "notes.txt").write_text("mine")
+        whole["notes.txt"] = b"mine"
+    else:
+        for name in whole.keys() - left.keys():
+            (job.out / name).unlink()
+    train_pictures(job, silent)
+    assert {path.name: path.read_bytes() for path in job.out.iterdir()} == whole

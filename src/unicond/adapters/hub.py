@@ -108,6 +108,11 @@ def write(
     stored.write(folder, (MODEL_FILE, values), (CONFIG_FILE, config.to_json()), beside, dtype)
 
 
+def half_written(folder: Path) -> set[str]:
+    """Names of the temporary files that a killed writer has left (see `stored.half_written`)."""
+    return stored.half_written(folder, (CONFIG_FILE, MODEL_FILE, CARD_FILE))
+
+
 def read(
     source: str | Path, subfolder: str | None, revision: str | None, kind: str | None
 ) -> tuple[JointConfig, Mapping[str, Tensor]]:

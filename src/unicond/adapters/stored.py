@@ -6,7 +6,8 @@ safetensors. The configuration is put in place last: where it is, all else is.
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
@@ -170,3 +171,17 @@ def write(
     finally:
         for path in unfinished.values():
             path.unlink(missing_ok=True)
+
+
+def half_written(folder: Path, names: Collection[str]) -> set[str]:
+    """What a `write` that was killed has left in a folder under temporary names.
+
+    Args:
+        folder: that it wrote into; it may be missing.
+        names: of the files that it wrote.
+
+    Returns:
+        Names of files, each `.NAME.PROCESS`, or `.tmpXXXXXX`, as safetensors calls its own.
+    """
+    pattern = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.\d+|\.tmp\w{{6}}")
+    return {path.name for path in folder.glob(".*") if pattern.fullmatch(path.name)}

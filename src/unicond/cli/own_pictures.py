@@ -220,5 +220,8 @@ def _command(asked: Asked) -> str:
     count = processes.this_process().num_processes
     start = ["unicond"]
     if count > 1:
-        start = ["accelerate", "launch", "--num_processes", str(count), "--module", "unicond"]
+        launch = ["accelerate", "launch", "--num_processes"]
+        if processes.device().type == "cpu":  # on which accelerate starts one process only
+            launch = ["torchrun", "--nproc-per-node"]
+        start = [*launch, str(count), "--module", "unicond"]
     return shlex.join([*start, "train", "joint", *asked.words()])

@@ -7,6 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+AT_ONCE = 2**24
+"""Bytes of a file that are read at once; bases of full size have gigabytes."""
+
 
 @contextmanager
 def whole_folder(folder: Path) -> Generator[Path]:
@@ -40,5 +43,7 @@ def fingerprint(folder: Path) -> str:
     for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
         if path.name not in ("card.json", "unicond.json"):
             digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
+            with path.open("rb") as file:
+                while part := file.read(AT_ONCE):
+                    digest.update(part)
     return digest.hexdigest()[:12]

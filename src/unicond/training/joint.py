@@ -123,9 +123,9 @@ class JointRecipe:
         far: tuple[Attention, ...] = ("global",) if self.aligned_share < 1 else ()
         return (*far, "aligned") if self.aligned_share > 0 else far
 
-    def adapter(self, unet: UNet2DConditionModel, condition: Shown, base: str) -> JointAdapter:
-        """An untrained adapter for a network."""
-        config = JointConfig(
+    def config(self, condition: Shown, base: str) -> JointConfig:
+        """What an adapter for a base of this name says of itself."""
+        return JointConfig(
             y=condition.branch,
             kind=condition.shows,
             rank=self.rank,
@@ -138,8 +138,11 @@ class JointRecipe:
             base=base,
             **vars(condition.suits),
         )
+
+    def adapter(self, unet: UNet2DConditionModel, condition: Shown, base: str) -> JointAdapter:
+        """An untrained adapter for a network."""
         generator = torch.Generator().manual_seed(self.loop.seed)
-        return JointAdapter.for_network(unet, config, generator)
+        return JointAdapter.for_network(unet, self.config(condition, base), generator)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,33 @@ from unicond.adapters import tensors
 from unicond.adapters.grounding.adapter import GroundingAdapter
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
+from unicond.backbones.files import EMBEDDED
 
 Made = TypeVar("Made", ReadoutHead, GroundingAdapter)
+
+
+def found(where: Path, kind: str) -> JointAdapter:
+    """The joint adapter that a training is to start from.
+
+    Args:
+        where: a folder, the name of a shipped adapter, or a hub id.
+        kind: what its condition shows, for released folders whose name does not tell.
+
+    Returns:
+        The adapter, on the CPU.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    shipped = EMBEDDED / "adapters" / where
+    here = shipped if shipped.is_dir() and not where.is_dir() else where
+    try:
+        return JointAdapter.from_pretrained(here, kind=kind)
+    except FileNotFoundError as error:
+        names = ", ".join(sorted(path.name for path in (EMBEDDED / "adapters").glob("*")))
+        raise ValueError(
+            f"--init {where}: {error}; give a folder, a hub id, or one of those that ship: {names}"
+        ) from error
 
 
 def go_on_from_part(fresh: JointAdapter, old: JointAdapter, source: str) -> None:

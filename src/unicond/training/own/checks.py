@@ -3,14 +3,16 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 
-from unicond.adapters.hub import CONFIG_FILE
+from unicond.adapters.config import JointConfig
+from unicond.adapters.hub import CONFIG_FILE, half_written
 from unicond.adapters.joint import JointAdapter
 from unicond.data.blobs import header
 from unicond.data.rows import IMAGE
 from unicond.data.sources import Pairs, check_mode, check_unchanged, file_of
 from unicond.pictures.files import PictureError, check_output_folder
-from unicond.training import cards, checkpoints
+from unicond.training import cards, checkpoints, starting
 from unicond.training.budget import Budget
 from unicond.training.journal import Report
 from unicond.training.own.job import OwnCondition, PictureJob
@@ -72,12 +74,52 @@ def _check_pair(source: Pairs, number: int) -> None:
 
 
 def check_folders(job: PictureJob) -> None:
-    """Refuse folders that cannot be written, or hold something else."""
-    strange = job.out.is_dir() and any(job.out.iterdir()) and not (job.out / CONFIG_FILE).exists()
-    if strange:
+    """Refuse folders that cannot be written, or hold something else than an adapter.
+
+    One whose writing was killed lacks its configuration, or has it under a temporary name.
+    """
+    names = {path.name for path in job.out.iterdir()} if job.out.is_dir() else set[str]()
+    left = half_written(job.out)
+    begun = any(name.startswith(f".{CONFIG_FILE}.") for name in left)
+    if not (names <= left or CONFIG_FILE in names or begun):
         raise ValueError(f"{job.out} is not empty, and no adapter's folder: give another --out")
     check_output_folder(job.out)
     check_output_folder(job.folder)
+
+
+def check_start(job: PictureJob, condition: OwnCondition) -> None:
+    """Refuse an adapter to start from that is not there, or has another shape than is asked for."""
+    if job.init is None:
+        return
+    found = starting.found(job.init, condition.shows).config
+    wanted = job.recipe.config(condition, job.base)
+    parts = ("rank", "y_rank", "post_joint")
+    alike = all(getattr(found, part) == getattr(wanted, part) for part in parts)
+    if not alike or found.y_conv_rank not in (0, wanted.y_conv_rank):
+        raise misfit(job.init, found, wanted)
+
+
+def misfit(init: Path, found: JointConfig, wanted: JointConfig) -> ValueError:
+    """Why a training cannot start from an adapter.
+
+    Args:
+        init: the adapter, as it was named.
+        found: what it is.
+        wanted: what is trained.
+
+    Returns:
+        The error.
+    """
+
+    def shape(config: JointConfig) -> str:
+        beyond = f" ({config.y_conv_rank} beyond attention)" if config.y_conv_rank else ""
+        return f"rank {config.rank}, y-rank {config.y_rank}{beyond}, {config.post_joint}"
+
+    return ValueError(
+        f"--init {init} does not fit: it has {shape(found)} on {found.base}; asked for are "
+        f"{shape(wanted)} on {wanted.base}: give --rank, --y-rank and --y-conv-rank as it has "
+        "them, a condition of its kind, and the base that it was made for"
+    )
 
 
 def about(job: PictureJob, condition: OwnCondition, data: str) -> Mapping[str, object]:

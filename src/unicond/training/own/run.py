@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from unicond.adapters.hub import Card
+from unicond.adapter_loading import named
+from unicond.adapters.hub import Card, half_written
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones import loading as bases
 from unicond.backbones.base import Backbone
 from unicond.backbones.precision import check_dtype
 from unicond.data.batches import BatchConfig
 from unicond.data.sources import Pairs, open_pairs
-from unicond.training import checkpoints, processes
+from unicond.training import checkpoints, processes, starting
 from unicond.training.checkpoints import SaveError
 from unicond.training.diffusion import Noising
 from unicond.training.joint import JointTask
@@ -36,7 +37,6 @@ from unicond.training.own.pairs import (
 )
 from unicond.training.own.sheet import Sheet
 from unicond.training.pairs import TrainingPairs
-from unicond.training.starting import go_on_from_part
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """{precision: of the frozen base}."""
@@ -69,9 +69,10 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     about = checks.about(job, condition, source.fingerprint())
     if job.resume:
         checks.check_same(job, source, about)
+    checks.check_start(job, condition)
     checks.check_pairs(source, job.data, report if state.is_main_process else silent)
     backbone = bases.load(job.base, dtype, device)
-    adapter = job.recipe.adapter(backbone.network, condition, backbone.name)
+    adapter = job.recipe.adapter(backbone.network, condition, named(backbone.name))
     if job.init is not None:
         _start_from(adapter, job.init)
     checks.check_room(job, adapter)
@@ -91,17 +92,13 @@ def use(job: PictureJob, condition: OwnCondition) -> str:
     )
 
 
-def _start_from(adapter: JointAdapter, folder: Path) -> None:
+def _start_from(adapter: JointAdapter, init: Path) -> None:
     """Give an adapter the weights of another one of the same shape."""
-    old = JointAdapter.from_pretrained(folder, kind=adapter.config.kind)
+    old = starting.found(init, adapter.config.kind)
     try:
-        go_on_from_part(adapter, old, str(folder))
+        starting.go_on_from_part(adapter, old, str(init))
     except ValueError as error:
-        raise ValueError(
-            f"{folder} does not fit: it has rank {old.config.rank}, y-rank {old.config.y_rank}, "
-            f"{old.config.post_joint}; asked for are {adapter.config.rank}, "
-            f"{adapter.config.y_rank}, {adapter.config.post_joint} on {adapter.config.base}"
-        ) from error
+        raise checks.misfit(init, old.config, adapter.config) from error
 
 
 def _task(
@@ -154,11 +151,13 @@ def _kept(
 
 
 def _save(job: PictureJob, adapter: JointAdapter, data: str, scores: Mapping[str, float]) -> None:
-    """Write the adapter with its card."""
+    """Write the adapter with its card; what a killed run has left half written goes."""
     told = {name: round(value, 4) for name, value in scores.items()}
     card = Card(data, job.command, told, where=str(job.out))
     try:
         adapter.save_pretrained(job.out, card, torch.float16)
+        for name in half_written(job.out):
+            (job.out / name).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise SaveError(
             f"cannot write the adapter to {job.out} ({str(error).splitlines()[0]}); its training "
