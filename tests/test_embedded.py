@@ -1,24 +1,45 @@
 """The weights that ship: they load, other programs open them, and they do what they are for."""
 
 import re
+from itertools import combinations
+from typing import get_args
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import unicond
+from unicond import Box, Grounding, Interaction
+from unicond.adapter_loading import IMAGE_PROMPT
+from unicond.adapters.grounding.config import Method
 from unicond.backbones.files import EMBEDDED
-from unicond.conditions import CONDITIONS
+from unicond.conditions import CONDITIONS, named
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.judge import load_judge
 from unicond.evaluation.measures import FIDELITIES
 from unicond.evaluation.tables import SHARES
 from unicond.training import cards
+from unicond.training.readout import SHIPPED as HEADS
 
 MB = 1_000_000
-LIMITS = {"mini": 30, "probes": 6} | {f"adapters/{one.name}": 3 for one in CONDITIONS}
+METHODS = get_args(Method)
+ALWAYS = {"mini": 30, "probes": 6} | {f"adapters/{one.name}": 3 for one in CONDITIONS}
+LIMITS = {
+    **ALWAYS,
+    "mini-pixel": 10,
+    **{"adapters/gligen": 9, "adapters/interact": 9, "adapters/migc": 4},
+    f"adapters/{IMAGE_PROMPT}": 4,
+    **{f"readout/{name}": 1 for name in HEADS},
+}
+"""All that can ship, and MB at most, an image prompt with its encoder."""
+THERE = [name for name in LIMITS if name in ALWAYS or (EMBEDDED / name).is_dir()]
+BASES = [name for name in THERE if name.startswith("mini")]
+ADAPTERS = [name.removeprefix("adapters/") for name in THERE if name.startswith("adapters/")]
 SCENES = 6
+CHANGED = 0.02
+"""By how much pictures in [-1, 1] differ in the mean where something else was told."""
+LEFT, RIGHT = (0.1, 0.4, 0.4, 0.9), (0.6, 0.4, 0.9, 0.9)
 BETTER = {"depth": (1.3, 1.8)}
 """How many times better than of another scene a condition is at least, in images and in drawings;
 of the others 1.2, which chance does not reach."""
@@ -39,10 +60,16 @@ def error_of(fidelity, values):
 @pytest.fixture(scope="module")
 def mini():
     """With everything that ships: they go together."""
-    return unicond.load("mini", adapters=[one.name for one in CONDITIONS])
+    return unicond.load("mini", adapters=ADAPTERS)
 
 
-@pytest.mark.parametrize("name", LIMITS)
+def test_nothing_ships_but_what_is_in_the_table():
+    cards = {path.parent.relative_to(EMBEDDED) for path in EMBEDDED.rglob("card.json")}
+    whole = {folder.as_posix() for folder in cards if folder.parent not in cards}
+    assert whole == {*THERE}
+
+
+@pytest.mark.parametrize("name", THERE)
 def test_each_is_small_and_has_a_card(name):
     folder = EMBEDDED / name
     assert size_of(folder) <= LIMITS[name] * MB
@@ -54,7 +81,7 @@ def test_each_is_small_and_has_a_card(name):
     ]
 
 
-@pytest.mark.parametrize("condition", SHIPPED, ids=lambda condition: condition.name)
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
 def test_cards_tell_what_an_adapter_started_from(condition):
     folder = EMBEDDED / "adapters" / condition.name
     card = cards.read(folder)
@@ -74,6 +101,41 @@ def test_diffusers_opens_the_base_and_draws_the_same(mini):
     ).images
     error = (theirs - ours.latents["image"]).abs().max()
     assert error < 1e-3 * theirs.std()  # float32, four steps
+
+
+def told(name, cases):
+    """What an adapter can be told: of either of two scenes, or of things in either order."""
+    if name in METHODS:
+        things = [
+            (Box("a red ball", one), Box("a blue box", other))
+            for one, other in ((LEFT, RIGHT), (RIGHT, LEFT))
+        ]
+        return [{"grounding": Grounding(boxes, (Interaction(0, "in front of", 1),))}
+                for boxes in things]  # fmt: skip
+    key = "image_prompt" if name == IMAGE_PROMPT else named(name).branch
+    shown = cases.images if name == IMAGE_PROMPT else cases.condition
+    return [{key: shown[:1]}, {key: shown[1:2]}]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_what_an_adapter_is_told_changes_the_picture(name, mini, tmp_path):
+    condition = CONDITIONS[0] if name in (*METHODS, IMAGE_PROMPT) else named(name)
+    cases = HeldOut(TABLE_WORLD, 3, 128, tmp_path, condition).cases(range(2))
+    asked = {"seed": 3, "branches": ["image"], "num_inference_steps": 4}
+    pictures = [
+        mini("a red ball and a blue box", **asked, **one).pictures["image"]
+        for one in ({}, *told(name, cases))
+    ]
+    for one, other in combinations(pictures, 2):
+        assert (one - other).abs().mean() > CHANGED
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_draws_what_it_is_told(name):
+    model = unicond.load(name)
+    asked = {"seed": 3, "num_inference_steps": 4}
+    one, other = (model(words, **asked).pictures["image"] for words in ("a red ball", "a blue box"))
+    assert (one - other).abs().mean() > CHANGED
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)

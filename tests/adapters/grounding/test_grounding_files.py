@@ -246,6 +246,35 @@ def test_a_network_in_diffusers_layout(tmp_path):
     refuses(tmp_path / "model", r"attention_head_dim is \[5, 10\]; one number for all")
 
 
+STEM = "diffusion_pytorch_model"
+
+
+def test_a_network_by_its_other_names(tmp_path):
+    """The first that is there is read: whole, else half precision, else a pickle of tensors."""
+    whole = network("interact").state_dict() | interact().state_dict()
+    other = {key: value + 1 if ".fuser." in key else value for key, value in whole.items()}
+    unet = tmp_path / "unet"
+    unet.mkdir()
+    (unet / "config.json").write_text('{"attention_head_dim": 4}')
+    torch.save(whole, unet / f"{STEM}.bin")
+    for source in (unet, tmp_path, unet / f"{STEM}.bin"):
+        check_interact(source)
+    check_interact(tmp_path, subfolder=f"unet/{STEM}.bin")
+    assert set(GroundingAdapter.from_pretrained(tmp_path).config.heads) == {4}
+    torch.save(other, unet / f"{STEM}.bin")
+    halves = {key: value.half() for key, value in whole.items()}
+    save_file(halves, unet / f"{STEM}.fp16.safetensors")
+    check_interact(tmp_path)  # the golden ones are exact in it
+    save_file(other, unet / f"{STEM}.fp16.safetensors")
+    save_file(whole, unet / f"{STEM}.safetensors")
+    check_interact(unet)
+    (tmp_path / "fuse").mkdir()
+    fuse = tmp_path / "fuse" / "lit"
+    torch.save({**whole, "more": Bomb(fuse)}, tmp_path / "fuse" / f"{STEM}.bin")
+    refuses(tmp_path / "fuse", "was refused, and nothing in it was executed")
+    assert not fuse.exists()
+
+
 def test_gligen_is_not_taken_for_interactdiffusion(tmp_path):
     """The trap: both position nets share names and shapes."""
     adapter = gligen(network("interact"))
@@ -404,6 +433,15 @@ def test_the_hub_is_asked_for_what_is_needed(tmp_path, monkeypatch):
     same(found, interact())
     assert "ours/adapter_config.json" in asked[1][2]
     assert "ours/unet/diffusion_pytorch_model.safetensors" in asked[1][2]
+    assert len(asked) == 2
+    (tmp_path / "unet").mkdir()
+    torch.save(interact().state_dict(), tmp_path / "unet" / f"{STEM}.bin")
+    check_interact("someone/weights")
+    networks = [
+        [name for name in patterns if name.startswith(f"unet/{STEM}")] for *_, patterns in asked[2:]
+    ]
+    endings = (".safetensors", ".fp16.safetensors", ".bin")
+    assert networks == [[f"unet/{STEM}{ending}"] for ending in endings]  # one after the other
 
 
 def test_no_weight_of_the_network_is_taken():

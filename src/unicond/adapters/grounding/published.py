@@ -2,7 +2,8 @@
 
     adapter_config.json + adapter_model.safetensors    ours
     config.json + diffusion_pytorch_model.safetensors  a whole U-Net in diffusers' layout (`unet/`):
-                                                       GLIGEN, InteractDiffusion
+                                                       GLIGEN, InteractDiffusion; or its
+                                                       .fp16.safetensors, or its .bin
     *.pth                                              InteractDiffusion's own, and for the WebUI
     *.ckpt                                             MIGC's own
     *.safetensors                                      any of these, and MIGC's port to diffusers
@@ -26,8 +27,10 @@ from unicond.adapters import hub, released
 from unicond.adapters.grounding.config import GroundingConfig, Method
 from unicond.adapters.grounding.names import ours_of
 
-_NETWORK = "diffusion_pytorch_model.safetensors"
-_FILES = (".safetensors", ".pth", ".ckpt")
+_STEM = "diffusion_pytorch_model"
+_NETWORKS = (f"{_STEM}.safetensors", f"{_STEM}.fp16.safetensors", f"{_STEM}.bin")
+"""The first that is there is read; of a repository, the others are not downloaded."""
+_FILES = (".safetensors", ".pth", ".ckpt", ".bin")
 _BASES: Mapping[Method, str] = {
     "gligen": "CompVis/stable-diffusion-v1-4",
     "interact": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -52,23 +55,31 @@ def read(
         FileNotFoundError: there is nothing of that name, or a file is missing.
         ValueError: a file cannot be read, or holds no grounding adapter.
     """
-    network = ("config.json", _NETWORK)
-    names = (hub.CONFIG_FILE, hub.MODEL_FILE, *network, *(f"unet/{name}" for name in network))
-    path = hub.find(source, subfolder, revision, names, _FILES)
-    if path.is_file():
-        return _of_names(_named(path), str(path), (8,))
-    if (path / hub.CONFIG_FILE).is_file():
-        config = path / hub.CONFIG_FILE
-        values = released.load_tensors(path / hub.MODEL_FILE)
-        return GroundingConfig.from_json(config.read_text(encoding="utf-8"), str(config)), values
-    folder = path if (path / _NETWORK).is_file() else path / "unet"
-    if not (folder / _NETWORK).is_file():
+    found = list[str]()
+    for network in _NETWORKS:
+        both = ("config.json", network)
+        names = (hub.CONFIG_FILE, hub.MODEL_FILE, *both, *(f"unet/{name}" for name in both))
+        path = hub.find(source, subfolder, revision, names, _FILES)
+        if path.is_file():
+            return _of_names(_named(path), str(path), (8,))
+        if (path / hub.CONFIG_FILE).is_file():
+            return _ours(path)
+        for folder in (path, path / "unet"):
+            file = folder / network
+            if file.is_file():
+                return _of_names(_named(file), str(file), _heads(folder))
         found = sorted(one.name for one in path.iterdir())[:8]
-        raise FileNotFoundError(
-            f"{path} is no grounding adapter: it has neither {hub.CONFIG_FILE} nor {_NETWORK}, "
-            f"but {found}; of a published .pth or .ckpt give the file"
-        )
-    return _of_names(_named(folder / _NETWORK), str(folder / _NETWORK), _heads(folder))
+    raise FileNotFoundError(
+        f"{source} is no grounding adapter: it has neither {hub.CONFIG_FILE} nor one of "
+        f"{', '.join(_NETWORKS)}, but {found}; of a published .pth or .ckpt give the file"
+    )
+
+
+def _ours(folder: Path) -> tuple[GroundingConfig, Mapping[str, Tensor]]:
+    """The configuration and the weights of this package's layout."""
+    config = folder / hub.CONFIG_FILE
+    values = released.load_tensors(folder / hub.MODEL_FILE)
+    return GroundingConfig.from_json(config.read_text(encoding="utf-8"), str(config)), values
 
 
 def widths(values: Mapping[str, Tensor], source: str) -> Mapping[str, int]:
