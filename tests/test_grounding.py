@@ -55,15 +55,18 @@ def test_without_a_grounding_it_is_the_base_bit_for_bit(tiny_base, models, metho
     assert torch.equal(made(unicond.load(tiny_base)), made(models[method]))
 
 
-def test_a_model_of_idle_adapters_alone_warns(tiny, grounders, models):
-    said = "the model has gligen and nothing else, but the call says neither where things are"
+def test_a_model_with_idle_adapters_warns(tiny, grounders, models):
+    said = r"the model has gligen, but the call does not say where things are \(grounding=\)"
     with pytest.warns(UserWarning, match=said) as found:
         models["gligen"]("a dog", num_inference_steps=1)
     assert found[0].filename == __file__
     beside = {"depth": tiny.adapters["depth"].source, "gligen": grounders["gligen"]}
     model = unicond.load(tiny.backbone.name, beside)
-    for call in (model.prepare("a dog"), models["gligen"].prepare("a dog", grounding=PAIR)):
-        assert call.idle == ()
+    with pytest.warns(UserWarning, match=said):
+        model("a dog", num_inference_steps=1)
+    for one in (model, models["gligen"]):
+        assert not one.prepare("a dog", grounding=PAIR).idle
+    assert not model.only("depth").prepare("a dog").idle
 
 
 def test_the_command_line_refuses_an_idle_adapter(tiny_base, grounders, tmp_path):
@@ -74,11 +77,13 @@ def test_the_command_line_refuses_an_idle_adapter(tiny_base, grounders, tmp_path
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_sample_does_not_depend_on_its_batch(models, method):
-    both = [PAIR, Grounding((DOG,))]
-    whole = made(models[method], both, seed=[3, 4])
-    for row, seed in enumerate((3, 4)):
-        alone = made(models[method], both[row], seed=seed)
-        torch.testing.assert_close(whole[row : row + 1], alone, rtol=0, atol=ROUNDING)
+    three = Grounding((BALL, DOG, Box("a cat", (0.2, 0.5, 0.8, 1.0))), migc_steps=9)
+    for said in ([PAIR, Grounding((DOG,))], three):
+        whole = made(models[method], said, seed=[3, 4])
+        for row, seed in enumerate((3, 4)):
+            own = said if isinstance(said, Grounding) else said[row]
+            alone = made(models[method], own, seed=seed)
+            torch.testing.assert_close(whole[row : row + 1], alone, rtol=0, atol=ROUNDING)
 
 
 def test_it_is_what_the_attachment_does_with_encoded_phrases(tiny_base, models):

@@ -213,7 +213,7 @@ class Model:
                 reads: an edit's source, a style. They need moves as the plan if they are given.
             grounding: what is where and what it does, one or one a sample; every grounding adapter
                 of the model takes of it what it knows. Without it they are idle, unlike a branch,
-                which is generated; a model of idle adapters alone warns.
+                which is generated; a warning says so.
             image_prompt: pictures that say what to draw beside the words, for image prompt
                 adapters; they are idle likewise.
             reconstruction_weight: of guidance towards what is known in part, one number or {branch:
@@ -321,14 +321,16 @@ class Model:
         self, names: Collection[str], said: Sequence[Grounding], pictured: ImagePrompt | None
     ) -> Parts:
         """What a run of some branches needs of the model."""
-        acts = self.adapters or (said and self.grounders) or (pictured and self.prompters)
+        idle = {} if said else dict.fromkeys(self.grounders, "grounding")
+        if pictured is None:
+            idle |= dict.fromkeys(self.prompters, "image_prompt")
         return Parts(
             self.backbone,
             {b: self.adapters[b].adapter for b in names if b in self.adapters},
             {name: one.adapter for name, one in self.grounders.items()},
             {name: one.adapter for name, one in self.prompters.items()},
             pictured,
-            () if acts else (*self.grounders, *self.prompters),
+            idle,
         )
 
     def _shows_the_same_view(self, branch: str) -> bool:

@@ -54,9 +54,10 @@ def test_a_place_is_where_the_state_says_enough(schedule, numel):
     assert first == 0 or said[first - 1] < 120
 
 
-def test_a_place_ends_with_the_plan():
-    assert window(Place(20, 1e4), ZERO, steps=10) == Window.steps(6, 10)
+def test_the_default_place_ends_with_the_plan():
     assert window(DEFAULT.window, ZERO, steps=1) == Window.steps(0, 1)
+    assert window(DEFAULT.window, ZERO, steps=3).to_t == 3
+    assert window(DEFAULT.window, ZERO, numel=1) == Window.steps(49, 50)
 
 
 def test_an_image_that_waits_is_aggregated_when_it_moves():
@@ -75,6 +76,21 @@ def test_an_image_that_waits_is_aggregated_when_it_moves():
         (Window.steps(48, 51), {}, "moves 48 to 50 ends beyond the plan, whose moves are 0 to 49"),
         (Place(3), {"mean": "released", "steps": 2}, "after no move of this plan .* mean='posteri"),
         (Window(0.001, 0.0), {}, "holds at none of the 50 moves"),
+        (
+            Place(20, 1e4),
+            {"steps": 10},
+            "20 moves from a signal of 10000 on, but of the moves 0 to 9, .* only 4 are left there",
+        ),
+        (
+            Place(1, 1e9),
+            {},
+            "from a signal of 1e.09 on, but of the moves 0 to 49, .* none says so much: take",
+        ),
+        (
+            Place(3),
+            {"mean": "released", "steps": 4},
+            "of the moves 2 to 3, .* only 2 are left there",
+        ),
     ],
 )
 def test_windows_that_cannot_be_are_refused(asked, options, message):

@@ -1,12 +1,16 @@
 """Several models in one run, on real networks of tiny size."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unicond
+from unicond.aggregation.manner import PAPER, PAPER_STYLE, PAPER_THREE, Place, manner_of
+from unicond.sampling.state import Mechanism, Report
 from unicond.sampling.window import Window
 
 SIDE = 64
@@ -109,6 +113,10 @@ def test_calls_that_do_not_go_together_are_refused(tiny, other, depth):
         ([only(tiny), only(other, num_inference_steps=5)], "'2:image' takes 5 moves"),
         ([only(tiny), only(other, seed=[1])], "model 2 makes 1 samples, the first one 2"),
         ([only(tiny), only(other, solver="heun")], "share their solver, .* model 2's heun"),
+        (
+            [only(tiny, solver="ddim"), only(other, solver="ddim", eta=0.5)],
+            r"their solver, but the first one's is DDIM\(eta=0.0\), model 2's DDIM\(eta=0.5\)",
+        ),
         ([only(tiny), only(other, size=128)], "share their size"),
         (
             [only(tiny), tiny.prepare(image=depth.expand(3, -1, -1), branches=["depth"])],
@@ -129,6 +137,138 @@ def test_one_model_loaded_twice_is_one_model(tiny, tiny_base):
     assert again.backbone.network is not tiny.backbone.network
     with pytest.raises(ValueError, match="models 1 and 2 are one model asked the same thing"):
         unicond.aggregate([only(tiny.only()), only(again)])
+
+
+class Louder(Mechanism):
+    """A mechanism of the caller's own."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def settle(self, state, predictions, move):
+        latents = self.factor * state.latents["image"]
+        said = Report(torch.full((len(latents),), self.factor), 1.0, "factor", "take less")
+        return replace(state, latents={**state.latents, "image": latents}).report("louder", said)
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted(Mechanism):
+    """Another one, whose fields tell what it does."""
+
+    by: torch.Tensor
+
+    def settle(self, state, predictions, move):
+        return replace(state, latents={**state.latents, "image": state.latents["image"] + self.by})
+
+
+def test_what_no_record_tells_apart_is_compared(tiny, tiny_base, prompter, depth):
+    """Image prompts, masks and mechanisms that come from memory."""
+    styled = unicond.load(tiny_base, [prompter])
+    picture = depth.expand(3, -1, -1)
+
+    def half(left):
+        mask = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
+        mask[:, : SIDE // 2] = 255 * left
+        mask[:, SIDE // 2 :] = 255 * (1 - left)
+        return Image.fromarray(mask.numpy())
+
+    def masked(left):
+        return only(tiny, image=unicond.given(picture, mask=half(left)))
+
+    def shifted(by):
+        return only(tiny, mechanisms=[Shifted(torch.tensor([by]))])
+
+    kinds = [
+        lambda one: only(styled, image_prompt=picture.flip(-1) if one else picture),
+        masked,
+        shifted,
+    ]
+    for kind in kinds:
+        assert torch.isfinite(unicond.aggregate([kind(0), kind(1)]).latents["image"]).all()
+        with pytest.raises(ValueError, match="models 1 and 2 are one model asked the same thing"):
+            unicond.aggregate([kind(1), kind(1)])
+    louder = [only(tiny, mechanisms=[Louder(factor)]) for factor in (1.1, 1.2)]
+    assert torch.isfinite(unicond.aggregate(louder).latents["image"]).all()
+
+
+def test_every_model_reports(tiny, other):
+    loud, louder = (
+        only(model, mechanisms=[Louder(factor)]) for model, factor in ((tiny, 1.1), (other, 1.2))
+    )
+    out = unicond.aggregate([loud, louder, only(tiny, "a cat")], window=ALWAYS)
+    assert {name: float(said.value[0]) for name, said in out.reports.items()} == pytest.approx(
+        {"louder": 1.1, "2:louder": 1.2}
+    )
+    assert [sentence.split(": ")[0] for sentence in out.shortfalls()] == ["louder", "2:louder"]
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_what_is_known_of_the_image_is_kept_behind_the_mix(tiny, other, depth, joined):
+    """In the last move, too, where nothing else would put it back."""
+    mask = Image.fromarray(np.repeat(np.uint8([[0, 255]]), SIDE, 0).repeat(SIDE // 2, 1))
+    known = unicond.given(depth.expand(3, -1, -1), mask=mask)
+    call = only(tiny, image=known)
+    clean = tiny.backbone.encode(call.inputs.pictures["image"])[..., 4:]
+    out = unicond.aggregate([call, only(other)], window=ALWAYS, joined=joined).latents["image"]
+    assert torch.equal(out[..., 4:], clean.expand(2, -1, -1, -1))
+    alone = only(tiny, image=known).run().latents["image"]
+    assert (out - alone)[..., :4].abs().max() > 1e-2
+
+
+def test_a_window_of_shares_is_counted_as_in_the_run(tiny, tiny_base, prompter, depth):
+    styled = unicond.load(tiny_base, [prompter])
+
+    def made(start, stop):
+        shown = unicond.ImagePrompt(depth.expand(3, -1, -1), 1.0, Window.share(start, stop))
+        calls = [only(tiny), only(styled, "a cat", image_prompt=shown)]
+        return unicond.aggregate(calls, window=ALWAYS, joined=False).latents["image"]
+
+    without = unicond.aggregate([only(tiny), only(tiny, "a cat")], window=ALWAYS, joined=False)
+    assert (made(0.6, 1.0) - without.latents["image"]).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="model 2 is asked in the moves 0 to 3, but its adapter"):
+        made(0.9, 1.0)
+
+
+def test_any_call_can_be_the_first(tiny, other, depth):
+    """It is mixed before the others, and what is wrong is told by the calls' own numbers."""
+
+    def calls():
+        return [only(other, "a cat"), only(tiny, depth=depth), only(other, "a bird", seed=[5, 6])]
+
+    one, two, three = calls()
+    asked = {"window": ALWAYS, "mean": "posterior", "step_sizes": [1.0, 2.0, 3.0], "joined": False}
+    wanted = unicond.aggregate([two, one, three], [0.3, 0.6], **asked)
+    found = unicond.aggregate(calls(), [0.3, 0.6], first=1, **asked)
+    assert found.record == two.record
+    assert torch.equal(found.latents["image"], wanted.latents["image"])
+    for number in (3, -1):
+        with pytest.raises(ValueError, match=f"first is {number}, but there are 3 calls: count fr"):
+            unicond.aggregate(calls(), first=number)
+    again = [only(tiny, "a cat"), *calls()[1:2], only(tiny, "a cat", seed=[5, 6])]
+    with pytest.raises(ValueError, match="models 1 and 3 are one model asked the same thing"):
+        unicond.aggregate(again, first=1)
+
+
+def test_the_papers_manner_has_a_name(tiny, other):
+    def made(count=2, **asked):
+        words = ("a dog", "a cat", "a bird", "a cow")[:count]
+        calls = [only(other if n else tiny, text) for n, text in enumerate(words)]
+        return unicond.aggregate(calls, **asked).latents["image"]
+
+    released = {"mix": "released", "mean": "released", "joined": False, "window": Place(3)}
+    for count, manner in ((2, PAPER), (3, PAPER_THREE)):
+        said = {"weights": manner.weights, "step_sizes": manner.step_sizes}
+        paper = made(count, manner="paper")
+        assert torch.equal(paper, made(count, **released, **said))
+        assert torch.equal(paper, made(count, manner=manner))
+    paper = made(manner="paper")
+    assert torch.equal(made(manner="paper", mix="slerp"), made(**{**released, "mix": "slerp"}))
+    for other_one in ({"mean": "none"}, {"window": Window.steps(1, 2)}, {"weights": [0.9]}):
+        assert not torch.equal(made(manner="paper", **other_one), paper)
+    assert torch.isfinite(made(4, manner="paper")).all()
+    with pytest.raises(ValueError, match="manner is 'old'; choose one of default, paper"):
+        made(manner="old")
+    assert manner_of("paper", 2, pictured=True) == PAPER_STYLE
 
 
 def test_networks_that_predict_otherwise_are_read_by_their_own_schedule(tiny, other):
@@ -166,8 +306,19 @@ def test_what_differs_is_said(tiny, other):
 
 def test_a_model_whose_adapters_are_told_nothing_is_refused(tiny, tiny_base, grounders):
     idle = unicond.load(tiny_base, {"migc": grounders["migc"]})
-    with pytest.raises(ValueError, match="model 2: the model has migc and nothing else"):
+    with pytest.raises(ValueError, match="model 2: the model has migc, but the call does not say"):
         unicond.aggregate([only(tiny), only(idle)])
+
+
+def test_each_adapter_must_be_told_something(tiny, tiny_base, grounders, prompter):
+    beside = unicond.load(tiny_base, [grounders["migc"], prompter])
+    said = unicond.Grounding.of([("a dog", 0.1, 0.2, 0.5, 0.9)])
+    told = only(beside, grounding=said)
+    message = r"model 1: the model has image-prompt, .* not say what to look at \(image_prompt=\)"
+    with pytest.raises(ValueError, match=message):
+        unicond.aggregate([told, only(tiny)])
+    with pytest.raises(ValueError, match=r"where things are .* or what to look at"):
+        unicond.aggregate([only(tiny), only(beside)])
 
 
 def test_another_adapter_of_the_same_name_on_one_network_is_refused(tiny, depth):

@@ -42,8 +42,8 @@ LINES = {
     ],
     "aggregate": [
         f"p {COMMON} --model depth=d.png --model text:0.4 --prompt-of 2=q --boxes boxes.json "
-        "--boxes-of 1=boxes.json --ip-scale 0.5 --mix lerp --mean posterior --step-size 40 "
-        "--step-size 50 --window 1-3 --start own"
+        "--boxes-of 1=boxes.json --first 2 --ip-scale 0.5 --manner paper --mix lerp "
+        "--mean posterior --step-size 40 --step-size 50 --window 1-3 --start own"
     ],
 }
 NOT_SAID = {
@@ -105,7 +105,7 @@ def test_values_are_what_was_typed(form_asked):
     assert form.conditioning_scale == {"depth": (0.5, 0.2)}
     assert (form.give["pose"].upload, form.mask["depth"].upload) == ("p.png", "m.png")
     assert form_asked("generate", "--seed 0-99").seed == tuple(range(100))
-    assert form_asked("aggregate", "p --model a --model b").window.moves == 3
+    assert form_asked("aggregate", "p --model a --model b --window 3@60").window.moves == 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 import unicond
-from unicond.aggregation.manner import DEFAULT, PAPER, Place
+from unicond.aggregation.manner import DEFAULT, PAPER, PAPER_STYLE, PAPER_THREE, Place
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.cli import app
@@ -20,6 +20,7 @@ from unicond.grounding import Grounding
 from unicond.pictures.metadata import write_png
 from unicond.tasks import forms
 from unicond.tasks.base import pictures_back
+from unicond.tasks.filled import Filled
 from unicond.tasks.together import Together
 
 USUAL = {"num_inference_steps": 4, "guidance_scale": 3.0}
@@ -84,6 +85,7 @@ def test_what_does_not_fit_is_refused(tiny, depth):
         (dict(models=["text", "text"]), "one model asked the same thing"),
         (dict(models=["text", tiny.backbone.name]), "one model asked the same thing"),
         (dict(models=["depth", "text"], pictures={"1": depth}, window=(1, 9)), "beyond the plan"),
+        (dict(models=["text", "text"], first=3), "the first is to be model 3, but there are 2"),
         (dict(models=["text", "text"], start="late"), "choose one of own, shared, joined"),
         (dict(models=["text", "text"], weights=[0.5, 0.5]), "2 models are mixed by 1 weights"),
     ]
@@ -116,6 +118,12 @@ def test_the_command_line(tiny_base, tmp_path, depth):
     ("asked", "message"),
     [
         (["--model", "text:0.3", "--model", "mini"], "is the first, whose picture is kept"),
+        (["--model", "text", "--model", "mini:0.3", "--first", "2"], "'mini' is the first, whose"),
+        (["--model", "text", "--model", "mini", "--first", "3"], "to be model 3, but there are 2"),
+        (
+            ["--model", "text", "--model", "mini", "--manner", "x"],
+            "--manner: 'x' should be 'default' or 'paper'",
+        ),
         (["--model", "=f.png", "--model", "text"], "is not NAME, NAME:WEIGHT or NAME=FILE:WEIGHT"),
         (["--model", "text", "--model", "mini", "--window", "3-1"], "is not FIRST-LAST"),
         (["--model", "text", "--model", "mini", "--window", "0@3"], "needs at least 1 move"),
@@ -158,15 +166,45 @@ def test_python_and_the_command_line_have_one_manner():
     """And the page's form, and the table."""
     manner = manners_of(None, None, None, None, None)
     assert manner == (DEFAULT,)
-    form = forms.Aggregate(prompt="a", model=[{"name": "text"}] * 2)
     told = signature(unicond.aggregate).parameters
+    assert told["manner"].default == "default"
     own = {one.name: one.default for one in fields(Together)}
-    for name in ("mix", "mean"):
-        assert told[name].default == own[name] == getattr(DEFAULT, name)
-    assert told["window"].default == own["window"] == DEFAULT.window
-    assert told["joined"].default == (own["start"] == "joined")
-    assert own["start"] == form.start == DEFAULT.start
-    assert (form.mix, form.mean) == (DEFAULT.mix, DEFAULT.mean or "none")
+    form = forms.Aggregate(prompt="a", model=[{"name": "text"}, {"name": "text"}])
+    filled = Filled(form, lambda _: "", {}).task()
+    for name in vars(DEFAULT):
+        assert own[name] == getattr(filled, name) == getattr(DEFAULT, name)
+
+
+@pytest.mark.parametrize(
+    ("count", "style", "manner"),
+    [(2, False, PAPER), (2, True, PAPER_STYLE), (3, True, PAPER_THREE), (4, False, PAPER.among(4))],
+)
+def test_a_form_names_the_papers_manner(count, style, manner):
+    models = [{"name": "text"}] * count
+    if style:
+        models[-1] = {"name": "style", "picture": {"upload": "s.png"}}
+
+    def task(models=models, **said):
+        form = forms.Aggregate(prompt="a", model=models, manner="paper", **said)
+        return Filled(form, lambda picture: picture.upload, {}).task()
+
+    assert {name: getattr(task(), name) for name in vars(manner)} == vars(manner)
+    own = task(mix="slerp", mean="none", window=(2, 3), start="shared", step_size=(1.0,) * count)
+    assert (own.mix, own.mean, own.window, own.start) == ("slerp", None, (2, 4), "shared")
+    assert (own.step_sizes, own.weights) == ((1.0,) * count, manner.weights)
+    weighted = task([*models[:-1], {**models[-1], "weight": 0.9}]).weights
+    assert list(weighted) == [*(manner.weights or [0.5] * (count - 1))[:-1], 0.9]
+
+
+def test_any_model_can_be_the_first(tiny, depth):
+    """With its own number in all that is said of it."""
+    for start in ("joined", "own"):
+        own = {"start": start, "weights": [0.4], **USUAL}
+        first = Together("a dog", ["depth", "text"], pictures={"1": depth}, **own).run(tiny)
+        second = Together("a dog", ["text", "depth"], pictures={"2": depth}, first=2, **own)
+        found = second.run(tiny)
+        assert torch.equal(found.latents["image"], first.latents["image"])
+        assert replace(found.record, task=None) == replace(first.record, task=None)
 
 
 SAID = Grounding.of([("a dog", 0.1, 0.2, 0.5, 0.9), ("a red ball", 0.6, 0.5, 0.9, 0.9)])

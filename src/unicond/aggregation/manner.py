@@ -4,6 +4,8 @@
     PAPER         as published with the paper's table 1, PAPER_STYLE with its figure 5,
                   PAPER_THREE with its figure 6
 
+Callers name `default` or `paper`, and say what they want otherwise (`manner_of`, `Manner.but`).
+
 Which moves are aggregated is told by their numbers, or by a `Place`: by how much the state already
 says of the picture at the beginning of a move,
 
@@ -15,8 +17,9 @@ of latents of `numel` values. The paper's first aggregated move, of 50 on Stable
 Source: AMDM, arXiv:2410.01262.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 Mix = Literal["slerp", "released", "lerp"]
 """How states become one; see `mixing`."""
@@ -25,6 +28,8 @@ Mean = Literal["posterior", "released"]
 Start = Literal["own", "shared", "joined"]
 """How all but the first begin: from their own noise, from the first one's, or, when the window
 begins, from its state."""
+MannerName = Literal["default", "paper"]
+"""A manner that callers can name; see `manner_of`."""
 STEP_SIZES = (45.0, 55.0)
 """Published p of the first model and of every further one."""
 
@@ -33,7 +38,8 @@ STEP_SIZES = (45.0, 55.0)
 class Place:
     """So many moves from the first one whose state says enough; written `MOVES@SIGNAL`.
 
-    Fewer where the plan ends, and the last one where no state says so much.
+    Of the default's, fewer where the plan ends, and the last one where no state says so much; any
+    other is then refused.
 
     Args:
         moves: how many, at least 1.
@@ -105,6 +111,26 @@ class Manner:
             step_sizes=sizes if sizes is None or len(sizes) == models else None,
         )
 
+    def but(
+        self,
+        *,
+        mix: Mix | None = None,
+        mean: Mean | Literal["none"] | None = None,
+        window: tuple[int, int] | Place | None = None,
+        start: Start | None = None,
+        weights: Sequence[float] | None = None,
+        step_sizes: Sequence[float] | None = None,
+    ) -> "Manner":
+        """The same, but for what is said; the mean `"none"` is no mean."""
+        return Manner(
+            mix=self.mix if mix is None else mix,
+            mean=self.mean if mean is None else None if mean == "none" else mean,
+            window=self.window if window is None else window,
+            start=self.start if start is None else start,
+            weights=self.weights if weights is None else tuple(weights),
+            step_sizes=self.step_sizes if step_sizes is None else tuple(step_sizes),
+        )
+
     def pulling_to(self, mean: Mean | None) -> "Manner":
         """The same with another mean, and starts that it can be used with.
 
@@ -123,3 +149,26 @@ PAPER = Manner(mix="released", mean="released", window=Place(3), start="own", we
 """Two models, as published; on Stable Diffusion 1.x the place is the moves 1, 2 and 3."""
 PAPER_STYLE = replace(PAPER, weights=(0.45,))
 PAPER_THREE = replace(PAPER, weights=(0.47, 0.5), step_sizes=(45.0, 40.0, 35.0))
+
+
+def manner_of(name: str, models: int, pictured: bool) -> Manner:
+    """The manner of a name, for so many models.
+
+    Args:
+        name: `"default"` or `"paper"`.
+        models: how many.
+        pictured: whether one of them looks at a picture, for which the paper has another weight.
+
+    Returns:
+        The manner; what the paper does not say of so many models is left out.
+
+    Raises:
+        ValueError: there is no manner of that name.
+    """
+    if name not in get_args(MannerName):
+        raise ValueError(f"manner is {name!r}; choose one of {', '.join(get_args(MannerName))}")
+    if name == "default":
+        return DEFAULT.among(models)
+    if models == len(PAPER_THREE.step_sizes or ()):
+        return PAPER_THREE
+    return (PAPER_STYLE if pictured else PAPER).among(models)

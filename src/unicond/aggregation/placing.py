@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from unicond.aggregation.manner import Mean, Place
+from unicond.aggregation.manner import DEFAULT, Mean, Place
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import NoiseSchedule
 from unicond.sampling.state import Move, numbered
@@ -43,15 +43,16 @@ def placed(
         A window of steps.
 
     Raises:
-        ValueError: it ends beyond the plan, holds at no move, or at one that cannot be aggregated.
+        ValueError: it ends beyond the plan, holds at no move, or at one that cannot be aggregated;
+            or a place that is not the default's finds fewer moves than it asks for.
     """
     can = able(plan, [branch], schedule, mean)
     if not can:
         raise ValueError(_NONE if mean != "released" else f"{_NONE}; {_RELEASED}")
     if isinstance(asked, Place):
         said = signals(plan, branch, schedule, numel)
-        first = next((number for number in can if said[number] >= asked.signal), can[-1])
-        return Window.steps(first, min(first + asked.moves, can[-1] + 1))
+        first = next((number for number in can if said[number] >= asked.signal), None)
+        return _found(asked, can, first)
     numbers = inside(asked, plan, branch)
     if wrong := [number for number in numbers if number not in can]:
         raise ValueError(
@@ -60,6 +61,20 @@ def placed(
             + (f": {_RELEASED}" if mean == "released" else "")
         )
     return Window.steps(numbers[0], numbers[-1] + 1)
+
+
+def _found(asked: Place, can: Sequence[int], first: int | None) -> Window:
+    """The window of a place, from the first of the moves that can be on whose state says enough."""
+    stop = can[-1] + 1
+    if asked != DEFAULT.window and (first is None or first + asked.moves > stop):
+        left = "none says so much" if first is None else f"only {stop - first} are left there"
+        raise ValueError(
+            f"the window {asked} asks for {asked.moves} moves from a signal of {asked.signal:g} on,"
+            f" but of the moves {can[0]} to {can[-1]}, which can be aggregated, {left}: take more "
+            "steps, or ask for fewer moves or less signal"
+        )
+    first = can[-1] if first is None else first
+    return Window.steps(first, min(first + asked.moves, stop))
 
 
 def inside(window: Window, plan: Plan, branch: str) -> list[int]:

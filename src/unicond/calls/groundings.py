@@ -90,7 +90,10 @@ def _settings(one: Grounding) -> Sequence[object]:
 
 
 def _inputs(adapter: GroundingAdapter, record: Record, backbone: Backbone) -> Inputs:
-    """What an adapter takes, of every sample or of one for all."""
+    """What an adapter takes, of every sample or of one for all.
+
+    MIGC's is of every sample: each has a shuffle of its own.
+    """
     groundings = record.grounding
     cut = groundings[0].cut
     if adapter.config.method == "interact":
@@ -120,7 +123,7 @@ def _inputs(adapter: GroundingAdapter, record: Record, backbone: Backbone) -> In
         ea_scale=scale("ea_scale"),
         sac_scale=scale("sac_scale"),
         shuffle=Seeded(record.seeds),
-    )
+    ).of_each(len(record.seeds))
 
 
 def _interactions(groundings: Sequence[Grounding], backbone: Backbone, cut: bool) -> Interactions:

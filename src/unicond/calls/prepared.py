@@ -6,7 +6,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -62,8 +62,10 @@ class Prepared:
         callback: called after each move; False cancels.
         others: further starts of the same run, an ensemble's; their pictures and the first's are
             averaged.
-        idle: names of the model's adapters, where all of them act only on what this call is not
-            told.
+        idle: {name of an adapter: the argument without which it does nothing}, of those that this
+            call does not tell.
+        own: the caller's own mechanisms, moves and solver.
+        image_prompt: what image prompt adapters look at.
     """
 
     backbone: Backbone
@@ -78,11 +80,13 @@ class Prepared:
     mechanisms: Sequence[Mechanism]
     callback: Callback | None = None
     others: tuple[State, ...] = ()
-    idle: tuple[str, ...] = ()
+    idle: Mapping[str, str] = field(default_factory=dict[str, str])
+    own: Own = field(default_factory=Own)
+    image_prompt: ImagePrompt | None = None
 
     @torch.no_grad()
     def run(self) -> Output:
-        """Carry it through the loop and decode; a warning says where all adapters are idle.
+        """Carry it through the loop and decode; a warning says which adapters are idle.
 
         Returns:
             Every branch; what was given and held comes back as it was.
@@ -106,22 +110,24 @@ class Prepared:
         return state
 
     def check_told(self, who: str) -> None:
-        """Raise ValueError where a model's adapters are idle.
+        """Raise ValueError where an adapter of a model is idle.
 
         Args:
             who: the model, for the message.
 
         Raises:
-            ValueError: they are.
+            ValueError: one is.
         """
         if self.idle:
             raise ValueError(f"{who}: {self._idle()}")
 
     def _idle(self) -> str:
+        needs = {"grounding": "where things are", "image_prompt": "what to look at"}
+        names = ", ".join(self.idle)
+        what = " or ".join(f"{needs[one]} ({one}=)" for one in dict.fromkeys(self.idle.values()))
         return (
-            f"the model has {' and '.join(self.idle)} and nothing else, but the call says neither "
-            "where things are (grounding=) nor what to look at (image_prompt=): it is as if by the "
-            "base alone; say it, or take model.only()"
+            f"the model has {names}, but the call does not say {what}: it is as if without "
+            f"{names}; say it, or leave them out (model.only(...) with the others' names)"
         )
 
     def tell(self, progress: Progress) -> None:
@@ -174,7 +180,7 @@ class Parts:
     grounders: Mapping[str, GroundingAdapter]
     prompters: Mapping[str, Prompter]
     image_prompt: ImagePrompt | None
-    idle: tuple[str, ...] = ()
+    idle: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @torch.no_grad()
@@ -246,6 +252,8 @@ def prepared(
         callback,
         tuple(others),
         parts.idle,
+        own,
+        parts.image_prompt,
     )
 
 

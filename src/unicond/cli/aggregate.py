@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from unicond.aggregation.manner import DEFAULT
 from unicond.cli.layout import Adapter, Boxes
 from unicond.cli.manners import moves_of
 
@@ -30,33 +29,44 @@ def aggregate(
     prompt_of: Annotated[
         list[str] | None, typer.Option(help="N=TEXT: a prompt of model N's own; repeat.")
     ] = None,
+    first: Annotated[
+        int, typer.Option(min=1, help="Number of the model whose picture is kept, mixed first.")
+    ] = 1,
     boxes: Boxes = None,
     boxes_of: Annotated[
         list[str] | None, typer.Option(help="N=FILE: boxes of model N's own; repeat.")
     ] = None,
     ip_scale: Annotated[float, typer.Option(help="Of 'style': how much it looks.")] = 0.8,
-    mix: Annotated[str, typer.Option(help="slerp, released, or lerp.")] = DEFAULT.mix,
-    mean: Annotated[str, typer.Option(help="posterior, released, or none.")] = str(
-        DEFAULT.mean or "none"
-    ),
+    manner: Annotated[
+        str,
+        typer.Option(
+            help="default or paper: the weights and the five options below, where they are not "
+            "given. paper is as published with so many models."
+        ),
+    ] = "default",
+    mix: Annotated[str | None, typer.Option(help="slerp, released, or lerp.")] = None,
+    mean: Annotated[str | None, typer.Option(help="posterior, released, or none.")] = None,
     step_size: Annotated[
         list[float] | None,
-        typer.Option(help="How far each model is pulled back, for 64 x 64 latents; repeat."),
+        typer.Option(
+            help="How far each model is pulled back, the first one first, for 64 x 64 latents; "
+            "repeat."
+        ),
     ] = None,
     window: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="FIRST-LAST of the moves after which states are mixed, or MOVES@SIGNAL: so many "
             "from the first with so much signal."
         ),
-    ] = DEFAULT.written,
+    ] = None,
     start: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="How all but the first begin: from their own noise, from shared noise, or joined, "
             "from the first one's state when the window begins."
         ),
-    ] = DEFAULT.start,
+    ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/aggregate"),
     base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
@@ -82,12 +92,14 @@ def aggregate(
     options = {
         "prompt": read_prompt(what, prompt),
         "model": _members(model, prompt_of or [], boxes_of or []),
+        "first": first,
         "boxes": read_boxes(boxes),
         "ip_scale": ip_scale,
+        "manner": manner,
         "mix": mix,
         "mean": mean,
         "step_size": step_size,
-        "window": moves_of(window),
+        "window": None if window is None else moves_of(window),
         "start": start,
         **common(seed, count, size, steps, guidance, negative_prompt),
     }

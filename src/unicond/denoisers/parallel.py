@@ -98,9 +98,12 @@ class Parallel(Mechanism):
 
     Args:
         members: with different names.
+        restore: whether members put back what they know after a move. Where something is done to
+            all of their states then, `Restored` does it, behind that.
     """
 
     members: Sequence[Member]
+    restore: bool = True
 
     def __call__(
         self, state: State, variants: Sequence[Variant] = (Variant(),)
@@ -169,17 +172,43 @@ class Parallel(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         for member in self.members:
-            if not _moves(member, move):
-                continue
-            found, own, mine = (
-                member.alone(state),
-                member.predictions(predictions),
-                member.move(move),
-            )
-            for mechanism in member.mechanisms:
-                found = mechanism.settle(found, own, mine)
-            state = member.back(found, state)
+            asked = [one for one in member.mechanisms if self.restore or not one.restores]
+            state = _settled(member, asked, state, predictions, move)
         return state
+
+
+@dataclass(frozen=True, eq=False)
+class Restored(Mechanism):
+    """Members put back what they know, once all that is done to their states together is done.
+
+    Args:
+        members: of a run of `Parallel(members, restore=False)`.
+    """
+
+    members: Sequence[Member]
+
+    @override
+    def settle(self, state: State, predictions: Predictions, move: Move) -> State:
+        for member in self.members:
+            asked = [one for one in member.mechanisms if one.restores]
+            state = _settled(member, asked, state, predictions, move)
+        return state
+
+
+def _settled(
+    member: Member,
+    asked: Sequence[Mechanism],
+    state: State,
+    predictions: Predictions,
+    move: Move,
+) -> State:
+    """The run after some of a member's mechanisms have settled; one that holds is left alone."""
+    if not _moves(member, move):
+        return state
+    found, own, mine = member.alone(state), member.predictions(predictions), member.move(move)
+    for mechanism in asked:
+        found = mechanism.settle(found, own, mine)
+    return member.back(found, state)
 
 
 def _moves(member: Member, move: Move) -> bool:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -213,6 +213,9 @@ class Mechanism:
     The other three are asked before anything runs: `check` refuses a run that cannot be,
     `displaces` and `sees` tell the others' checks what this one does.
     """
+
+    restores: ClassVar[bool] = False
+    """Whether `settle` puts back what is known, into whatever the state is: it comes last."""
 
     def check(self, setup: "Setup") -> None:
         """Raise ValueError where plan, solver, shapes or the other mechanisms rule this one out."""

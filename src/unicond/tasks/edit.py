@@ -176,7 +176,7 @@ class Edit(Task):
         if self.style is not None:
             shown["style"] = Reference(prompt=self.style_prompt, picture=self.style)
         beside = {branch: shown[branch] for branch in route.branches if branch != "image"}
-        out = model(
+        out = model.only(*model.adapters)(
             prompt,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
@@ -293,5 +293,5 @@ class Edit(Task):
             )
         if not self.keep:
             return {}
-        read = model(image=picture, branches=list(self.keep), seed=self.seed)
+        read = model.only(*model.adapters)(image=picture, branches=list(self.keep), seed=self.seed)
         return {branch: read.pictures[branch] for branch in self.keep}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
-from unicond.aggregation.manner import DEFAULT, Place
+from unicond.aggregation.manner import Place, manner_of
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
@@ -22,7 +22,7 @@ from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.form_settings import generated, settings_of
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
-from unicond.tasks.together import METHODS, TEXT, Together, weights_of
+from unicond.tasks.together import METHODS, STYLE, TEXT, Together, check_first, weights_of
 
 _NO_BASE = (TEXT, *METHODS)
 """Names of models that need no picture and are no bases."""
@@ -213,13 +213,22 @@ class Filled:
 
     def _together(self, form: forms.Aggregate) -> Task:
         members = {str(n + 1): member for n, member in enumerate(form.model)}
-        first = form.model[0]
+        check_first(form.first, len(members))
+        first = members[str(form.first)]
         if first.weight is not None:
             raise ValueError(
                 f"model {first.name!r} is the first, whose picture is kept: its weight "
                 f"{first.weight} is none, weights are of the others"
             )
-        weights = [member.weight for member in form.model[1:]]
+        styled = any(member.name == STYLE for member in form.model)
+        manner = manner_of(form.manner, len(form.model), styled).but(
+            mix=form.mix,
+            mean=form.mean,
+            window=_moves(form.window),
+            start=form.start,
+            step_sizes=form.step_size,
+        )
+        weights = [member.weight for member in form.model if member is not first]
         pictured = {n: one.picture for n, one in members.items() if one.picture is not None}
         return Together(
             form.prompt,
@@ -228,13 +237,14 @@ class Filled:
             prompts={n: one.prompt for n, one in members.items() if one.prompt is not None},
             grounding=form.boxes,
             groundings={n: one.boxes for n, one in members.items() if one.boxes is not None},
+            first=form.first,
             ip_scale=form.ip_scale,
-            weights=weights_of(weights),
-            mix=form.mix,
-            mean=None if form.mean == "none" else form.mean,
-            step_sizes=form.step_size,
-            window=_moves(form.window),
-            start=form.start,
+            weights=weights_of(weights, manner.weights),
+            mix=manner.mix,
+            mean=manner.mean,
+            step_sizes=manner.step_sizes,
+            window=manner.window,
+            start=manner.start,
             **_common(form),
         )
 
@@ -281,8 +291,6 @@ def _placed(text: str, box: tuple[float, float, float, float]) -> Placed:
     return text, *box
 
 
-def _moves(told: tuple[int, int] | Place | None) -> tuple[int, int] | Place:
-    """First and last of the moves, or their place, as a task has them."""
-    if told is None:
-        return DEFAULT.window
-    return told if isinstance(told, Place) else (told[0], told[1] + 1)
+def _moves(told: tuple[int, int] | Place | None) -> tuple[int, int] | Place | None:
+    """First and last of the moves, or their place, as a manner has them."""
+    return (told[0], told[1] + 1) if isinstance(told, tuple) else told

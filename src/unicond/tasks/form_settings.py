@@ -107,7 +107,7 @@ def generated(
     """Call a model with settings of one or several forms.
 
     Args:
-        model: with the branches that are given.
+        model: with the branches that are given; its adapters that are told nothing are left out.
         prompt: one, or one a sample.
         seed: of the first sample, or one a sample.
         count: samples; None follows from the others.
@@ -118,7 +118,9 @@ def generated(
     Returns:
         The pictures.
     """
-    return model(
+    told = {"grounding": model.grounders, "image_prompt": model.prompters}
+    used = [name for what, names in told.items() if settings[what] for name in names]
+    return model.only(*model.adapters, *used)(
         prompt,
         seed=seed,
         count=count,

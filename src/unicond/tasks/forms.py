@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from unicond.aggregation.manner import DEFAULT, Mean, Mix, Place, Start
+from unicond.aggregation.manner import MannerName, Mean, Mix, Place, Start
 from unicond.grounding import Grounding
 from unicond.tasks.form_parts import (
     MOST,
@@ -312,11 +312,13 @@ class Aggregate(Counted):
     Args:
         prompt: what the picture shows.
         model: in the order in which they are mixed.
+        first: number of the model whose picture is kept, from 1.
         boxes: what is where, for all grounding adapters among them.
         ip_scale: of `style`.
+        manner: how models are aggregated where nothing else is said; paper is as published.
         mix: how states become one.
         mean: what each is pulled to.
-        step_size: how far each is pulled back, for 64 x 64 latents.
+        step_size: how far each is pulled back, the first one first, for 64 x 64 latents.
         window: first and last of the moves after which states are mixed, or their place.
         start: how all but the first begin.
     """
@@ -324,13 +326,15 @@ class Aggregate(Counted):
     task: Literal["aggregate"] = "aggregate"
     prompt: Text
     model: Annotated[tuple[Member, ...], Field(min_length=2, max_length=MOST)]
+    first: Annotated[int, Field(ge=1)] = 1
     boxes: Grounding | None = None
     ip_scale: float = 0.8
-    mix: Mix = DEFAULT.mix
-    mean: Literal[Mean, "none"] = DEFAULT.mean or "none"
+    manner: MannerName = "default"
+    mix: Mix | None = None
+    mean: Literal[Mean, "none"] | None = None
     step_size: Annotated[tuple[float, ...], Field(max_length=MOST)] | None = None
     window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | Place | None = None
-    start: Start = DEFAULT.start
+    start: Start | None = None
 
 
 AnyForm = Generate | Edit | Restore | Compose | Layout | Aggregate

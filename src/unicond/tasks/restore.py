@@ -350,7 +350,7 @@ class Restore(Task):
         words = self.words()
         told = bool(words or self.negative_prompt)
         guidance = 1.0 if self.guidance_scale is None and not told else self.guidance_scale
-        out = model(
+        out = model.only(*model.adapters)(
             words,
             negative_prompt=self.negative_prompt,
             seed=self.seed,

@@ -6,7 +6,8 @@
     a base     a folder, a name or a hub id: that base, by its text alone
     text       the run's own base, by its text alone; so is its own name
 
-The first one's picture is kept. All share the prompt, unless one has its own.
+The picture of one of them is kept, usually the first one's. All share the prompt, unless one has
+its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
-from unicond.aggregation.manner import DEFAULT, Mean, Mix, Place, Start
+from unicond.aggregation.manner import DEFAULT, WEIGHT, Mean, Mix, Place, Start
 from unicond.aggregation.mixing import check_weights
 from unicond.aggregation.placing import moves_of
 from unicond.aggregation.together import aggregate
@@ -47,16 +48,19 @@ class Together(Task):
 
     Args:
         prompt: of all models.
-        models: what each is, in the order in which they are mixed; the first one's picture is kept.
+        models: what each is, in the order in which they are mixed.
         pictures: {number of a model, from "1": its condition's picture}.
         prompts: {number of a model: its own prompt}.
         grounding: what is where, for every model that is a grounding adapter.
         groundings: {number of a model: its own}.
+        first: number of the model whose picture is kept; it is mixed before the others.
         ip_scale: of the attention of `style` to its picture; published: 0.8.
-        weights: see `aggregation.aggregate.Aggregate`; None is `aggregation.mixing.even_weights`.
+        weights: of all models but the first, see `aggregation.aggregate.Aggregate`; None is
+            `aggregation.mixing.even_weights`.
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
-        step_sizes: how far each is pulled, for latents of 64 x 64; None is as published.
+        step_sizes: how far each is pulled, the first one first, for latents of 64 x 64; None is as
+            published.
         window: (first, behind the last) of the moves after which states are mixed, or their place.
         start: how all but the first begin: `"own"` noise, the first one's (`"shared"`), or
             `"joined"`, from the first one's state when the window begins.
@@ -73,6 +77,7 @@ class Together(Task):
     prompts: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
     grounding: Grounding | None = field(default=None, kw_only=True)
     groundings: Mapping[str, Grounding] = field(default_factory=dict[str, Grounding], kw_only=True)
+    first: int = field(default=1, kw_only=True)
     ip_scale: float = field(default=0.8, kw_only=True)
     weights: Sequence[float] | None = field(default=None, kw_only=True)
     mix: Mix = field(default=DEFAULT.mix, kw_only=True)
@@ -94,6 +99,7 @@ class Together(Task):
                     f"a {what} is given to model {unknown[0]}, but there are {len(self.models)}: "
                     f"number them from 1"
                 )
+        check_first(self.first, len(self.models))
         if self.weights is not None:
             check_weights(self.weights, len(self.models))
         moves_of(self.window)
@@ -102,15 +108,17 @@ class Together(Task):
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
-        calls: list[Prepared] = []
-        for number, name in enumerate(self.models):
-            size = calls[0].record.size if calls else self.size
-            calls.append(self._call(model, number, name, size, None if number else callback))
+        first = self.first - 1
+        calls = {first: self._call(model, first, 0, self.size, callback)}
+        rest = [number for number in range(len(self.models)) if number != first]
+        for place, number in enumerate(rest, start=1):
+            calls[number] = self._call(model, number, place, calls[first].record.size, None)
         out = aggregate(
-            calls,
+            [calls[number] for number in range(len(calls))],
             self.weights,
+            first=first,
             mix=self.mix,
-            mean=self.mean,
+            mean=self.mean or "none",
             step_sizes=self.step_sizes,
             window=moves_of(self.window),
             joined=self.start == "joined",
@@ -121,13 +129,13 @@ class Together(Task):
         self,
         model: Model,
         number: int,
-        name: str,
+        place: int,
         size: int | tuple[int, int] | None,
         callback: Callback | None,
     ) -> Prepared:
-        """What one model is asked."""
-        model, told = self._chosen(model, number, name)
-        slot = number if self.start == "own" else 0
+        """What one model is asked, in its place in the order of mixing."""
+        model, told = self._chosen(model, number, place)
+        slot = place if self.start == "own" else 0
         return model.prepare(
             self.prompts.get(str(number + 1), self.prompt),
             negative_prompt=self.negative_prompt,
@@ -140,8 +148,9 @@ class Together(Task):
             **told,  # pyright: ignore[reportArgumentType] (each as its argument is)
         )
 
-    def _chosen(self, model: Model, number: int, name: str) -> tuple[Model, dict[str, object]]:
+    def _chosen(self, model: Model, number: int, place: int) -> tuple[Model, dict[str, object]]:
         """The model that a name stands for, with nothing else on it, and what it is told."""
+        name = self.models[number]
         which, branch, key = f"model {number + 1}", name.replace("-", "_"), str(number + 1)
         picture, own = self.pictures.get(key), self.groundings.get(key)
         if name in model.grounders and picture is None:
@@ -149,7 +158,7 @@ class Together(Task):
                 raise ValueError(
                     f"{which} is {name!r}, which is told where things are: give boxes (--boxes)"
                 )
-            if number and grounding.migc_steps is None:
+            if place and grounding.migc_steps is None:
                 # it is asked until the window has passed, and acts as long
                 grounding = replace(grounding, migc_steps=self.steps(model))
             return model.only(name), {"grounding": grounding}
@@ -181,11 +190,30 @@ class Together(Task):
         return load(name, device=backbone.device, dtype=backbone.network.dtype), {}
 
 
-def weights_of(told: Sequence[float | None]) -> list[float] | None:
-    """The weights of all models but the first: 0.5 where one is not told, None where none is."""
+def check_first(number: int, models: int) -> None:
+    """Raise ValueError where no model has the number of the one whose picture is kept."""
+    if not 1 <= number <= models:
+        raise ValueError(
+            f"the first is to be model {number}, but there are {models}: number them from 1"
+        )
+
+
+def weights_of(
+    told: Sequence[float | None], usual: Sequence[float] | None
+) -> Sequence[float] | None:
+    """The weights of all models but the first.
+
+    Args:
+        told: of each, or None.
+        usual: where none is told; None is `aggregation.mixing.even_weights`.
+
+    Returns:
+        One a model; one that is not told beside others is the usual one, or 0.5.
+    """
     if all(weight is None for weight in told):
-        return None
-    return [0.5 if weight is None else weight for weight in told]
+        return usual
+    rest = [WEIGHT] * len(told) if usual is None else usual
+    return [own if weight is None else weight for weight, own in zip(told, rest, strict=True)]
 
 
 def _names(name: str, model: Model) -> bool:

@@ -82,6 +82,7 @@ class Attachment:
         things = (inputs.masks > 0).any(1).tolist()
         is_migc = isinstance(inputs, Instances)
         self._network, self._adapter, self._scale = network, adapter, scale
+        self._branch = branch
         self._windows = [window, *([] if naive is None else [naive])]
         self._places = Places(things, branch, without, window, nothing=not is_migc)
         self._naive = naive and Places(things, branch, without, naive, nothing=False)
@@ -89,7 +90,9 @@ class Attachment:
 
     def acts(self, move: Move) -> bool:
         """Whether it does anything in a move's calls."""
-        return self._scale != 0 and any(window.active(move) for window in self._windows)
+        return self._scale != 0 and any(
+            window.active(move, self._branch) for window in self._windows
+        )
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -66,6 +66,10 @@ class Things(ABC):
         """The same samples, and behind them one of nothings."""
         return self._each(lambda value: torch.cat([value, torch.zeros_like(value[:1])]))
 
+    def of_each(self, samples: int) -> Self:
+        """The same of every sample, where they are of one for all."""
+        return self._each(lambda value: value.expand(samples, *value.shape[1:]))
+
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
         return self._each(lambda value: value.to(device))

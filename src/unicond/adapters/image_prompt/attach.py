@@ -50,6 +50,7 @@ class Attachment:
         scale: float = 1.0,
     ) -> None:
         self._layers, self._scale, self._window = cross_layers(network), scale, window
+        self._branch = branch
         check_fit(network, adapter)
         tokens = adapter.tokens(embeds)
         self._places = Places([True] * len(embeds), branch, without, window, nothing=True)
@@ -57,7 +58,7 @@ class Attachment:
 
     def acts(self, move: Move) -> bool:
         """Whether it does anything in a move's calls."""
-        return self._scale != 0 and self._window.active(move)
+        return self._scale != 0 and self._window.active(move, self._branch)
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -115,8 +115,9 @@ def variants(bench: Bench, usual: Manner) -> dict[str, Variant]:
     found |= {"window/0": replace(alone, facts={"window": 0})}
     default = Variant(USUAL, maker(PAIR, sampling, usual))
     steps = steps_of(bench.model, sampling)
-    first = int(window_of(bench.model, sampling, usual).from_t)
-    for name, choice in _choices(usual, steps, first).items():
+    one = replace(usual, window=Place(1))
+    begin, first = (int(window_of(bench.model, sampling, m).from_t) for m in (one, usual))
+    for name, choice in _choices(usual, steps, first, begin).items():
         if (choice.manner, choice.models) == (usual, PAIR):
             found[name] = replace(default, facts=choice.facts)
         else:
@@ -125,8 +126,8 @@ def variants(bench: Bench, usual: Manner) -> dict[str, Variant]:
     return found | _against(bench, usual)
 
 
-def _choices(usual: Manner, steps: int, first: int) -> dict[str, _Choice]:
-    """{row: its aggregation}, in runs of so many moves, of which a first one is aggregated."""
+def _choices(usual: Manner, steps: int, first: int, begin: int) -> dict[str, _Choice]:
+    """{row: its aggregation}, in runs of so many moves: a first one is, or can be, aggregated."""
     found = {USUAL: _Choice(usual), "paper": _Choice(PAPER)}
     for mix in MIXES:
         for mean in MEANS:
@@ -134,7 +135,7 @@ def _choices(usual: Manner, steps: int, first: int) -> dict[str, _Choice]:
             found[f"mix/{mix}-{mean or 'none'}"] = _Choice(manner)
     for length in (n for n in LENGTHS if first + n <= steps):
         found[f"window/{length}"] = _Choice(usual.lasting(length), facts={"window": length})
-    every = replace(usual, window=Place(steps))
+    every = replace(usual, window=(begin, steps))
     found["window/all"] = _Choice(every, facts={"window": steps})
     for weight in WEIGHTS:
         same = (usual.weights or (WEIGHT,)) == (weight,)

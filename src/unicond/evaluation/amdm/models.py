@@ -170,12 +170,4 @@ def make(
         calls.append(prepare(model, name, wanted, own, sampling, negative, slot > 0))
     if len(calls) == 1:
         return calls[0].run()
-    return aggregate(
-        calls,
-        manner.weights,
-        mix=manner.mix,
-        mean=manner.mean,
-        step_sizes=manner.step_sizes,
-        window=moves_of(manner.window),
-        joined=manner.start == "joined",
-    )
+    return aggregate(calls, manner=manner)

@@ -11,6 +11,7 @@ Source: Chung et al. 2022, arXiv:2112.05146, algorithms 1 to 3.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -39,6 +40,8 @@ class CCDF(Mechanism):
     Raises:
         ValueError: an operator that is not linear.
     """
+
+    restores: ClassVar[bool] = True
 
     measurement: Measurement
     estimate: Tensor

@@ -11,6 +11,7 @@ Source: Choi et al. 2021, arXiv:2108.02938, algorithm 1.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
@@ -37,6 +38,8 @@ class ILVR(Mechanism):
     Raises:
         ValueError: a factor below 2, or one that does not divide the reference's sides.
     """
+
+    restores: ClassVar[bool] = True
 
     reference: Tensor
     factor: int

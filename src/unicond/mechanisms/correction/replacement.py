@@ -11,6 +11,7 @@ arXiv:2206.02779 (blended latents); UniCon, arXiv:2410.11439, formula (3).
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -41,6 +42,8 @@ class Replacement(Mechanism):
             UniCon's published pipeline takes the next index of the plan even where the branch is
             held.
     """
+
+    restores: ClassVar[bool] = True
 
     branch: str
     known: Tensor

@@ -10,6 +10,7 @@ Source: Chung et al. 2022, arXiv:2206.00941, algorithm 1; the form of the gradie
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from typing_extensions import override
 
@@ -34,6 +35,8 @@ class MCG(DPS):
     Raises:
         ValueError: an operator that is not linear, or a negative scale.
     """
+
+    restores: ClassVar[bool] = True
 
     @override
     def __post_init__(self) -> None:

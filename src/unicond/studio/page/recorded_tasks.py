@@ -73,7 +73,8 @@ def _together(told: dict[str, object], bases: Bases) -> dict[str, object]:
     """Several models, each with what is its own."""
     own = {name: _numbered(told.pop(name)) for name in ("pictures", "prompts", "groundings")}
     names = cast("Sequence[str]", told.pop("models"))
-    weights = cast("Sequence[float]", told.pop("weights", None) or even_weights(len(names)))
+    weights = list(cast("Sequence[float]", told.pop("weights", None) or even_weights(len(names))))
+    first = cast("int", told.get("first", 1))
     members = list[object]()
     for number, name in enumerate(names):
         key = str(number + 1)
@@ -82,8 +83,8 @@ def _together(told: dict[str, object], bases: Bases) -> dict[str, object]:
             member["picture"] = own["pictures"][key]
         else:
             member["name"] = bases.get(name, name)
-        if number:
-            member["weight"] = weights[number - 1]
+        if number + 1 != first:
+            member["weight"] = weights.pop(0)
         for field, group in (("prompt", "prompts"), ("boxes", "groundings")):
             if key in own[group]:
                 member[field] = own[group][key]

@@ -7,7 +7,6 @@ from typing import cast
 import gradio as gr
 from gradio.components import Component
 
-from unicond.aggregation.manner import DEFAULT
 from unicond.operators.registry import OPERATORS
 from unicond.sampling.named_plans import NAMES
 from unicond.sampling.solvers import SOLVERS
@@ -189,12 +188,11 @@ def together() -> Tab:
     go = _go("Aggregate")
     members, names = members_part()
     with gr.Row():
-        mix = choice("mix", "Mix", ["slerp", "lerp", "released"], DEFAULT.mix)
-        mean = choice(
-            "mean", "Pulled to", ["posterior", "none", "released"], DEFAULT.mean or "none"
-        )
-        start = choice("start", "The others begin", ["joined", "own", "shared"], DEFAULT.start)
-    parts = [prompt, members, mix, mean, start, *_common()]
+        manner = choice("manner", "Manner", ["default", "paper"], "default")
+        mix = choice("mix", "Mix", ["", "slerp", "lerp", "released"])
+        mean = choice("mean", "Pulled to", ["", "posterior", "none", "released"])
+        start = choice("start", "The others begin", ["", "joined", "own", "shared"])
+    parts = [prompt, members, manner, mix, mean, start, *_common()]
     return Tab("aggregate", [*parts, *more("aggregate", parts)], go, names)
 
 
