@@ -231,8 +231,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 """Those that meet a run by a class of their own; inversions come by `plan_edit`."""
 
 
-def made_of(bench, names, neutral=()):
-    """Mechanisms in their order in the list; some are neutral."""
+RANKED = tuple(sorted(KINDS, key=lambda name: (KINDS[name].rank, name)))
+"""An order in which all that go together do."""
+
+
+def made_of(bench, names, neutral=(), order=RANKED):
+    """Mechanisms in an order of all; some are neutral."""
     scales = {**dict.fromkeys(names, 1.0), **dict.fromkeys(neutral, 0.0)}
-    ordered = sorted(scales, key=lambda name: (KINDS[name].rank, name))
-    return [KINDS[name].make(bench, scales[name]) for name in ordered]
+    return [KINDS[name].make(bench, scales[name]) for name in order if name in scales]

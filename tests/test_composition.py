@@ -2,12 +2,13 @@
 
 import random
 from collections import defaultdict
+from itertools import combinations, product
 
 import pytest
 import torch
 
 import unicond
-from every_method import KINDS, NEW, OLD, Bench, made_of, picture
+from every_method import KINDS, NEW, OLD, RANKED, Bench, made_of, picture
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.mechanisms.attention.prompt_to_prompt import LocalBlend, PromptToPrompt
@@ -36,6 +37,21 @@ APART = [{"DDNM", "DDRM"}, *({"Panorama", name} for name in LOOKING)]
 """Pairs that are refused, whatever is around them."""
 MENDING = {"DDNM", "DDRM", "DPS", "MCG", "Layout", "ILVR", "CCDF", "Replacement"}
 """What moves a state after its step."""
+GUIDED = (
+    *("DPS", "MCG", "PiGDM", "Universal", "Reconstruction", "Layout", "SelfGuidance", "Readout"),
+    *("MagicFusion", "Composable", "SemanticGuidance", "NoiseCollage", "Regions"),
+    *("ConditionGuidance", "PerturbedAttention"),
+)
+"""What changes guided predictions alone."""
+WHOLE = ("DPS", "MCG", "PiGDM", "Universal", "Reconstruction", "NoiseCollage", "Regions")
+WRONG = {
+    *product(["ClassifierFree"], GUIDED),
+    *product(["Panorama"], WHOLE),
+    *product(["ILVR", "CCDF", "Replacement"], ["DDNM", "DDRM"]),
+    *product(["NoiseCollage", "Regions"], ["MagicFusion"]),
+    *product(["SelfGuidance", "Readout"], ["Layout"]),
+}
+"""Orders that are refused, the outer one first, of what goes together in the other one."""
 ALONE = ["image"]
 HALF = torch.zeros(1, 1, 64, 64)
 HALF[..., :32] = 1
@@ -58,6 +74,15 @@ def bench(tiny):
         torch.nn.init.normal_(value, std=0.1, generator=generator)
     pose = Loaded("here", adapter.requires_grad_(False).eval())
     return Bench(Model(tiny.backbone, {**tiny.adapters, "pose": pose}))
+
+
+@pytest.fixture
+def asked(bench):
+    """The network's calls, one entry each."""
+    calls = []
+    hook = bench.model.backbone.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    yield calls
+    hook.remove()
 
 
 def times(bench):
@@ -167,15 +192,32 @@ def draw(number):
     return generator, way, names, generator.choice(others)
 
 
+def of(names, order):
+    return [name for name in order if name in names]
+
+
+def disordered(generator, names):
+    """An order of all in which some do not stand as they usually do."""
+    order = RANKED
+    while of(names, order) == of(names, RANKED):
+        order = generator.sample(RANKED, len(RANKED))
+    return order
+
+
 # --- the property --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ranked", [True, False])
 @pytest.mark.parametrize("number", range(len(KINDS)))
-def test_drawn_compositions(bench, number):
-    """No crash; held parts held; neutral is absent; a sample alone is as in a batch."""
-    generator, way, names, neutral = draw(number)
+def test_drawn_compositions(bench, asked, number, ranked):
+    """No crash; held parts held; neutral is absent; a sample alone is as in a batch.
+
+    In any other order too, but for those that are refused before the network is asked.
+    """
+    generator, way, names, neutral = draw(number if ranked else number + len(KINDS))
     call, before, after = way(bench, generator, names)
     call["guidance_scale"] = generator.choice([1.0, 3.0])
+    order = RANKED if ranked else disordered(generator, names)
     seen = defaultdict(list)
 
     def note(progress):
@@ -183,11 +225,17 @@ def test_drawn_compositions(bench, number):
             seen[branch].append(latents.clone())
 
     def run(seeds, more=(), **options):
-        mechanisms = [*before, *made_of(bench, names, more), *after]
+        mechanisms = [*before, *made_of(bench, names, more, order), *after]
         return bench.model([NEW] * len(seeds), seed=seeds, mechanisms=mechanisms, **call, **options)
 
+    drawn = of(names, order)
+    if not WRONG.isdisjoint(combinations(drawn, 2)):
+        with pytest.raises(ValueError, match=r"put .* (before|after)"):
+            run([5])
+        assert not asked
+        return
     out = run([5, 6], callback=note)
-    said = f"{way.__name__} {sorted(names)} {sorted(call)} {call['solver']}"
+    said = f"{way.__name__} {drawn} {sorted(call)} {call['solver']}"
     for branch, latents in out.latents.items():
         assert latents.isfinite().all(), said
         if branch not in out.record.generated:
@@ -249,14 +297,23 @@ REFUSED = {
     "readings outside of windows": (["Readout", "Panorama"], "leave Panorama out"),
     "words in windows": (["Panorama", "PaintWithWords"], "PaintWithWords looks into the network"),
     "words outside of windows": (["PaintWithWords", "Panorama"], "leave Panorama out"),
+    "regions of a second model": (["Regions", "MagicFusion"], "put MagicFusion before Regions"),
+    "a second model's collage": (["NoiseCollage", "MagicFusion"], "put MagicFusion before NoiseC"),
+    "positions of many calls": (["SelfGuidance", "Layout"], "put Layout before SelfGuidance in"),
+    "readings of many calls": (["Readout", "Layout"], "put Layout before Readout in the list"),
+    **{
+        f"{name} of bare predictions": (["ClassifierFree", name], f"put {name} before ClassifierF")
+        for name in GUIDED
+    },
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_go_together_is_refused(bench, case):
+def test_what_does_not_go_together_is_refused(bench, asked, case):
     names, said = REFUSED[case]
     with pytest.raises(ValueError, match=said):
         bench.model(NEW, branches=ALONE, num_inference_steps=1, mechanisms=named(bench, *names))
+    assert not asked
 
 
 @pytest.mark.parametrize("order", [1, -1])

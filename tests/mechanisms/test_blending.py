@@ -5,15 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 from gaussian_pixels import SCHEDULE, Pixels, half, noise_of, sample, state_at
+from measured import Dense
 
 from unicond.denoisers.exact import JointGaussian
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
 from unicond.mechanisms.blending.composable import Composable
+from unicond.mechanisms.blending.condition import ConditionGuidance
 from unicond.mechanisms.blending.magic_fusion import MagicFusion, blurred
 from unicond.mechanisms.blending.multidiffusion import Panorama, Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
+from unicond.mechanisms.blending.perturbed import PerturbedAttention
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.blending.semantic import Edit, SemanticGuidance
+from unicond.mechanisms.guidance.dps import DPS
+from unicond.mechanisms.measurement import Measurement
 from unicond.sampling import plans
 from unicond.sampling.loop import run
 from unicond.sampling.noise import Generators
@@ -313,6 +318,62 @@ def test_a_branch_that_the_run_has_not_is_refused(name):
     mechanism = replace(ACTING[name], branch="pose")
     with pytest.raises(ValueError, match=r"'pose', but the branches of this run are image"):
         sample(Pixels(LAWS), noise_of(1, 1, 1, 8, 8), [mechanism])
+
+
+# ---- displacements
+
+BLENDING = {
+    **{name: ACTING[name] for name in ("composable", "semantic", "fusion", "collage")},
+    "regions": Regions(regions=REGIONS, scene=0.5),
+    "condition": ConditionGuidance(1.5),
+    "perturbed": PerturbedAttention(2.0),
+}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("name", BLENDING)
+def test_a_step_of_dps_is_its_formula_around_and_inside_of_what_blends(name, order):
+    """The positive law alone says where it leads; a pixel of the second model is left alone."""
+    latents, zeta = noise_of(3, 2, 1, 8, 8), 0.7
+    y = noise_of(4, 1, 64)
+    known = Measurement(operator=Dense(torch.eye(64).double(), (1, 8, 8)), values=y, noise_std=0.0)
+    dps = DPS(measurement=known, scale=zeta)
+
+    def stepped(mechanisms):
+        steps = run(state_at(0.6, latents), Pixels(LAWS), [MOVE], DDIM(), mechanisms)
+        return next(steps).state.latents["image"]
+
+    blending, (mean, variance) = BLENDING[name], LAWS["positive"]
+    alpha, sigma = SCHEDULE.alpha(0.6), SCHEDULE.sigma(0.6)
+    slope = alpha * variance / (alpha**2 * variance + sigma**2)
+    gap = y.view(1, 1, 8, 8) - (mean + slope * (latents - alpha * mean))
+    nudge = zeta * slope * gap / gap.flatten(1).norm(dim=1).view(2, 1, 1, 1)
+    plain, found = stepped([blending]), stepped([blending, dps][::order])
+    if name == "fusion" and order == 1:
+        own = plain == stepped([])
+        assert 0.1 < own.double().mean() < 0.9
+        nudge = torch.where(own, nudge, 0.0)
+    assert torch.allclose(found, plain + nudge, rtol=0, atol=1e-12)
+
+
+def test_a_nudge_of_some_regions_is_weighed_as_they_are():
+    """Only "a" asks for one: of the half that is its own, and of half of what it shares with b."""
+    latents = noise_of(3, 1, 1, 8, 8)
+
+    def nudging(state, variants):
+        found = Pixels(LAWS)(state, variants)
+        nudge = torch.full_like(latents, 3.0)
+        return [
+            {"image": replace(one["image"], nudge=nudge if variant.prompt == "a" else None)}
+            for variant, one in zip(variants, found, strict=True)
+        ]
+
+    inside = [region.inside(latents) for region in REGIONS]
+    for mechanism in (Regions(regions=REGIONS), NoiseCollage(objects=REGIONS, scene=0.5)):
+        scene = 0.5 if isinstance(mechanism, NoiseCollage) else (1 - inside[0]) * (1 - inside[1])
+        found = mechanism.wrap(nudging, MOVE)(state_at(0.6, latents), [Variant()])[0]["image"]
+        want = 3.0 * inside[0] / (inside[0] + inside[1] + scene)
+        assert torch.allclose(found.nudge, want, atol=1e-12)
 
 
 BOX = (0.1, 0.1, 0.4, 0.4)

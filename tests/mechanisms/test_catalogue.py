@@ -96,6 +96,17 @@ def test_what_can_be_derived(entry):
     assert set(re.findall(r"`(begin|wrap|revise|settle)`", where)) <= seams
 
 
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
+def test_docstrings_say_the_cost_and_what_becomes_of_it_on_latents(entry):
+    found = load(entry)
+    said = " ".join((found.__doc__ or "").split())
+    assert re.search(r"\b(calls?|rows?)\b", said)
+    assert re.search(r"\blatent models\b", said)
+    fields = {field.name for field in dataclasses.fields(found)} if inspect.isclass(found) else ()
+    if {"measurement", "space"} & set(fields):
+        assert re.search("decod(er|ing)", said)
+
+
 def tables():
     """The catalogue, group by group, in Markdown."""
     columns = "method", "class or plan", "seams", "network calls a step", "further memory"

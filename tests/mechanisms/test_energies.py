@@ -587,6 +587,33 @@ def test_a_step_of_readout_guidance_brings_the_reading_nearer(tiny, head):
     assert (after < before).all()
 
 
+def test_readout_guidance_goes_along_the_gradient(tiny, network, head):
+    """The change of eps is `g sigma grad E`, E and its slope computed from readings alone."""
+    denoiser, state = denoiser_of(tiny, network), state_of(tiny, dtype=torch.float64)
+    head, latents = copy.deepcopy(head).double(), state.latents["image"]
+    wanted = reading(denoiser, state, head) + random(2, 1, 8, 8)
+    mask = torch.linspace(0, 1, 8, dtype=torch.float64).expand(1, 1, 8, 8)
+    guide = Readout(head=head, wanted=wanted, mask=mask, scale=0.7)
+    plain = denoiser(state)[0]["image"]
+    found = guide.wrap(denoiser, Move({"image": 0.9}, {"image": 0.6}))(state)[0]["image"]
+    alpha, sigma = state.scales("image")
+    torch.testing.assert_close(
+        alpha * found.x0 + sigma * found.eps, latents, rtol=0, atol=1e-5, check_dtype=False
+    )
+
+    def energy(at):
+        read = reading(denoiser, state.at({"image": at}, state.t), head)
+        return 0.5 * (mask * (read - wanted)).square().sum((1, 2, 3))
+
+    gradient = (found.eps - plain.eps) / sigma
+    assert gradient.flatten(1).norm(dim=1).min() > 1e-3
+    for seed in range(3):
+        way = random(*latents.shape, seed=seed)
+        slope = 0.7 * (energy(latents + 1e-4 * way) - energy(latents - 1e-4 * way)) / 2e-4
+        expected = (gradient.double() * way).flatten(1).sum(1)
+        torch.testing.assert_close(slope, expected, rtol=0.02, atol=1e-6)  # eps is float32
+
+
 class Cut:
     """A head that lets no gradient through."""
 

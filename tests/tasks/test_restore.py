@@ -77,6 +77,12 @@ def test_every_method_restores_what_it_is_for(pixel, picture, method, operator):
         assert (found - picture)[hole].abs().mean() > 0.1
 
 
+@pytest.mark.parametrize("operator", ["sr4", "inpaint-box", "denoise"])
+def test_two_steps_are_enough_to_start_late(pixel, picture, operator):
+    task = Restore(picture, operator, 0.0, method="ccdf", simulate=True, num_inference_steps=2)
+    assert task.run(pixel).latents["image"].isfinite().all()
+
+
 @pytest.mark.parametrize("method", ["ddnm", "dps"])
 def test_the_mean_of_samples_is_one_picture_of_less_error(pixel, picture, tmp_path, method):
     """Of one measurement; linear measurements that every sample meets, their mean meets, too."""
@@ -243,6 +249,10 @@ def test_it_is_made_again_from_its_record(pixel, picture, mask, tmp_path):
         ({"operator": "sr8"}, "of 128 x 128 pixels, many times .*, 32 x 32: use a larger base"),
         ({"size": 36}, "nearest are height 32 or 40"),
         ({"num_inference_steps": 0}, "0"),
+        (
+            {"method": "ccdf", "num_inference_steps": 1},
+            r"1 step has pure noise alone to start from: give 2 steps or more \(--steps\)",
+        ),
         ({"seed": -1}, "seed -1 is out of range"),
     ],
 )

@@ -11,7 +11,7 @@ recomputes `eps`. This module is the only place that converts between a network'
 Source: arXiv:2202.00512, section 4 and appendix D (v); arXiv:2210.02747 (flow).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +39,8 @@ class Prediction:
         return Prediction(self.x0.detach(), self.eps.detach())
 
     @staticmethod
-    def blend(terms: "list[tuple[float, Prediction]]") -> "Prediction":
-        """`sum_i w_i p_i`, for x0 and eps alike.
+    def blend(terms: "Sequence[tuple[float, Prediction]]") -> "Prediction":
+        """`sum_i w_i p_i`, for x0, eps and nudges alike.
 
         At zero terminal SNR eps is the same for every prompt: combining it alone guides nothing.
         Where the weights sum to 1 the result is consistent with the latents that the terms belong
@@ -48,7 +48,20 @@ class Prediction:
         """
         x0 = torch.stack([weight * term.x0 for weight, term in terms]).sum(0)
         eps = torch.stack([weight * term.eps for weight, term in terms]).sum(0)
-        return Prediction(x0, eps)
+        return Prediction(x0, eps, nudges(terms))
+
+
+def nudges(terms: Sequence[tuple[float | Tensor, Prediction]]) -> Tensor | None:
+    """`sum_i w_i nudge_i`, where a prediction without a nudge has one of 0.
+
+    Args:
+        terms: weights, numbers or maps (B or 1, 1, H, W), and predictions.
+
+    Returns:
+        (B, C, H, W), or None where no nudge is asked for.
+    """
+    asked = [weight * term.nudge for weight, term in terms if term.nudge is not None]
+    return torch.stack(asked).sum(0) if asked else None
 
 
 Predictions = Mapping[str, Prediction]

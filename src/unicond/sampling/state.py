@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from types import MappingProxyType
 from typing import ClassVar, Literal, Protocol, cast, runtime_checkable
 
@@ -279,6 +280,10 @@ class Setup:
         for part in (self.solver, *self.mechanisms):
             if isinstance(part, Checks):
                 part.check(self)
+
+    def outside(self, mechanism: Mechanism) -> list[Mechanism]:
+        """Those before a mechanism in the list, around it."""
+        return list(takewhile(lambda other: other is not mechanism, self.mechanisms))
 
     def needs_motion(self, mechanism: Mechanism, branch: str, noisy: bool = False) -> None:
         """Raise ValueError where a mechanism would do nothing, since its branch never moves.

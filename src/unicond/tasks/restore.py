@@ -204,6 +204,11 @@ def _ilvr(case: Case) -> Way:
 
 def _ccdf(case: Case) -> Way:
     used = latest(case.times, START[case.seen.kind])
+    if used[0] >= 1:
+        raise ValueError(
+            f"ccdf starts in the middle of the way down, and {len(case.times)} step has pure noise "
+            "alone to start from: give 2 steps or more (--steps), or choose another method"
+        )
     mend = CCDF(measurement=case.seen.measurement, estimate=case.estimate())
     return Way(plans.path({"image": [*used, 0.0]}), [mend], DDIM(ETA["ccdf"]))
 

@@ -29,8 +29,9 @@ from unicond.sampling.window import ALWAYS, Window
 class StyleInjection(Edit):
     """Three branches: what is shown (source), how it looks (style), and the result (target).
 
-    For given pictures the plan first inverts source and style. AdaIN acts on latents as it does on
-    pixels. Network calls: those of a run of three branches; no random draw.
+    For given pictures the plan first inverts source and style. Network calls: those of a run of
+    three branches; no random draw. With latent models AdaIN's statistics are those of latents;
+    nothing else is approximate.
 
     Args:
         source: the branch whose content is kept.

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -34,6 +35,12 @@ class Away(Mechanism):
     @abstractmethod
     def weaker(self, variant: Variant) -> Variant:
         """What is moved away from, in the place of a bare variant."""
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a place inside of text guidance: nothing would be done."""
+        if self.scale:
+            check_outside(self, setup)
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:

@@ -15,13 +15,16 @@ from typing_extensions import override
 
 from unicond.sampling.predictions import Prediction, Predictions, each
 from unicond.sampling.rows import Variant
-from unicond.sampling.state import Denoiser, Mechanism, Move, State
+from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
 @dataclass(frozen=True)
 class ClassifierFree(Mechanism):
     """Guidance by the difference between two prompts; rows a call: 2 a variant instead of 1.
+
+    It asks for bare predictions, so that it goes inside of all that guides or blends. With latent
+    models nothing is decoded, and nothing more is approximate.
 
     Args:
         guidance_scale: g, usually 1 to 10; 1.0 is off.
@@ -33,10 +36,14 @@ class ClassifierFree(Mechanism):
     window: Window = ALWAYS
     negative: str = "negative"
 
+    def acts(self, move: Move) -> bool:
+        """Whether it does anything in this move."""
+        return self.guidance_scale != 1.0 and self.window.active(move)
+
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask for both prompts in one call and extrapolate; variants with `guided=False` pass."""
-        if self.guidance_scale == 1.0 or not self.window.active(move):
+        if not self.acts(move):
             return denoiser
 
         def guided(state: State, variants: Sequence[Variant] = (Variant(),)) -> list[Predictions]:
@@ -55,3 +62,23 @@ class ClassifierFree(Mechanism):
     def _extrapolate(self, positive: Predictions, negative: Predictions) -> Predictions:
         g = self.guidance_scale
         return each(positive, lambda b, p: Prediction.blend([(g, p), (1 - g, negative[b])]))
+
+
+def check_outside(mechanism: Mechanism, setup: Setup) -> None:
+    """Refuse what changes guided predictions inside of text guidance, which asks for bare ones.
+
+    Args:
+        mechanism: that acts.
+        setup: of its run.
+
+    Raises:
+        ValueError: text guidance stands before it.
+    """
+    for other in setup.outside(mechanism):
+        if isinstance(other, ClassifierFree) and any(map(other.acts, setup.moves)):
+            who = type(mechanism).__name__
+            raise ValueError(
+                f"{who} stands inside of ClassifierFree, which asks for bare predictions, so that "
+                f"it would do nothing: put {who} before ClassifierFree in the list of mechanisms "
+                "(the first is the outermost), or give guidance_scale in ClassifierFree's place"
+            )

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.blending.extending import extended
 from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
@@ -33,7 +34,8 @@ from unicond.sampling.window import ALWAYS, Window
 class Composable(Prompted):
     """Further prompts, each with a weight; one row more a concept, and one for the negative prompt.
 
-    That of the negative prompt is shared with text guidance. No further call, no random draw.
+    That of the negative prompt is shared with text guidance. No further call, no random draw. With
+    latent models the laws that are multiplied are those of latents; nothing is decoded.
 
     Args:
         concepts: {text: w}, usually 1 to 10 for what should be there, -1 to -10 for what should
@@ -66,9 +68,10 @@ class Composable(Prompted):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
+        """Refuse a branch that is held, and a place inside of text guidance: in vain."""
         if any(self.concepts.values()):
             setup.needs_motion(self, self.branch)
+            check_outside(self, setup)
 
     @override
     def begin(self, state: State) -> State:

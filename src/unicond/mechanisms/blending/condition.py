@@ -21,7 +21,10 @@ from unicond.sampling.rows import Variant
 
 @dataclass(frozen=True)
 class ConditionGuidance(Away):
-    """Guidance by the difference that joint attention makes.
+    """Guidance by the difference that joint attention makes; one row more a sample and branch.
+
+    No further call, no random draw. With latent models nothing is decoded, and nothing more is
+    approximate.
 
     Args:
         scale: g_c, usually 0 to 3; 0.0 is off.

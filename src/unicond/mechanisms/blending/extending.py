@@ -5,7 +5,7 @@ from itertools import chain
 
 from torch import Tensor
 
-from unicond.sampling.predictions import Prediction, Predictions
+from unicond.sampling.predictions import Prediction, Predictions, nudges
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, State
 
@@ -43,7 +43,7 @@ def extended(denoiser: Denoiser, branch: str, ask: Ask, combine: Combine) -> Den
 
 
 def weighted_mean(terms: Sequence[tuple[Tensor, Prediction]]) -> Prediction:
-    """`sum_i w_i p_i / sum_i w_i` in every pixel, for x0 and eps alike.
+    """`sum_i w_i p_i / sum_i w_i` in every pixel, for x0, eps and nudges alike.
 
     Args:
         terms: weights (B or 1, 1, H, W), not negative, and predictions (B, C, H, W).
@@ -64,4 +64,5 @@ def weighted_mean(terms: Sequence[tuple[Tensor, Prediction]]) -> Prediction:
     x0, eps = terms[0][0] * first.x0, terms[0][0] * first.eps
     for weight, term in terms[1:]:
         x0, eps = x0 + weight * term.x0, eps + weight * term.eps
-    return Prediction(x0 / total, eps / total)
+    nudge = nudges(terms)
+    return Prediction(x0 / total, eps / total, None if nudge is None else nudge / total)

@@ -24,10 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.blending.classifier_free import ClassifierFree
+from unicond.mechanisms.blending.classifier_free import ClassifierFree, check_outside
 from unicond.mechanisms.blending.extending import extended
+from unicond.mechanisms.blending.multidiffusion import Regions
+from unicond.mechanisms.blending.noise_collage import NoiseCollage
 from unicond.mechanisms.known import check_branch
-from unicond.sampling.predictions import Prediction, Predictions
+from unicond.sampling.predictions import Prediction, Predictions, nudges
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
@@ -73,9 +75,19 @@ class MagicFusion(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
-        if self.weight:
-            setup.needs_motion(self, self.branch)
+        """Refuse a branch that is held, or a place where prompts are asked for that it has not."""
+        if not self.weight:
+            return
+        setup.needs_motion(self, self.branch)
+        check_outside(self, setup)
+        for other in setup.outside(self):
+            if isinstance(other, Regions | NoiseCollage) and self._meets(other, setup.moves):
+                who = type(other).__name__
+                raise ValueError(
+                    f"{who} asks for prompts of its own, which the second model of MagicFusion "
+                    f"does not have: put MagicFusion before {who} in the list of mechanisms (the "
+                    "first is the outermost)"
+                )
 
     @override
     def begin(self, state: State) -> State:
@@ -86,7 +98,7 @@ class MagicFusion(Mechanism):
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
         """Ask both models with the prompt, and without; take each pixel from one of them."""
-        if self.weight == 0.0 or not self.window.active(move, self.branch):
+        if not self._acts(move):
             return denoiser
         other = ClassifierFree(self.guidance_scale).wrap(self.other, move)
 
@@ -107,11 +119,20 @@ class MagicFusion(Mechanism):
             pick = self.weight * self._saliency(*rest) > mine
             first = own[branch]
             fused = Prediction(
-                torch.where(pick, theirs.x0, first.x0), torch.where(pick, theirs.eps, first.eps)
+                torch.where(pick, theirs.x0, first.x0),
+                torch.where(pick, theirs.eps, first.eps),
+                nudges([(~pick, first), (pick, theirs)]),
             )
             return {**own, branch: fused}
 
         return extended(denoiser, self.branch, bare, combine)
+
+    def _acts(self, move: Move) -> bool:
+        return self.weight != 0 and self.window.active(move, self.branch)
+
+    def _meets(self, other: Mechanism, moves: Sequence[Move]) -> bool:
+        """Whether both act in the same move."""
+        return any(self._acts(move) and other.sees(move) == "whole" for move in moves)
 
     def _saliency(self, positive: Prediction, negative: Prediction) -> Tensor:
         """`softmax(S / T)` over space, (B, 1, H, W); each sample's own."""

@@ -26,6 +26,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.blending import regions as areas
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.known import check_branch
@@ -65,7 +66,8 @@ class Panorama(Mechanism):
     It goes after what is about the whole picture: regions, measurements, energies, DiffEdit.
     A call of the network for each window, `(1 + ceil((W - w) / stride))` along a side; held
     branches, which are run once elsewhere, are run for every window. No random draw. A picture no
-    larger than the window is left to the network as it is.
+    larger than the window is left to the network as it is. With latent models windows are of
+    latents; the decoder sees the whole picture, which is larger than it was trained for, too.
 
     Args:
         window: side, or (height, width), of a window in latents; usually what the base was trained
@@ -185,9 +187,10 @@ class Regions(Prompted):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
+        """Refuse a branch that is held, and a place inside of text guidance: in vain."""
         if areas.acting(self.regions):
             setup.needs_motion(self, self.branch)
+            check_outside(self, setup)
 
     @override
     def sees(self, move: Move) -> Sight:

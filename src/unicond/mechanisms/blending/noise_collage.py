@@ -22,6 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.blending import regions as areas
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
 from unicond.mechanisms.known import check_branch
@@ -67,9 +68,10 @@ class NoiseCollage(Prompted):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
+        """Refuse a branch that is held, and a place inside of text guidance: in vain."""
         if areas.acting(self.objects):
             setup.needs_motion(self, self.branch)
+            check_outside(self, setup)
 
     @override
     def sees(self, move: Move) -> Sight:

@@ -27,6 +27,8 @@ class PerturbedAttention(Away):
     """Guidance by what self-attention does for shapes, in the branches that move.
 
     A held branch is as it is: what the others see of it is not perturbed, nor is joint attention.
+    One row more a sample and branch; no further call, no random draw. Not approximate with latent
+    models: the maps are the network's own.
 
     Args:
         scale: s, usually 0 to 3; 0.0 is off.

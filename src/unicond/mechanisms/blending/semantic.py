@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.blending.extending import extended
 from unicond.mechanisms.known import check_branch
 from unicond.mechanisms.prompted import Prompted, by_text
-from unicond.sampling.predictions import Prediction, Predictions
+from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Move, Setup, State
 from unicond.sampling.window import Window
@@ -75,7 +76,8 @@ class SemanticGuidance(Prompted):
     """Edits beside the run's prompt; one row more an edit, and one for the negative prompt.
 
     That of the negative prompt is shared with text guidance. No further call, no random draw. To
-    edit a given picture, start from its inversion.
+    edit a given picture, start from its inversion. With latent models a value is one of latents:
+    what the mask leaves alone the decoder may still change near its border.
 
     Args:
         edits: at least one.
@@ -103,9 +105,10 @@ class SemanticGuidance(Prompted):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
+        """Refuse a branch that is held, and a place inside of text guidance: in vain."""
         if any(edit.scale for edit in self.edits):
             setup.needs_motion(self, self.branch)
+            check_outside(self, setup)
 
     @override
     def begin(self, state: State) -> State:
@@ -130,13 +133,15 @@ class SemanticGuidance(Prompted):
             _variant: Variant, _state: State, guided: Predictions, further: Sequence[Predictions]
         ) -> Predictions:
             negative, *found = (one[self.branch] for one in further)
-            x0, eps = guided[self.branch].x0, guided[self.branch].eps
+            old = guided[self.branch]
+            x0, eps = old.x0, old.eps
             for edit, prediction in zip(edits, found, strict=True):
                 difference = prediction.x0 - negative.x0
                 weight = edit.scale * self._mask(difference, edit.quantile)
                 x0 = x0 + weight * difference
                 eps = eps + weight * (prediction.eps - negative.eps)
-            return {**guided, self.branch: Prediction(x0, eps)}
+            # bare predictions are nudged all alike, if they are: not their differences
+            return {**guided, self.branch: replace(old, x0=x0, eps=eps)}
 
         return extended(denoiser, self.branch, ask, combine)
 

@@ -29,7 +29,8 @@ class CCDF(Mechanism):
 
     t0 is the plan's: `plans.descend(times, {"image": 0.3})` starts there. What is measured is taken
     as exact: noise in y comes out as it went in. On latent models the projection is made on the
-    predicted clean picture (see `Measurement.projected`).
+    predicted clean picture (one decoding and two encodings a step, see `Measurement.projected`), so
+    that y is met only nearly.
 
     Args:
         measurement: y and the linear A; the noise level does not enter.

@@ -22,9 +22,10 @@ def resampled(plan: Plan, jump: int = 10, repeats: int = 10) -> list[Move]:
     Stretches are counted from the end and leave out the last move, as in the source: jumps begin at
     its model steps 0, j, 2j, ... Also the time travel of DDNM, with its own mechanism.
 
-    A plan knows no pixels: with latent models the known part is kept as `Replacement` keeps it, on
-    the latents' grid, and what fits across the border are latents, of which the decoder's pixels
-    fit nearly.
+    A move that is gone again is one more network call, and each noising move a noise draw. A plan
+    knows no pixels: with latent models the known part is kept as `Replacement` keeps it, on the
+    latents' grid, and what fits across the border are latents, of which the decoder's pixels fit
+    nearly.
 
     Args:
         plan: n moves; a branch that moves must fall, and a branch may be held.

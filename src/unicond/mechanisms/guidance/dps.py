@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.gradients import Change, ascends, displaced, guided
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
@@ -31,8 +32,9 @@ class DPS(Mechanism):
     One network call a move, with a graph and a backward pass while the window is open; no random
     draw. It goes outside of all that blends predictions: x0_hat is the bare prediction under the
     prompt, and every branch that moves is moved, as far as joint attention ties it to the measured
-    one. On latent models the gradient runs through the decoder too. The step's length does not
-    follow from the noise level: the mean comes out right, the spread depends on zeta.
+    one. On latent models the gradient runs through the decoder too, and A sees the decoded mean of
+    latents, which is not the mean of pictures. The step's length does not follow from the noise
+    level: the mean comes out right, the spread depends on zeta.
 
     Args:
         measurement: y and A; the noise level does not enter.
@@ -55,9 +57,10 @@ class DPS(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held clean: its prediction is what it is."""
+        """Refuse a branch that is held clean, or a place inside of text guidance."""
         if self.scale:
             setup.needs_motion(self, self.branch, noisy=True)
+            check_outside(self, setup)
 
     @override
     def displaces(self, move: Move) -> Collection[str]:

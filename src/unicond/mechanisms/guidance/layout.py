@@ -20,6 +20,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.attention.words import check_marks
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.energies import (
     Watch,
     bare_first,
@@ -27,6 +28,8 @@ from unicond.mechanisms.guidance.energies import (
     grid_at,
 )
 from unicond.mechanisms.guidance.gradients import BARE, follow, nudged
+from unicond.mechanisms.guidance.readout import Readout
+from unicond.mechanisms.guidance.self_guidance import SelfGuidance
 from unicond.mechanisms.known import check_branch
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
@@ -110,9 +113,19 @@ class Layout(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
-        if self.scale and self.objects:
-            setup.needs_motion(self, self.branch)
+        """Refuse a branch that is held, and a place where it would do nothing or make too much."""
+        if self.scale == 0 or not self.objects:
+            return
+        setup.needs_motion(self, self.branch)
+        check_outside(self, setup)
+        for other in setup.outside(self):
+            if isinstance(other, SelfGuidance | Readout) and self._meets(other, setup.moves):
+                who = type(other).__name__
+                raise ValueError(
+                    f"{who} looks into the one network call of a prediction, and Layout inside of "
+                    f"it makes several: put Layout before {who} in the list of mechanisms (the "
+                    "first is the outermost)"
+                )
 
     @override
     def displaces(self, move: Move) -> Collection[str]:
@@ -186,6 +199,10 @@ class Layout(Mechanism):
             and falls
             and self.window.active(move, self.branch)
         )
+
+    def _meets(self, other: Mechanism, moves: Sequence[Move]) -> bool:
+        """Whether both act in the same move."""
+        return any(self._acts(move) and other.sees(move) == "network" for move in moves)
 
     def _shift(self, denoiser: Denoiser, state: State) -> Tensor | None:
         """The displacement (B, C, H, W), or None where no sample needs one."""

@@ -23,8 +23,10 @@ from unicond.sampling.state import Move, State
 class MCG(DPS):
     """DPS with a projection after each step; for linear operators, one noise draw a step more.
 
-    What is measured is taken as exact: noise in y comes out as it went in. On latent models the
-    projection is made on the predicted clean picture (see `Measurement.projected`).
+    What is measured is taken as exact: noise in y comes out as it went in. One network call a move,
+    with a graph and a backward pass. On latent models the gradient runs through the decoder, and
+    the projection is made on the predicted clean picture (one decoding and two encodings a step,
+    see `Measurement.projected`), so that y is met only nearly.
 
     Args:
         measurement: y and the linear A; the noise level does not enter.

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.gradients import (
     Change,
     along_the_score,
@@ -76,9 +77,10 @@ class PiGDM(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held clean: its prediction is what it is."""
+        """Refuse a branch that is held clean, or a place inside of text guidance."""
         if self.scale:
             setup.needs_motion(self, self.branch, noisy=True)
+            check_outside(self, setup)
 
     @override
     def displaces(self, move: Move) -> Collection[str]:

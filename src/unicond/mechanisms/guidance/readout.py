@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.energies import Watch, checked, guided_by
 from unicond.mechanisms.guidance.gradients import ascends
 from unicond.mechanisms.known import check_branch
@@ -95,9 +96,10 @@ class Readout(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch that is held: nothing would be done."""
+        """Refuse a branch that is held, and a place inside of text guidance: in vain."""
         if self.scale:
             setup.needs_motion(self, self.branch)
+            check_outside(self, setup)
 
     @override
     def sees(self, move: Move) -> Sight:

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.gradients import (
     AdamW,
     Change,
@@ -137,10 +138,11 @@ class Reconstruction(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a target that is held clean: its prediction is what it is."""
+        """Refuse a target that is held clean, or a place inside of text guidance."""
         for target in self.targets:
             if target.weight:
                 setup.needs_motion(self, target.branch, noisy=True)
+                check_outside(self, setup)
 
     @override
     def displaces(self, move: Move) -> Collection[str]:

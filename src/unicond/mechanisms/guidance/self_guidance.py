@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.maps import LARGEST
 from unicond.mechanisms.attention.words import check_marks
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.energies import (
     Watch,
     checked,
@@ -74,6 +75,7 @@ class SelfGuidance(Mechanism):
         if not self._acting:
             return
         setup.needs_motion(self, self.branch)
+        check_outside(self, setup)
         for move in setup.moves if self._looks and self.source in setup.state.t else ():
             if self._acts(move) and move.t[self.source] != move.t[self.branch]:
                 raise ValueError(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.correction.repaint import resampled
 from unicond.mechanisms.guidance.energies import checked, guided_by, tried
 from unicond.mechanisms.guidance.gradients import ascends
@@ -100,9 +101,11 @@ class Universal(Mechanism):
 
     @override
     def check(self, setup: Setup) -> None:
-        """Refuse a branch whose prediction is what it is, or cannot be moved."""
+        """Refuse a branch whose prediction is what it is, or a place inside of text guidance."""
         if self.scale or self.backward:
             setup.needs_motion(self, self.branch, noisy=self.scale > 0)
+        if self.scale:
+            check_outside(self, setup)
 
     @override
     def sees(self, move: Move) -> Sight:
@@ -168,6 +171,9 @@ class Universal(Mechanism):
 
 def travelled(plan: Plan, repeats: int = 2, start: float = 0.3, stop: float = 0.7) -> list[Move]:
     """A plan of which the middle moves are gone several times, each on its own: time travel.
+
+    One network call more for each time that a move is gone again, and one noise draw. It is the
+    same with latent models: a plan knows no pixels.
 
     Args:
         plan: n moves that fall; a branch may be held.

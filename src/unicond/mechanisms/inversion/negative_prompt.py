@@ -21,6 +21,8 @@ from unicond.sampling.state import Mechanism, State
 class NegativePrompt(Mechanism):
     """The source's prompt in the place of the negative one; no call, no random draw.
 
+    With latent models the picture is the decoded one: what the autoencoder loses stays lost.
+
     Args:
         source: the branch of the given picture.
         target: the branch that is edited; None if that is the source itself.

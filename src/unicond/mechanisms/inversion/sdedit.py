@@ -21,6 +21,8 @@ def sdedit(
 ) -> list[Move]:
     """The plan of SDEdit; its branch starts clean, at t = 0.
 
+    With latent models the picture is the decoded one: what the autoencoder loses stays lost.
+
     Args:
         times: descending times, as `schedule.times(n)` gives them.
         strength: share of the times that is run, in [0, 1], usually 0.3 to 0.8; at 1.0 as much of
