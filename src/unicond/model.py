@@ -298,7 +298,9 @@ class Model:
             task = estimation(base, [self._suits(b) for b in made])
         else:
             shown = [b for b, one in conditions.items() if not one.guide]
-            task = generation(base, [self._suits(b) for b in shown])
+            beside = [b for b in made if b in self.adapters] if "image" in made else []
+            shows, joins = ([self._suits(b) for b in each] for each in (shown, beside))
+            task = generation(base, shows, joins)
         return task, task.noised(conditions)
 
     def _suits(self, branch: str) -> Suits:

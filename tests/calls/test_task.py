@@ -46,6 +46,15 @@ def test_the_most_demanding_condition_decides():
     assert estimation(BASE, [edges, pose]).ensemble_size == 2
 
 
+def test_text_guidance_is_of_what_is_generated_beside_the_image_too():
+    edges = Suits(guidance_scale=4.0, condition_guidance=3.0)
+    task = generation(BASE, [], [edges, NOTHING])
+    assert (task.guidance_scale, task.follow) == (4.0, 0.0)
+    given = Suits(guidance_scale=3.0, condition_guidance=1.0)
+    task = generation(BASE, [given], [edges])
+    assert (task.guidance_scale, task.follow) == (3.0, 1.0)
+
+
 def test_a_call_takes_what_suits_its_adapter(tiny):
     def settings(**asked):
         record = tiny("a dog", **asked).record
@@ -54,6 +63,7 @@ def test_a_call_takes_what_suits_its_adapter(tiny):
     given = {"depth": PICTURE, "branches": ["image"]}
     read = {"image": PICTURE, "branches": ["depth"]}
     usual = settings(**given), settings(**read), settings()
+    drawn = settings(image=PICTURE, branches=["depth", "id"])
     config = tiny.adapters["depth"].adapter.config
     own = {"guidance_scale": 3.0, "condition_guidance": 2.0, "estimation_steps": 4}
     for name, value in own.items():
@@ -62,7 +72,9 @@ def test_a_call_takes_what_suits_its_adapter(tiny):
         assert settings(**given) == (3.0, 2.0, usual[0][2])
         assert settings(**given, condition_guidance=1.0)[1] == 1.0
         assert settings(**read) == (*usual[1][:2], 4)
-        assert settings() == usual[2]
+        assert settings() == (3.0, *usual[2][1:])  # image, depth and identity, from text
+        assert settings(branches=["image", "id"]) == usual[2]
+        assert settings(image=PICTURE, branches=["depth", "id"]) == drawn  # beside no image
     finally:
         for name in own:
             object.__setattr__(config, name, None)

@@ -1,8 +1,9 @@
 """The settings that a call takes where its caller names none: the base's, or its conditions' own.
 
-Of several conditions that are given, the one that asks for most condition guidance and the one that
-asks for least text guidance decide; of several that are read off an image, the one that asks for
-most steps, for most noise, and for the smallest ensemble.
+Of several conditions that are given, the one that asks for most condition guidance decides; of all
+that are given or generated beside the image, the one that asks for least text guidance, which moves
+both branches; of several that are read off an image, the one that asks for most steps, for most
+noise, and for the smallest ensemble.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,18 +92,23 @@ def estimation(base: Settings, read: Sequence[Suits]) -> Task:
     return Task(True, steps, base.estimation_guidance, noise, ensemble_size=size)
 
 
-def generation(base: Settings, given: Sequence[Suits]) -> Task:
+def generation(base: Settings, given: Sequence[Suits], beside: Sequence[Suits] = ()) -> Task:
     """The settings of generation.
 
     Args:
         base: the base's.
         given: what suits the pictures that are given, other than as a guide; an image that is
             given in part has no wishes of its own.
+        beside: what suits the conditions that are generated beside the image; of it text guidance
+            counts, while condition guidance is of what is given.
 
     Returns:
         The task.
     """
-    text = [base.guidance_scale if s.guidance_scale is None else s.guidance_scale for s in given]
+    text = [
+        base.guidance_scale if s.guidance_scale is None else s.guidance_scale
+        for s in (*given, *beside)
+    ]
     follow = [
         base.condition_guidance if s.condition_guidance is None else s.condition_guidance
         for s in given

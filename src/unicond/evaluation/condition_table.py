@@ -44,7 +44,7 @@ from unicond.evaluation.tables import ALIGNMENT, Table, describe_machine, save_t
 from unicond.world.generate import World
 from unicond.world.render import render
 
-VERSION = "3"
+VERSION = "4"
 """Raised when a measure changes its meaning, so that old partial results are not read."""
 
 

@@ -12,8 +12,8 @@ class Suits:
     """The settings of sampling that suit a condition, where they are not its base's.
 
     Args:
-        guidance_scale: of text, where an image is drawn from the condition.
-        condition_guidance: of the condition, likewise.
+        guidance_scale: of text, where an image is drawn from the condition or beside it.
+        condition_guidance: of the condition, where an image is drawn from it.
         estimation_steps: network calls in which the condition is read off an image.
         estimation_noise: time to which that image is noised.
         estimation_ensemble: noises that are each carried to a picture of the condition; the mean of
