@@ -17,6 +17,7 @@ from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
 from unicond.adapters.image_prompt.encoder import ImageEncoder
 from unicond.adapters.image_prompt.preprocess import Preprocess
 from unicond.adapters.image_prompt.prompter import Prompter
+from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
 from unicond.training.loop import seeded
 
 GOLDEN = Path(__file__).parent / "golden" / "unicon"
@@ -54,6 +55,24 @@ def grounders(tiny_base, tmp_path_factory):
         found[method] = tmp_path_factory.mktemp("grounders") / method
         adapter.save_pretrained(found[method])
     return found
+
+
+@pytest.fixture(scope="session")
+def heads(tiny, tmp_path_factory):
+    """A folder of weights: an untrained readout head of depth for the tiny base."""
+    blocks = channels_of(tiny.backbone.network)
+    config = ReadoutConfig(kind="depth", blocks=blocks, channels=1, width=8, base="tiny")
+    root = tmp_path_factory.mktemp("heads")
+    ReadoutHead(config, torch.Generator().manual_seed(0)).save_pretrained(root / "readout/depth")
+    return root
+
+
+@pytest.fixture
+def head_ships(heads, monkeypatch):
+    """That head, as if it were embedded."""
+    for module in ("unicond.loading", "unicond.tasks.heads"):
+        monkeypatch.setattr(f"{module}.EMBEDDED", heads)
+    return heads / "readout/depth"
 
 
 @pytest.fixture(scope="session")

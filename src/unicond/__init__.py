@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unicond.model import Model, given
     from unicond.sampling.solvers import SOLVERS
     from unicond.sampling.window import Window
-    from unicond.tasks.registry import compose, edit, layout, restore
+    from unicond.tasks.registry import compose, edit, generate, layout, restore
 
 __all__ = [
     "SOLVERS",
@@ -38,6 +38,7 @@ __all__ = [
     "annotate",
     "compose",
     "edit",
+    "generate",
     "given",
     "layout",
     "load",
@@ -55,6 +56,7 @@ _HOMES = {
     "annotate": "unicond.annotators.calling",
     "compose": "unicond.tasks.registry",
     "edit": "unicond.tasks.registry",
+    "generate": "unicond.tasks.registry",
     "layout": "unicond.tasks.registry",
     "restore": "unicond.tasks.registry",
     "load": "unicond.loading",

@@ -47,6 +47,15 @@ def test_the_picture_is_the_first_models_with_what_the_other_knows(tiny, other, 
     assert (both.latents["image"] - alone.latents["image"]).abs().max() > 1e-2
 
 
+def test_what_each_model_was_given_is_told(tiny, depth):
+    """Of the second one under a name of its own."""
+    flat = torch.zeros_like(depth)
+    both = unicond.aggregate([only(tiny, depth=depth), only(tiny, "a cat", depth=flat)])
+    assert {*both.given} == {"depth", "depth_2"}
+    assert (both.given["depth"] == depth).all()
+    assert (both.given["depth_2"] == flat).all()
+
+
 def test_weights_of_one_leave_it_alone_bit_for_bit(tiny, other, depth):
     alone = only(tiny, depth=depth).run()
     both = unicond.aggregate([only(tiny, depth=depth), only(other)], [1.0])

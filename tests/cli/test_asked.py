@@ -21,7 +21,8 @@ LINES = {
         "--conditioning-scale depth=0.5:0.2 --held two_way --attention aligned --no-cache "
         "--refresh 3 --ensemble-size 2 --sampling released --plan joint "
         "--reconstruction-weight depth=2 --reconstruction-iterations 2 "
-        "--reconstruction-lr 0.1 --reconstruction-window 1:0.5"
+        "--reconstruction-lr 0.1 --reconstruction-window 1:0.5",
+        "--method readout --scale 2",
     ],
     "edit": [
         f"p.png --prompt p {COMMON} --source-prompt s --method semantic --strength 0.5 "

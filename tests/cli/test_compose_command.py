@@ -48,20 +48,21 @@ def test_with_and_without(run, tmp_path):
 def test_regions_are_boxes_or_masks_of_a_given_picture_under_its_depth(run, tiny_base, tmp_path):
     picture = torch.linspace(-1, 1, 64).expand(3, 64, 64)
     write_png(picture, tmp_path / "photo.png", {})
+    write_png(-picture, tmp_path / "depth.png", {})
     write_png(picture.sign(), tmp_path / "mask.png", {})
     depth = tiny_base.parent / "depth"
     shutil.copytree(GOLDEN / "weights" / "depth", depth, dirs_exist_ok=True)
     options = ["--region", "a ball@0,0.5,0.5,1", "--region", "a box@mask.png"]
-    more = ["--picture", "photo.png", "--depth", "photo.png", "--adapter", depth]
+    more = ["--picture", "photo.png", "--depth", "depth.png", "--adapter", depth]
     made = run("--method", "blended", *options, *more)
     assert made.exit_code == 0, made.output
     names = {path.split("/")[-1] for path in made.stdout.split()}
-    assert names == {"0_image.png", "0_before.png"}
+    assert names == {"0_image.png", "0_before.png", "0_before_depth.png"}
     task = asked(tmp_path)
     assert task["regions"] == [["a ball", 0.0, 0.5, 0.5, 1.0]]
     assert [task["masks"]["a box"]["path"], task["conditions"]["depth"]["path"]] == [
         "mask.png",
-        "photo.png",
+        "depth.png",
     ]
     assert json.loads(json.dumps(task)) == task
 

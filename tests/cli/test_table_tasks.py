@@ -95,7 +95,7 @@ def test_an_unknown_group_is_refused_before_anything_loads(line):
 
 def test_a_second_base_is_for_compositions(line):
     refused = CliRunner().invoke(app, [*line, "--other-base", "x", "--group", "style"])
-    assert "--other-base is used by composition alone" in str(refused.exception)
+    assert "--other-base is of composition and steps alone" in str(refused.exception)
 
 
 def test_a_group_is_measured_on_its_own_base(line, tmp_path, monkeypatch):

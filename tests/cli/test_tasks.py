@@ -37,11 +37,39 @@ def test_edit_writes_before_and_after_and_can_be_repeated(run, picture, tmp_path
     made = run("edit", picture, *words, "--keep", "depth", "--steps", "2", "--out", "out")
     assert made.exit_code == 0, made.output
     names = {Path(line).name for line in made.stdout.split()}
-    assert names == {"0_image.png", "0_source.png", "0_before.png"}
+    assert names == {"0_image.png", "0_source.png", "0_before.png", "0_before_depth.png"}
     again = RUNNER.invoke(app, ["rerun", "out/0_image.png", "--out", "again"])
     assert again.exit_code == 0, again.output
     one, two = (np.asarray(Image.open(tmp_path / f / "0_image.png")) for f in ("out", "again"))
     assert np.array_equal(one, two)
+
+
+def test_an_edit_writes_the_picture_of_the_style(run, picture, tmp_path):
+    look = tmp_path / "look.png"
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(look)
+    asked = ["--prompt", "a ball", "--method", "style_injection", "--style", look, "--steps", "2"]
+    made = run("edit", picture, *asked, "--out", "out")
+    assert made.exit_code == 0, made.output
+    shown = np.asarray(Image.open(tmp_path / "out/0_before_style.png"), np.int16)
+    assert np.abs(shown - np.asarray(Image.open(look), np.int16)).max() <= 1
+    assert not (tmp_path / "out/0_before_source.png").exists()
+
+
+def test_generate_follows_a_map_by_a_head(run, tmp_path, head_ships):
+    """Shipped or one's own; the map is written beside what was made."""
+    Image.radial_gradient("L").resize((64, 64)).save(tmp_path / "map.png")
+    asked = ["generate", "--prompt", "a ball", "--depth", "map.png", "--steps", "2"]
+    one = run(*asked, "--method", "readout")
+    assert one.exit_code == 0, one.output
+    assert one.stdout.split() == ["out/0_image.png", "out/0_before_depth.png"]
+    own = run(*asked, "--method", "readout", "--head", head_ships, "--out", "own")
+    assert own.exit_code == 0, own.output
+    first, second = (Image.open(tmp_path / f / "0_image.png") for f in ("out", "own"))
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+    refused = run(*asked, "--head", head_ships)
+    assert "--head is of a readout: drop it, or add --method readout" in str(refused.exception)
+    refused = run(*asked[:3], "--give", "pose=map.png", "--method", "readout")
+    assert "no readout head 'pose': embedded are depth" in str(refused.exception)
 
 
 def test_edit_says_what_is_missing(run, picture):

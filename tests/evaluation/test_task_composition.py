@@ -20,6 +20,7 @@ from unicond.evaluation.tasks.composition import (
     methods,
     missing,
     prepared,
+    results,
     right_sides,
 )
 from unicond.evaluation.tasks.group import Cost
@@ -146,6 +147,9 @@ def test_a_second_base_draws_the_right_one(bench, tiny_base):
     asked = Asked(cases.pairs[0], cases.empty[0], 7, bench)
     both = METHODS["magic_fusion"](replace(asked, bench=two))
     assert (both - METHODS["magic_fusion_1"](asked)).abs().max() > 1e-3
+    spent = {name: results(name, replace(cases, bench=two)) for name in ("magic_fusion", "text")}
+    calls = {name: samples.values["calls"] for name, samples in spent.items()}
+    assert calls == {"magic_fusion": [2 * STEPS], "text": [STEPS]}
 
 
 def test_a_panorama_has_each_solid_in_its_half(bench):

@@ -7,17 +7,26 @@ import torch
 from truth import Brightness
 
 import unicond
-from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
+from unicond.adapters.readout import ReadoutHead
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks import restoration, signals, style, sweeps
-from unicond.evaluation.tasks.page import write_page
+from unicond.evaluation.tasks.composition import COMPOSITION
+from unicond.evaluation.tasks.layout import LAYOUT
+from unicond.evaluation.tasks.page import by_case, write_page
 from unicond.evaluation.tasks.registry import GROUPS
 from unicond.evaluation.tasks.signals import CLEAN, ROBUSTNESS, SPOILINGS, Spoiling
 from unicond.evaluation.tasks.sweep import Part
 from unicond.evaluation.tasks.sweeps import GUIDANCE_SWEEP, PIXEL_SWEEPS, STEPS_SWEEP, values_of
 
+METHODS = {
+    "editing": sweeps.editing.METHODS,
+    "style": style.METHODS,
+    "composition": sweeps.composition.METHODS,
+    "layout": [name for name in sweeps.layout.TASK_METHODS if name != "readout"],
+}
 TEXT = Part("style", lambda _: ("text",), style.prepared, style.results, style.METRICS)
 
 
@@ -45,10 +54,26 @@ def test_every_task_is_swept():
 def test_every_method_is_swept_over_steps(bench):
     groups = {group.name: group for group in GROUPS}
     for part in sweeps.BY_METHOD:
-        if part.task in ("editing", "style", "composition"):
-            module = {"editing": sweeps.editing, "style": style, "composition": sweeps.composition}
-            own = {*module[part.task].METHODS} - {*groups[part.task].missing(bench)}
+        if part.task in METHODS:
+            own = {*METHODS[part.task]} - {*groups[part.task].missing(bench)}
             assert {*part.methods(bench)} == own
+    assert {*LAYOUT.takes, "depth"} == {*STEPS_SWEEP.takes}
+    assert STEPS_SWEEP.companion == COMPOSITION.companion
+    left = STEPS_SWEEP.missing(bench)
+    assert {f"layout {name}" for name in LAYOUT.takes} < {*left}
+    assert {"composition magic_fusion", "signals depth"} < {*left}
+    assert {*GUIDANCE_SWEEP.missing(bench)} == {
+        f"signals {name}" for name in ("depth", "depth_coarse", "readout")
+    }
+    told = STEPS_SWEEP.judged(Table("c", 3, 1.0, 1, ()), bench).settings["rows left out"]
+    assert "layout migc: no adapter of it is loaded (--adapter migc)" in told
+
+
+def test_adapters_of_layouts_are_swept_where_they_are(bench, tiny_base, grounders):
+    able = replace(bench, model=unicond.load(tiny_base, dict(grounders), device="cpu"))
+    (part,) = [part for part in sweeps.BY_METHOD if part.task == "layout"]
+    assert {*part.methods(able)} - {*part.methods(bench)} == {*grounders}
+    assert {f"layout {name}" for name in grounders}.isdisjoint(STEPS_SWEEP.missing(able))
 
 
 @pytest.mark.parametrize(
@@ -120,17 +145,10 @@ def test_maps_are_spoilt_as_it_is_said():
 
 
 @pytest.fixture
-def able(tiny_base, tiny, bench, tmp_path, monkeypatch):
+def able(tiny_base, tiny, bench, head_ships):
     """The tiny base with its adapter of depth and an untrained head of it."""
-    blocks = channels_of(tiny.backbone.network)
-    config = ReadoutConfig(kind="depth", blocks=blocks, channels=1, width=8, base="tiny")
-    root = tmp_path / "embedded"
-    ReadoutHead(config, torch.Generator().manual_seed(0)).save_pretrained(root / "readout/depth")
     model = unicond.load(tiny_base, {"depth": tiny.adapters["depth"].source}, device="cpu")
-    told = Sampling(steps=2, guidance=2.0)
-    for module in ("unicond.loading", "unicond.tasks.layout"):
-        monkeypatch.setattr(f"{module}.EMBEDDED", root)
-    return replace(bench, model=model, generation=told)
+    return replace(bench, model=model, generation=Sampling(steps=2, guidance=2.0))
 
 
 def test_a_spoilt_map_is_followed_by_every_method(able, tmp_path, monkeypatch):
@@ -156,6 +174,57 @@ def test_a_spoilt_map_is_followed_by_every_method(able, tmp_path, monkeypatch):
         ]
         assert min(gaps) > 0  # the map and what every method makes of it, by a level or more
     assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_another_head_is_measured_anew(able, heads, tmp_path, monkeypatch):
+    """It loads with no adapter; what was measured by another one is not read again."""
+    monkeypatch.setattr(signals, "SPOILINGS", (CLEAN,))
+    for group in (ROBUSTNESS, GUIDANCE_SWEEP, STEPS_SWEEP):
+        assert {*group.study.also(able)} == {"readout head depth"}
+    assert not PIXEL_SWEEPS.study.also(able)
+    asked = replace(able, run=replace(able.run, out=tmp_path))
+    table, folder = tabulate(ROBUSTNESS.study, asked)
+    head = ReadoutHead.from_pretrained(heads / "readout/depth")
+    head.out.weight.mul_(2)
+    head.save_pretrained(tmp_path / "weights/readout/depth")
+    for module in ("unicond.loading", "unicond.tasks.heads"):
+        monkeypatch.setattr(f"{module}.EMBEDDED", tmp_path / "weights")
+    other, elsewhere = tabulate(ROBUSTNESS.study, asked)
+    assert folder != elsewhere
+    name = "signals/clean/readout"
+    assert table.row(name).metrics["abs_rel"] != other.row(name).metrics["abs_rel"]
+
+
+def test_maps_that_are_followed_beat_the_text(able):
+    """Also spoilt ones, of which text alone has no rows."""
+    near, far = {"abs_rel": 0.1, "delta1": 0.9}, {"abs_rel": 0.5, "delta1": 0.2}
+
+    def row(case, method, values):
+        ends = {name: (value - 0.01, value + 0.01) for name, value in values.items()}
+        return Row(f"signals/{case}/{method}", values, ends)
+
+    cases = ("clean", "noise_0.25", "missing_0.5")
+    rows = [row("clean", "text", far)]
+    rows += [row(case, "depth", near if case == "clean" else far) for case in cases]
+    rows.append(row("missing_0.5", "readout", near))
+    found = ROBUSTNESS.judged(Table("c", 3, 1.0, 1, tuple(rows)), able).findings
+    assert [one.met for one in found] == [True, False, True]
+    assert "signals/clean/depth abs_rel 0.1" in found[1].why
+
+
+def test_tasks_of_a_sweep_are_apart_on_its_page(bench, tmp_path):
+    """The best of a case is the best of its task."""
+    rows = tuple(
+        Row(f"{task}/steps_5/sdedit", {"psnr_target": value, "style": value})
+        for task, value in (("editing", 20.0), ("style", 1.0))
+    )
+    table = Table("c", 3, 1.0, 1, rows)
+    assert list(by_case(table)) == ["editing: steps_5", "style: steps_5"]
+    assert list(by_case(replace(table, rows=rows[:1]))) == ["steps_5"]
+    (tmp_path / "plot.png").write_bytes(b"")
+    text = write_page(STEPS_SWEEP, table, tmp_path, {}, tmp_path / "page").read_text()
+    assert "<h2>style: steps 5</h2>" in text
+    assert "<b>20.000</b>" in text
 
 
 def test_without_adapter_and_head_there_is_text_alone(bench):

@@ -85,6 +85,7 @@ def test_who_may_be_made_together():
     assert len({*kins}) == len(kins)
     edit = Edit(picture=Named(upload="d"), prompt="a", method="sdedit")
     assert kin(*_of(edit, d=depth(1))) is None
+    assert kin(*_of(with_depth(method="readout"), d=depth(1))) is None
 
 
 def _of(form, **sent):

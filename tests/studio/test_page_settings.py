@@ -49,6 +49,8 @@ WHOLE = {
     "generate": {
         **COUNTED,
         "prompt": "a dog",
+        "method": "readout",
+        "scale": 2.0,
         "give": {"depth": noise(0), "pose": noise(1)},
         "boxes": BOXES,
         "image_prompt": [noise(2), noise(3)],
@@ -417,6 +419,15 @@ def test_a_png_brings_all_settings_back(tiny, tiny_base, tmp_path, monkeypatch, 
     more = run(model, {**back, "base": None}, tmp_path, bases)
     for branch, picture in out.pictures.items():
         assert np.array_equal(more.pictures[branch], picture), branch
+
+
+def test_a_map_that_a_head_follows_comes_back(tiny, tmp_path, monkeypatch, head_ships):
+    told = {
+        **COUNTED,
+        **{"task": "generate", "prompt": "a dog", "method": "readout", "scale": 2.0},
+        **{"give": {"depth": depth()}, "mask": {"depth": half()}, "only": ["image"]},
+    }
+    test_a_png_brings_all_settings_back(tiny, None, tmp_path, monkeypatch, told)
 
 
 def opened(content):

@@ -11,7 +11,7 @@ import unicond.pictures.metadata
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.mechanisms.attention import words
-from unicond.tasks.edit import ALONE, ATTENTIONS, INVERSIONS, NAMED, Edit
+from unicond.tasks.edit import ALONE, ATTENTIONS, INVERSIONS, NAMED, UNPAIRED, Edit
 
 WORDS = {"source_prompt": "a red ball", "num_inference_steps": 3, "guidance_scale": 3.0}
 ROUNDING = 1e-4  # of latents near 1, over some steps in float32
@@ -22,7 +22,7 @@ def picture():
     return torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.mark.parametrize("method", [*NAMED, *ALONE, "direct"])
+@pytest.mark.parametrize("method", [*NAMED, *UNPAIRED, *ALONE, "direct"])
 def test_every_method_edits(tiny, picture, method):
     """Those that promise the source back, whatever the guidance, keep it."""
     look = picture.flip(0) if method == "style_injection" else None
@@ -106,6 +106,7 @@ def test_options_change_the_edit_and_are_recorded(tiny, picture, tmp_path, optio
 
 def test_named_pairs_are_methods():
     assert len(set(NAMED)) == 10
+    assert all("" not in Edit("x.png", "a", source_prompt="b", method=m).parts() for m in NAMED)
     for inversion, attention in product(INVERSIONS, ("", *ATTENTIONS)):
         method = f"{inversion}+{attention}" if attention else inversion
         Edit("x.png", "a", source_prompt="b", method=method)

@@ -8,14 +8,14 @@ from pydantic import TypeAdapter
 
 import unicond
 from unicond.adapters.joint import JointAdapter
-from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
+from unicond.adapters.readout import ReadoutConfig, ReadoutHead
 from unicond.calls.output import read_record
 from unicond.grounding import Grounding, Interaction
 from unicond.mechanisms.blending.regions import MOST_REGIONS
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
 from unicond.tasks.compose import Compose
-from unicond.tasks.layout import GROUNDED, METHODS, Layout, has_head
+from unicond.tasks.layout import GROUNDED, METHODS, Layout
 from unicond.tasks.places import HORIZON, draw_outlines, draw_segmentation
 from unicond.world.palette import CLASS_RGB, COLOR_RGB
 
@@ -123,22 +123,17 @@ def test_the_middle_and_the_size_of_each_box_are_asked_for(tiny):
     assert where == [[*range(1, 9)], [*range(15, 23)]]
 
 
-@pytest.fixture(scope="module")
-def head(tiny, tmp_path_factory):
-    """A folder of an untrained head of depth for the tiny base."""
-    blocks = channels_of(tiny.backbone.network)
-    config = ReadoutConfig(kind="depth", blocks=blocks, channels=1, width=8, base="tiny")
-    folder = tmp_path_factory.mktemp("heads") / "readout" / "depth"
-    ReadoutHead(config, torch.Generator().manual_seed(0)).save_pretrained(folder)
-    return folder
-
-
-def test_a_head_follows_a_map_inside_the_boxes(tiny, plain, head):
+def test_a_head_follows_a_map_inside_the_boxes(tiny, plain, heads):
     """The map is not given to the adapter of depth that the model has."""
     depth = torch.linspace(-1, 1, 64).expand(3, 64, 64)
-    asked = {"method": "readout", "conditions": {"depth": depth}, "head": str(head)}
+    asked = {
+        "method": "readout",
+        "conditions": {"depth": depth},
+        "head": str(heads / "readout/depth"),
+    }
     out = Layout(PROMPT, BOXES[:1], scale=1.0, **asked, **USUAL).run(tiny)
     assert set(out.pictures) == {"image"}
+    assert (out.given["depth"] - depth).abs().max() < 1e-6  # the mean of its channels
     assert not torch.equal(out.latents["image"], plain)
     off = Layout(PROMPT, BOXES[:1], scale=0.0, **asked, **USUAL).run(tiny)
     assert torch.equal(off.latents["image"], plain)
@@ -147,14 +142,6 @@ def test_a_head_follows_a_map_inside_the_boxes(tiny, plain, head):
     assert (made.wanted[0, 0] - depth[0]).abs().max() < 1e-6
     assert made.mask[0, 0].nonzero().amin(0).tolist() == [2, 0]
     assert made.mask[0, 0].nonzero().amax(0).tolist() == [7, 3]
-
-
-def test_heads_ship_by_the_name_of_their_map(tiny, head, monkeypatch):
-    assert not has_head("depth", tiny)
-    for module in ("unicond.loading", "unicond.tasks.layout"):
-        monkeypatch.setattr(f"{module}.EMBEDDED", head.parent.parent)
-    assert has_head("depth", tiny)
-    assert not has_head("pose", tiny)
 
 
 def test_a_head_of_another_base_is_refused(tiny, tmp_path):

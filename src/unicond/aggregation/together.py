@@ -145,7 +145,7 @@ def _ran(
     whole: Aggregate,
     joining: Sequence[Mechanism],
 ) -> Output:
-    """The first call's output of all that step along one plan."""
+    """The first call's output of all that step along one plan, with what was given to each."""
     first, parallel = calls[0], Parallel(members, restore=False)
     mechanisms = [parallel, whole, Restored(members), *joining]
     state = _start(members, calls, plan)
@@ -160,7 +160,12 @@ def _ran(
         for member in members
         for who, said in member.alone(state).reports.items()
     }
-    return replace(out, reports={**reports, **state.reports})
+    given = {
+        f"{branch}_{member.name}" if member.name else branch: pictures
+        for member, call in zip(members, calls, strict=True)
+        for branch, pictures in call.inputs.pictures.items()
+    }
+    return replace(out, reports={**reports, **state.reports}, given=given)
 
 
 def _start(members: Sequence[Member], calls: Sequence[Prepared], plan: Plan) -> State:

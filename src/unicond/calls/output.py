@@ -66,7 +66,8 @@ class Output:
         Files are called `<seed>_<branch>.png`, or `<seed>-<n>_<branch>.png` of the n-th sample of a
         seed that there is more than once. Depth is also written as `..._16bit.png` and `.npy`:
         inverse depth in [0, 1], or metric depth in millimetres and in metres. What a task began
-        with is `<seed>_before.png`, what was given of a branch `<seed>_before_<branch>.png`.
+        with is `<seed>_before.png`, what was given of a branch `<seed>_before_<branch>.png`, unless
+        it is the same picture.
 
         Returns:
             The paths of all files.
@@ -95,7 +96,11 @@ class Output:
                     paths += write_metres(picture, exact, settings)
         shown = {} if self.before is None else {"before": self.before}
         if given:
-            shown |= {f"before_{branch}": pictures for branch, pictures in self.given.items()}
+            shown |= {
+                f"before_{branch}": pictures
+                for branch, pictures in self.given.items()
+                if self.before is None or not torch.equal(pictures, self.before)
+            }
         for what, pictures in shown.items():
             rows = pictures.expand(len(seeds), -1, -1, -1)
             for sample, (name, picture) in enumerate(zip(names, rows, strict=True)):

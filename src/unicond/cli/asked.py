@@ -39,17 +39,17 @@ def form_of(kind: type[Asked], options: Mapping[str, object]) -> Asked:
 
 
 def common(
-    seed: int,
-    count: int,
+    seed: int | tuple[int, ...],
+    count: int | None,
     size: str | None,
     steps: int | None,
     guidance: float | None,
     negative_prompt: str,
 ) -> dict[str, object]:
-    """The fields that every task has but to generate.
+    """The fields that every task has.
 
     Args:
-        seed: of the first sample.
+        seed: of the first sample, or one a sample.
         count: samples.
         size: as it is typed, SIDE or HEIGHTxWIDTH.
         steps: that call the network.

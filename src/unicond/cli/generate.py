@@ -1,6 +1,7 @@
 """`unicond generate`: what you give conditions, what you leave out is generated."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,14 @@ def generate(
     context: typer.Context,
     prompt: Annotated[str, typer.Option(help="What to make; may be left out.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    method: Annotated[
+        Literal["adapter", "readout"],
+        typer.Option(help="How a map is followed: by its adapter, or one by a readout head."),
+    ] = "adapter",
+    scale: Annotated[float | None, typer.Option(help="Of readout; 0 is off, default 10.")] = None,
+    head: Annotated[
+        str, typer.Option(help="Of readout: a head's folder; default that of the condition.")
+    ] = "",
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
     base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
     adapter: Annotated[
@@ -163,15 +172,16 @@ def generate(
     ] = False,
 ) -> None:
     """Generate what is not given: depth to image, image to depth, both from text, or parts."""
+    from unicond.cli.asked import common
+
     loras = dict(numbers(lora, "--lora", ":"))
     loading = Loading(base, adapter, device, dtype, loras, offload, slicing)
     if run_manifest(context, Batch(batch, out, engine, workers, rows, redo), loading):
         return
     options = {
         "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "seed": parse_seed(seed),
-        "count": count,
+        "method": method,
+        "scale": scale,
         "image": image,
         "depth": depth,
         "give": dict(pairs(give or [], "--give")),
@@ -186,13 +196,10 @@ def generate(
         "noise": dict(numbers(noise, "--noise")),
         "hold": hold or (),
         "only": only,
-        "size": parse_size(size),
         "fit": fit,
-        "steps": steps,
         "solver": solver,
         "spacing": spacing,
         "eta": eta,
-        "guidance": guidance,
         "condition_guidance": condition_guidance,
         "condition_guidance_against": parse_against(condition_guidance_against or []),
         "perturbed_guidance": perturbed_guidance,
@@ -210,25 +217,35 @@ def generate(
         "reconstruction_iterations": reconstruction_iterations,
         "reconstruction_lr": reconstruction_lr,
         "reconstruction_window": parse_window(reconstruction_window, "--reconstruction-window"),
+        **common(parse_seed(seed), count, size, steps, guidance, negative_prompt),
     }
-    _make(options, loading, out)
+    _make(options, loading, out, head)
 
 
-def _make(options: Mapping[str, object], loading: Loading, out: Path) -> None:
+def _make(options: Mapping[str, object], loading: Loading, out: Path, head: str) -> None:
     """Make what is asked for."""
     from unicond.cli.asked import fill, form_of
     from unicond.cli.running import load_model, make, refuse_idle, shipped
     from unicond.pictures.files import check_output_folder
-    from unicond.tasks.forms import Generate
+    from unicond.tasks import forms
+    from unicond.tasks.generate import Generate
 
-    form = form_of(Generate, options)
-    filled = fill(form)
+    form = form_of(forms.Generate, options)
+    filled, by_head = fill(form), form.method == "readout"
+    if head and not by_head:
+        raise ValueError("--head is of a readout: drop it, or add --method readout")
     check_output_folder(out)
     if loading.base == "mini" and loading.adapter is None:
         names = (branch.replace("_", "-") for branch in form.told())
-        loading = loading._replace(adapter=shipped(names) or None)
+        own = ["none"] if by_head else shipped(names) or None
+        loading = loading._replace(adapter=own)
     model = refuse_idle(load_model(*loading), form.boxes, form.image_prompt or None)
-    make(filled, model, "sampling", out, given=True)
+    asked = filled
+    if by_head:
+        task = filled.task()
+        assert isinstance(task, Generate)
+        asked = replace(task, head=head)
+    make(asked, model, "sampling", out)
 
 
 def read_boxes(file: Path | None) -> "Grounding | None":

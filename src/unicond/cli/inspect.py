@@ -36,4 +36,4 @@ def rerun(
     model = load_model(record.base, adapters, where, record.dtype, dict(record.loras))
     with progress_bar("sampling") as callback:
         result = repeat(model, record, callback)
-    finish(result, out, given=record.task is None)
+    finish(result, out)

@@ -221,7 +221,7 @@ class Runs(Protocol):
         ...
 
 
-def make(asked: Runs, model: "Model", doing: str, folder: "Path", given: bool = False) -> None:
+def make(asked: Runs, model: "Model", doing: str, folder: "Path") -> None:
     """Run what was asked for under a progress bar, save it, and say where.
 
     Args:
@@ -229,22 +229,20 @@ def make(asked: Runs, model: "Model", doing: str, folder: "Path", given: bool = 
         model: that runs it.
         doing: what the bar says.
         folder: for its files.
-        given: write what was given, too, as what was before.
     """
     with progress_bar(doing) as callback:
         result = asked.run(model, callback)
-    finish(result, folder, given)
+    finish(result, folder)
 
 
-def finish(result: "Output", folder: "Path", given: bool = False) -> None:
-    """Save a result and say where, and what did not come out as its mechanisms promise.
+def finish(result: "Output", folder: "Path") -> None:
+    """Save a result and what was given, and say where, and what its mechanisms did not reach.
 
     Args:
         result: of a run.
         folder: for its files.
-        given: write what was given, too, as what was before.
     """
-    paths = result.save(folder, given)
+    paths = result.save(folder, given=True)
     for path in paths:
         typer.echo(str(path))
     for sentence in result.shortfalls():

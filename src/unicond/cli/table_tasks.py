@@ -64,8 +64,8 @@ def tasks(
     chosen = groups(group or ())
     check_output_folder(report)
     if other_base is not None and not any(each.companion for each in chosen):
-        able = ", ".join(each.name for each in GROUPS if each.companion)
-        raise ValueError(f"--other-base is used by {able} alone: choose it (--group), or drop it")
+        able = " and ".join(each.name for each in GROUPS if each.companion)
+        raise ValueError(f"--other-base is of {able} alone: choose one (--group), or drop it")
     tables: list[Table] = []
     for each in chosen:
         where, count = base or each.base, scenes or each.scenes

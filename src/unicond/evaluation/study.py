@@ -5,7 +5,7 @@ parts, each a list of measures on the held-out scenes of its own condition; a pa
 runs and goes on with. `varied` makes one measure of another: the same, under other settings.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -142,6 +142,7 @@ class Study:
         usual: the adapters that it takes if none is named and `needs` is empty; none is all.
         version: raised when the meaning of its numbers changes.
         bare: it brings its own adapters; the model has none.
+        also: {setting: value} of what its numbers depend on beside the model and the probes.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Study:
     usual: tuple[str, ...] = ()
     version: str = "1"
     bare: bool = False
+    also: Callable[[Bench], Mapping[str, str]] = lambda _: {}
 
     def check(self, branches: Iterable[str]) -> None:
         """Refuse a model that lacks an adapter.
@@ -198,6 +200,7 @@ def tabulate(study: Study, bench: Bench) -> tuple[Table, Path]:
     run, backbone = bench.run, bench.model.backbone
     settings = {
         **run.settings,
+        **study.also(bench),
         "table": f"{study.name} {study.version}, {VERSION}",
         "seed": str(run.seed),
         "world": world_fingerprint(backbone.sample_size),

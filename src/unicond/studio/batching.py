@@ -51,7 +51,7 @@ def kin(form: AnyForm, base: str, seen: Mapping[str, Seen]) -> str | None:
     Returns:
         A digest; None for a job that is made alone.
     """
-    if not isinstance(form, Generate) or form.image_prompt:
+    if not isinstance(form, Generate) or form.image_prompt or form.method == "readout":
         return None
 
     def of(picture: Picture) -> Seen:

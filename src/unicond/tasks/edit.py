@@ -64,10 +64,12 @@ NAMED = (
     "edit_friendly+p2p",
     "direct+pnp",
     "direct+masactrl",
-    "edict",
-    "edit_friendly",
+    "edict+p2p",
+    "edit_friendly+masactrl",
 )
 """The ten pairs that the table of tasks compares; any other pair can be asked for, too."""
+UNPAIRED = ("edict", "edit_friendly")
+"""The inversions that it compares alone."""
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "align": ("p2p",),

@@ -8,7 +8,7 @@ from unicond.aggregation.manner import Place, manner_of
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
-from unicond.calls.request import Given, Policy
+from unicond.calls.request import Given, Policy, seeds_of
 from unicond.grounding import Placed
 from unicond.model import Model
 from unicond.pictures.decoding import Source
@@ -18,14 +18,18 @@ from unicond.tasks import forms
 from unicond.tasks.base import Task
 from unicond.tasks.compose import WEIGHTS, Compose
 from unicond.tasks.edit import Edit
+from unicond.tasks.form_parts import Counted
 from unicond.tasks.form_pictures import named_pictures
 from unicond.tasks.form_settings import generated, settings_of
+from unicond.tasks.generate import Generate
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
 from unicond.tasks.together import METHODS, STYLE, TEXT, Together, check_first, weights_of
 
 _NO_BASE = (TEXT, *METHODS)
 """Names of models that need no picture and are no bases."""
+_READ_OFF = {*Counted.model_fields, "task", "prompt", "depth", "give", "mask", "method", "scale"}
+"""Fields that a map which a readout head follows is made with."""
 Read = Callable[[forms.Picture], Source]
 
 
@@ -49,7 +53,9 @@ class Filled:
         Raises:
             ValueError: what was asked does not fit together.
         """
-        if isinstance(self.form, forms.Generate):
+        if isinstance(self.form, forms.Generate) and self.form.method == "adapter":
+            if self.form.scale is not None:
+                raise ValueError("scale is of method readout (--method readout): drop it")
             self.given()
             settings_of(self.form)
             if self.form.solver is not None:
@@ -73,9 +79,9 @@ class Filled:
             ValueError: what was asked does not fit together, or not this model.
             Cancelled: the callback returned False.
         """
-        if not isinstance(self.form, forms.Generate):
-            return self.task().run(model, callback)
         form = self.form
+        if not isinstance(form, forms.Generate) or form.method == "readout":
+            return self.task().run(model, callback)
         settings = settings_of(form)
         if form.image_prompt:
             pictures = [self.read(picture) for picture in form.image_prompt]
@@ -122,7 +128,7 @@ class Filled:
         }
 
     def task(self) -> Task:
-        """The task of any other form.
+        """The task of any other form, and of a map that a readout head follows.
 
         Returns:
             What runs it.
@@ -131,6 +137,8 @@ class Filled:
             ValueError: what was asked does not fit together.
         """
         form = self.form
+        if isinstance(form, forms.Generate):
+            return self._read_off(form)
         if isinstance(form, forms.Edit):
             return self._edit(form)
         if isinstance(form, forms.Restore):
@@ -141,6 +149,40 @@ class Filled:
             return self._layout(form)
         assert isinstance(form, forms.Aggregate)
         return self._together(form)
+
+    def _read_off(self, form: forms.Generate) -> Task:
+        left = [
+            name
+            for name, field in forms.Generate.model_fields.items()
+            if name not in _READ_OFF and getattr(form, name) != field.default
+        ]
+        if form.only == ("image",):
+            left.remove("only")
+        if left:
+            raise ValueError(
+                f"method 'readout' follows one map by a head alone and takes no {', '.join(left)}: "
+                "leave it out, or choose adapter (--method)"
+            )
+        seed = form.seed if isinstance(form.seed, int) else list(form.seed)
+        first, *others = seeds_of(seed, form.count, {})
+        if others != [*range(first + 1, first + 1 + len(others))]:
+            raise ValueError(
+                f"method 'readout' counts seeds up from the first, and {form.seed} do not: give "
+                "them as 7-14, or one and a count"
+            )
+        return Generate(
+            form.prompt,
+            masks={branch: self.read(mask) for branch, mask in form.mask.items()},
+            scale=form.scale,
+            method=form.method,
+            conditions=self._conditions(form.give, form.depth),
+            seed=first,
+            count=1 + len(others),
+            size=form.size,
+            num_inference_steps=form.steps,
+            guidance_scale=form.guidance,
+            negative_prompt=form.negative_prompt,
+        )
 
     def _edit(self, form: forms.Edit) -> Task:
         return Edit(

@@ -39,6 +39,8 @@ class Generate(Form):
 
     Args:
         prompt: what to make; may be left out.
+        method: how a map is followed: by its adapter, or one by a readout head.
+        scale: of readout; None is the usual one, 0 is off.
         seed: of the first sample, or one a sample.
         count: samples; None is one for each seed.
         image: a given image.
@@ -81,6 +83,8 @@ class Generate(Form):
 
     task: Literal["generate"] = "generate"
     prompt: Text = ""
+    method: Literal["adapter", "readout"] = "adapter"
+    scale: float | None = None
     seed: Seed | Seeds = 0
     count: int | None = Field(default=None, ge=1)
     image: Picture | None = None

@@ -22,18 +22,14 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
-from unicond.adapters.readout import ReadoutHead, channels_of
-from unicond.backbones.files import EMBEDDED
-from unicond.calls.inputs import read_inputs
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
 from unicond.calls.request import Given
 from unicond.grounding import Grounding, Placed
-from unicond.loading import load_readout
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
 from unicond.mechanisms.blending.multidiffusion import Regions
@@ -49,14 +45,13 @@ from unicond.pictures.fitting import Size
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import APART
 from unicond.tasks.conditioned import Conditioned, boxed
+from unicond.tasks.heads import follow, with_map
 from unicond.tasks.places import draw_outlines, draw_segmentation, thing_of
 
 SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "interact")
 """Methods whose strength is a scale."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
-READ = 10.0
-"""Usual scale of `readout`: less than 1 over the variance of a shipped head's error."""
 MOVED = 300.0
 """Usual scale of `self_guidance`, measured on the embedded model (`docs/mechanisms`)."""
 LARGEST = 0.9
@@ -148,6 +143,9 @@ class Layout(Conditioned):
         if self.method in GROUNDED:
             model, grounding = self._grounded(model), self.grounding
         out = self.call(model, callback, self.prompt, size, mechanisms, given, grounding)
+        for guide in mechanisms:
+            if isinstance(guide, Readout):
+                out = with_map(out, next(iter(self.conditions)), guide)
         return draw_outlines(self.places, size)[None], out
 
     def words(self, model: Model) -> list[Tensor]:
@@ -236,42 +234,10 @@ def _self_guided(task: Layout, model: Model, _size: Size) -> Sequence[Mechanism]
 
 def _read(task: Layout, model: Model, size: Size) -> Sequence[Mechanism]:
     ((branch, picture),) = task.conditions.items()
-    backbone = model.backbone
-    head = load_readout(task.head or branch)
-    if not fits(head, backbone.network):
-        raise ValueError(
-            f"the readout head {task.head or branch!r} was made for {head.config.base!r}, whose "
-            f"blocks have {head.config.blocks} channels, not for {backbone.name}: train one of "
-            "this base, or choose another method"
-        )
-    kinds = {branch: head.config.kind}
-    wanted = read_inputs({branch: Given(picture)}, kinds, size, backbone).pictures[branch]
-    if head.config.channels == 1:
-        wanted = wanted.mean(1, keepdim=True)
-    latents = torch.empty(1, *backbone.latent_shape(size))
+    guide = follow(model, branch, Given(picture), size, task.head, task.scale)
+    latents = torch.empty(1, *model.backbone.latent_shape(size))
     inside = torch.stack([box.inside(latents) for box in boxed(task.places)]).amax(0)
-    scale = READ if task.scale is None else task.scale
-    guide = head.to(backbone.device)
-    return [Readout(head=guide, wanted=wanted, mask=inside, scale=scale, branch="image")]
-
-
-def fits(head: ReadoutHead, network: nn.Module) -> bool:
-    """Whether a head reads the blocks that a network has."""
-    return head.config.blocks == channels_of(network)
-
-
-def has_head(kind: str, model: Model) -> bool:
-    """Whether a head ships that reads a kind of map off this model.
-
-    Args:
-        kind: of the map, as `"depth"`.
-        model: whose network it would read.
-
-    Returns:
-        The answer.
-    """
-    there = (EMBEDDED / "readout" / kind).is_dir()
-    return there and fits(load_readout(kind), model.backbone.network)
+    return [replace(guide, mask=inside)]
 
 
 def _nothing(_task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:

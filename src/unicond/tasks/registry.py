@@ -11,6 +11,7 @@ from unicond.model import Model
 from unicond.tasks.base import Task, pictures_back
 from unicond.tasks.compose import Compose
 from unicond.tasks.edit import Edit
+from unicond.tasks.generate import Generate
 from unicond.tasks.layout import Layout
 from unicond.tasks.restore import Restore
 from unicond.tasks.together import Together
@@ -18,6 +19,7 @@ from unicond.tasks.together import Together
 P = ParamSpec("P")
 
 TASKS: Mapping[str, type[Task]] = {
+    "Generate": Generate,
     "Edit": Edit,
     "Compose": Compose,
     "Layout": Layout,
@@ -67,5 +69,6 @@ def _calls(task: Callable[P, Task]) -> Callable[Concatenate[Model, P], Output]:
 
 compose = _calls(Compose)
 edit = _calls(Edit)
+generate = _calls(Generate)
 layout = _calls(Layout)
 restore = _calls(Restore)

@@ -81,13 +81,16 @@ def ahead(name: str, metric: str) -> Check:
     return _interval(name, metric, lambda ends: ends[0] > 0)
 
 
-def beats(case: str, over: Sequence[tuple[str, str]], bounds: Sequence[str]) -> Check:
+def beats(
+    case: str, over: Sequence[tuple[str, str]], bounds: Sequence[str], known: str = ""
+) -> Check:
     """Some one method of a case beats trivial ones, all intervals apart.
 
     Args:
         case: `group/case` of the rows.
         over: (metric, trivial method), all of which the one method has to beat.
         bounds: methods that do not count as one.
+        known: the case of the trivial ones' rows; "" is the same.
 
     Returns:
         The check; it tells of the method that passes, else of all, the best by the first metric.
@@ -97,7 +100,8 @@ def beats(case: str, over: Sequence[tuple[str, str]], bounds: Sequence[str]) -> 
     def check(table: Table) -> Answer:
         rows = {row.name.removeprefix(f"{case}/"): row for row in table.rows if _of(row, case)}
         tried = [row for method, row in rows.items() if method not in (*bounds, *trivial)]
-        pairs = [(metric, rows.get(method)) for metric, method in over]
+        there = {row.name: row for row in table.rows}
+        pairs = [(metric, there.get(f"{known or case}/{method}")) for metric, method in over]
         complete = [row for row in tried if all(metric in row.intervals for metric, _ in pairs)]
         if not complete or any(
             other is None or metric not in other.intervals for metric, other in pairs

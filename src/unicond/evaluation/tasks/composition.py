@@ -298,10 +298,12 @@ def results(method: str, pairs: Pairs) -> Samples:
     """A method's results, one picture at a time, as a user asks for them."""
     made: list[Tensor] = []
     spent: list[Cost] = []
+    bench = pairs.bench
+    models = [bench.model, *([] if bench.other is None else [bench.other.model])]
     for number, pair, empty in zip(pairs.numbers, pairs.pairs, pairs.empty, strict=True):
-        seed = pairs.bench.run.seed * 1_000_000 + number
-        with cost_of(pairs.bench.model) as cost:
-            made.append(METHODS[method](Asked(pair, empty, seed, pairs.bench)))
+        seed = bench.run.seed * 1_000_000 + number
+        with cost_of(*models) as cost:
+            made.append(METHODS[method](Asked(pair, empty, seed, bench)))
         spent.append(cost)
     return pairs.scores(method, torch.stack(made), spent)
 
@@ -387,7 +389,7 @@ COMPOSITION = Group(
     (TEXT, TRUTH),
     METRICS,
     bars=BARS,
-    version="2",
+    version="3",
     missing=missing,
     companion=True,
 )

@@ -45,7 +45,7 @@ from unicond.evaluation.tasks.group import (
     through_autoencoder,
 )
 from unicond.pictures.sheet import Line
-from unicond.tasks.edit import NAMED, SCALE, Edit
+from unicond.tasks.edit import NAMED, SCALE, UNPAIRED, Edit
 from unicond.world.edits import KINDS, Edits, SceneEdit, change_mask, rendered
 from unicond.world.render import Rendering
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES, STYLES
@@ -54,7 +54,7 @@ PLACE_SHARE = 0.5
 """Of the changed solid's pixels, at least, that are read as the truth's."""
 ADDED_SHARE = 0.25
 """Of its true size, at least, is what counts as added."""
-METHODS = (*NAMED, "diffedit", "sdedit", "semantic")
+METHODS = (*NAMED, *UNPAIRED, "diffedit", "sdedit", "semantic")
 BOUNDS = ("unedited", "truth")
 METRICS: Mapping[str, str] = {
     "done": "share of edits that the probe sees done",
@@ -259,4 +259,5 @@ EDITING = Group(
     BOUNDS,
     METRICS,
     bars=BARS,
+    version="2",
 )

@@ -11,7 +11,7 @@ of its numbers.
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,14 @@ from torch import Tensor
 from unicond.evaluation.estimates import Estimate, mean, row_of
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.study import Bench, Study, network_calls
+from unicond.evaluation.subject import fingerprint
 from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks.bars import Bar
+from unicond.loading import load_readout
 from unicond.model import Model
 from unicond.pictures.reading import read_picture
 from unicond.pictures.sheet import Line
+from unicond.tasks.heads import has_head
 
 ALL = "all"
 """The case of a group's rows over all of its scenes."""
@@ -57,6 +60,7 @@ class Group:
         scenes: how many it is measured on where no number is asked for.
         missing: {row: why a model has none of it}.
         companion: it has a row of two models, the other one given.
+        heads: conditions whose readout heads its rows are read by, where the base has them.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Group:
     scenes: int = 100
     missing: Callable[[Bench], Mapping[str, str]] = lambda _: {}
     companion: bool = False
+    heads: tuple[str, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -85,6 +90,7 @@ class Group:
             needs=self.needs,
             version=self.version,
             bare=not self.needs,
+            also=self._heads,
         )
 
     def judged(self, table: Table, bench: Bench) -> Table:
@@ -94,6 +100,11 @@ class Group:
         findings = tuple(bar.found(table) for bar in self.bars)
         settings = {**table.settings, **(told if left else {})}
         return replace(table, findings=findings, settings=settings)
+
+    def _heads(self, bench: Bench) -> dict[str, str]:
+        """{readout head: its fingerprint}, which loads with no adapter."""
+        there = [kind for kind in self.heads if has_head(kind, bench.model)]
+        return {f"readout head {kind}": fingerprint(load_readout(kind)) for kind in there}
 
     def _seeded(self, bench: Bench) -> list[Row]:
         """The rows, each with the seed that it was made by."""
@@ -107,7 +118,7 @@ class Cost:
 
     Attributes:
         seconds: time.
-        calls: of the network.
+        calls: of the networks.
     """
 
     seconds: float = 0.0
@@ -115,13 +126,14 @@ class Cost:
 
 
 @contextmanager
-def cost_of(model: Model) -> Generator[Cost]:
-    """What is done with a model while this is open; known when it closes."""
+def cost_of(*models: Model) -> Generator[Cost]:
+    """What is done with models of different networks while this is open; known when it closes."""
     cost, started = Cost(), time.perf_counter()
-    with network_calls(model) as rows:
+    with ExitStack() as watched:
+        rows = [watched.enter_context(network_calls(model)) for model in models]
         yield cost
     cost.seconds = time.perf_counter() - started
-    cost.calls = len(rows)
+    cost.calls = sum(map(len, rows))
 
 
 def costs(each: Sequence[Cost]) -> dict[str, list[float | None]]:

@@ -47,7 +47,7 @@ def write_page(
     )
     numbers = [
         f"<h2>{escape(case.replace('_', ' '))}</h2>{_numbers(group, rows)}"
-        for case, rows in _by_case(table).items()
+        for case, rows in by_case(table).items()
     ]
     page = Page(group.name, group.name, group.about, how, numbers, pictures)
     return page.write(table, made, folder)
@@ -183,11 +183,20 @@ def listed_findings(table: Table) -> str:
     return f'<h2>findings</h2><table class="said">{head}{"".join(lines)}</table>'
 
 
-def _by_case(table: Table) -> dict[str, list[Row]]:
-    """{case: its rows}."""
+def by_case(table: Table) -> dict[str, list[Row]]:
+    """The rows that are compared with each other.
+
+    Args:
+        table: of a group.
+
+    Returns:
+        {case: its rows}, by "task: case" where the table has rows of several tasks.
+    """
     found: dict[str, list[Row]] = {}
+    several = len({row.name.split("/")[0] for row in table.rows}) > 1
     for row in table.rows:
-        found.setdefault(row.name.split("/")[1], []).append(row)
+        task, case, _ = row.name.split("/")
+        found.setdefault(f"{task}: {case}" if several else case, []).append(row)
     return found
 
 

@@ -9,7 +9,7 @@ Held-out scenes with their captions and exact depth; the map is spoilt before it
 
     depth           the adapter of joint attention, the map held; the missing part is made, too
     depth_coarse    the same, the map coarse up to t = 0.4: of what is spoilt only the coarse part
-    readout         no adapter: a readout head of depth guides (`unicond.tasks.layout`), in a box
+    readout         no adapter: a readout head of depth guides (`unicond.tasks.generate`)
     text            the caption alone, once: it knows of no map
 
 `abs_rel` and `delta1` compare the judge's depth of the result with its depth of the real picture,
@@ -35,6 +35,7 @@ from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.subject import Subject
 from unicond.evaluation.tables import Row, Table
+from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     COSTS,
     Cost,
@@ -49,7 +50,8 @@ from unicond.model import given
 from unicond.operators.blurring import gaussian_blur
 from unicond.pictures.sheet import Line
 from unicond.sampling.noise import Generators
-from unicond.tasks.layout import Layout, has_head
+from unicond.tasks.generate import Generate
+from unicond.tasks.heads import has_head
 
 DEPTH = "depth"
 TEXT, READOUT, COARSE_DEPTH = "text", "readout", "depth_coarse"
@@ -136,24 +138,29 @@ class Signals:
 def _held(noise: float, signals: Signals, maps: Tensor, known: float) -> Tensor:
     """By the adapter, from the left part of the maps."""
     cases, subject = signals.cases, signals.subject
-    mask = None
-    if known < 1:
-        mask = torch.zeros(1, *maps.shape[-2:])
-        mask[..., : round(known * maps.shape[-1])] = 1
-    told = {subject.branch: given(maps, mask=mask, noise=noise)}
+    told = {subject.branch: given(maps, mask=_left_part(maps, known), noise=noise)}
     return subject.complete(cases.captions, cases.seeds, told)["image"]
+
+
+def _left_part(maps: Tensor, known: float) -> Tensor | None:
+    """A mask (1, H, W) of the share of the columns that is known; None where all are."""
+    if known == 1:
+        return None
+    mask = torch.zeros(1, *maps.shape[-2:])
+    mask[..., : round(known * maps.shape[-1])] = 1
+    return mask
 
 
 def _read(signals: Signals, maps: Tensor, known: float) -> Tensor:
     """By a readout head, as a user asks for it, one picture at a time."""
     bench, made = signals.bench, list[Tensor]()
-    cases = signals.cases
+    cases, mask = signals.cases, _left_part(maps, known)
     for caption, seed, one in zip(cases.captions, cases.seeds, maps, strict=True):
-        task = Layout(
+        task = Generate(
             caption,
-            [(caption, 0.0, 0.0, known, 1.0)],
             method=READOUT,
             conditions={DEPTH: one},
+            masks={} if mask is None else {DEPTH: mask},
             seed=seed,
             num_inference_steps=bench.generation.steps,
             guidance_scale=bench.generation.guidance,
@@ -278,6 +285,31 @@ def draw(table: Table, path: Path) -> Path:
     return save_panels(panels, table, path, "a depth map spoilt")
 
 
+BARRED: Mapping[str, str] = {
+    CLEAN.case: "an exact depth map",
+    Spoiling("noise", 0.25).case: "a depth map with a little noise",
+    Spoiling("missing", 0.5).case: "half a depth map",
+}
+"""{case: what is given there} of the cases in which a way has to beat text alone."""
+BARS = tuple(
+    Bar(
+        f"the best way from {what} is nearer to the true depth than text alone",
+        beats(
+            f"signals/{case}",
+            (("abs_rel", TEXT), ("delta1", TEXT)),
+            (TEXT,),
+            f"signals/{CLEAN.case}",
+        ),
+        "what each way makes of the map, and of an exact one",
+        tuple(
+            (f"signals/{each}/{method}", metric)
+            for each in dict.fromkeys((case, CLEAN.case))
+            for method in MADE_BY
+            for metric in ("abs_rel", "delta1")
+        ),
+    )
+    for case, what in BARRED.items()
+)
 ROBUSTNESS = Group(
     "robustness",
     "A picture made from a depth map that is noised, blurred or half missing.",
@@ -287,6 +319,9 @@ ROBUSTNESS = Group(
     (TEXT,),
     METRICS,
     takes=(DEPTH,),
+    bars=BARS,
     scenes=20,
     missing=missing,
+    heads=(DEPTH,),
+    version="2",
 )

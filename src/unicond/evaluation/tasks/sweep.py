@@ -54,6 +54,7 @@ class Part(Generic[Cases]):
         case: of the task, where it has several.
         kept: the folder of a method's pictures under a value of the setting; None is the method.
         drawn: so many metrics are drawn.
+        missing: {method: why a bench has it not}.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Part(Generic[Cases]):
     case: str = ""
     kept: Callable[[str, Sampling], str] | None = None
     drawn: int = 2
+    missing: Callable[[Bench], Mapping[str, str]] = lambda _: {}
 
     @property
     def name(self) -> str:

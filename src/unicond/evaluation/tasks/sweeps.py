@@ -8,6 +8,7 @@ A guidance or a number of steps that is asked for takes the place of those that 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ STEPS = (5, 10, 20, 50)
 AnyPart = Part[Any]
 """Parts of different cases in one list."""
 _PSNR = ("psnr", "psnr_same_words")
+
+
+def _nothing(_: Bench) -> Mapping[str, str]:
+    return {}
 
 
 def _some(*names: str) -> Callable[[Bench], Sequence[str]]:
@@ -65,22 +70,39 @@ def _parts(usual: bool) -> tuple[AnyPart, ...]:
         "style": lambda _: style.METHODS,
     }
     of = chosen if usual else every
+    layouts = _nothing if usual else layout.missing
+    compositions = _nothing if usual else composition.missing
     psnr = {metric: inversion.METRICS[metric] for metric in _PSNR}
     return (
         Part("editing", of["editing"], editing.prepared, editing.results, editing.METRICS),
         Part(
             "inversion", of["inversion"], inversion.prepared, _inverted, psnr, kept=_kept_inverted
         ),
-        Part("layout", of["layout"], layout.prepared, layout.results, layout.METRICS),
+        Part(
+            "layout",
+            of["layout"],
+            layout.prepared,
+            layout.results,
+            layout.METRICS,
+            missing=layouts,
+        ),
         Part(
             "composition",
             of["composition"],
             composition.prepared,
             composition.results,
             composition.METRICS,
+            missing=compositions,
         ),
         Part("style", of["style"], style.prepared, style.results, style.METRICS),
-        Part("signals", signals.methods, signals.prepared, signals.results, signals.METRICS),
+        Part(
+            "signals",
+            signals.methods,
+            signals.prepared,
+            signals.results,
+            signals.METRICS,
+            missing=signals.missing,
+        ),
     )
 
 
@@ -106,7 +128,11 @@ def _all_on(operator: str) -> AnyPart:
     def methods(bench: Bench) -> Sequence[str]:
         return restoration.methods_on(operator, bench.model.backbone)
 
-    return _restoration(operator, methods)
+    def missing(bench: Bench) -> Mapping[str, str]:
+        every = restoration.missing(bench).items()
+        return {name: why for name, why in every if name.startswith(f"{operator} ")}
+
+    return replace(_restoration(operator, methods), missing=missing)
 
 
 BY_TASK, BY_METHOD = _parts(True), _parts(False)
@@ -127,14 +153,25 @@ def values_of(bench: Bench, setting: Setting) -> tuple[float, ...]:
     return GUIDANCES if setting == "guidance" else STEPS
 
 
+def _missing(sweeps: Sequence[Sweep], bench: Bench) -> dict[str, str]:
+    """{task and method: why a bench has it not}."""
+    return {
+        f"{part.task} {method}": why
+        for _, parts in sweeps
+        for part in parts
+        for method, why in part.missing(bench).items()
+    }
+
+
 def _group(
     name: str,
     about: str,
     sweeps: Callable[[], Sequence[Sweep]],
     base: str = "mini",
     scenes: int = 10,
+    every: bool = False,
 ) -> Group:
-    """A group of sweeps."""
+    """A group of sweeps; of `every` method, with all that these are made with."""
 
     def make(bench: Bench) -> list[Row]:
         return [
@@ -161,6 +198,7 @@ def _group(
         ]
         return save_panels(panels, table, path, name.replace("_", " "))
 
+    own = (signals.DEPTH, *(layout.LAYOUT.takes if every else ()))
     metrics: dict[str, str] = {}
     for _, parts in sweeps():
         for part in parts:
@@ -174,8 +212,11 @@ def _group(
         (layout.TEXT,),
         metrics,
         base=base,
-        takes=(signals.DEPTH,) if base == "mini" else (),
+        takes=own if base == "mini" else (),
         scenes=scenes,
+        missing=lambda bench: _missing(sweeps(), bench),
+        companion=every,
+        heads=(signals.DEPTH,) if base == "mini" else (),
     )
 
 
@@ -189,6 +230,7 @@ STEPS_SWEEP = _group(
     "Each method of each task at 5, 10, 20 and 50 steps.",
     lambda: [("steps", BY_METHOD)],
     scenes=5,
+    every=True,
 )
 PIXEL_SWEEPS = _group(
     "pixel_sweeps",

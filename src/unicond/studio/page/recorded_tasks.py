@@ -7,6 +7,7 @@ from unicond.aggregation.mixing import even_weights
 from unicond.studio.page.told import Told
 
 NAMES: Mapping[str, str] = {
+    "Generate": "generate",
     "Edit": "edit",
     "Restore": "restore",
     "Compose": "compose",
@@ -38,9 +39,11 @@ def told_of_task(recorded: Told, bases: Bases) -> dict[str, object]:
     found = {RENAMED.get(key, key): one for key, one in recorded.items() if key != "name"}
     if found.get("give", "") is None:
         found["give"] = {}
+    if name == "Generate":
+        found |= {"mask": found.pop("masks") or {}, "only": ["image"]}
     if name == "Layout":
         found |= _boxes(found.pop("boxes"))
-        del found["head"]  # a folder of the command line's user
+    found.pop("head", None)  # a folder of the command line's user
     if name == "Compose":
         found |= _texts(found, bases)
     if name == "Together":

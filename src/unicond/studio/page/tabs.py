@@ -118,7 +118,7 @@ def change() -> Tab:
         given = picture("picture", "Picture")
         with gr.Column():
             source = text("source_prompt", "What it shows now")
-            known = [*edit.NAMED, *edit.ALONE]
+            known = [*edit.NAMED, *edit.UNPAIRED, *edit.ALONE]
             method = choice("method", "Method", known, "direct+p2p")
             strength = share("strength", "Strength (0: the method's own)", zero_is_usual=True)
             kept = gr.Dropdown(
