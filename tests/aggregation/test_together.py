@@ -84,6 +84,13 @@ def test_one_network_can_be_asked_two_things(tiny, depth):
     assert torch.equal(only(tiny, depth=depth).run().latents["image"], alone)
 
 
+def test_calls_can_be_run_together_again(tiny, other, depth):
+    """What `refresh` keeps for some calls is of one run; 3 is no part of its 4 moves."""
+    calls = [only(tiny, depth=depth, held="two_way", refresh=3), only(other, "a cat")]
+    one, two = (unicond.aggregate(calls, window=ALWAYS).latents["image"] for _ in range(2))
+    assert torch.equal(one, two)
+
+
 def test_the_others_stop_after_the_window(tiny, other):
     calls = []
     hooks = [
