@@ -23,7 +23,6 @@ from unicond.calls.own import Own
 from unicond.calls.prepared import Callback, Parts, Prepared, prepared, ran
 from unicond.calls.record import Record
 from unicond.calls.request import (
-    MOVES,
     Against,
     Attention,
     DepthKind,
@@ -208,7 +207,8 @@ class Model:
             plan: the way through the times of image and condition, by name: `"joint"`,
                 `"image-first"`, `"condition-first"`, `"coarse(0.4)"`, `"curve(0.3)"`, or points
                 `"1,1;0.5,1;0,0"` (see `sampling.named_plans`), or moves of every branch of the run
-                (see `sampling.plans`); default follows from what is given.
+                (see `sampling.plans`); default what suits conditions that are drawn from text
+                beside the image, else what follows from what is given.
             references: {branch: a picture with its prompt} beside the image, which a mechanism
                 reads: an edit's source, a style. They need moves as the plan if they are given.
             grounding: what is where and what it does, one or one a sample; every grounding adapter
@@ -271,9 +271,9 @@ class Model:
             attention=attention,
             cache=cache,
             refresh=refresh,
-            ensemble_size=task.ensemble(ensemble_size, own.moves is None and sampling == "unicond"),
+            ensemble_size=task.ensemble(ensemble_size, own.usual(sampling)),
             sampling=sampling,
-            plan=plan if plan is None or isinstance(plan, str) else MOVES,
+            plan=task.way(plan, own.usual(sampling)),
             references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},
             reconstruction_weight=weights,
             reconstruction_optimizer=reconstruction_optimizer,
@@ -300,7 +300,7 @@ class Model:
             shown = [b for b, one in conditions.items() if not one.guide]
             beside = [b for b in made if b in self.adapters] if "image" in made else []
             shows, joins = ([self._suits(b) for b in each] for each in (shown, beside))
-            task = generation(base, shows, joins)
+            task = generation(base, shows, joins, alone=not conditions)
         return task, task.noised(conditions)
 
     def _suits(self, branch: str) -> Suits:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+import unicond
 from unicond.adapters.config import JointConfig
 from unicond.backbones.base import Settings
+from unicond.calls.request import MOVES
 from unicond.calls.task import estimation, generation
 from unicond.sampling.suits import Suits
 
@@ -55,6 +57,39 @@ def test_text_guidance_is_of_what_is_generated_beside_the_image_too():
     assert (task.guidance_scale, task.follow) == (3.0, 1.0)
 
 
+def test_the_plan_is_of_what_is_drawn_from_text_alone_and_agreed_upon():
+    edges = Suits(joint_plan="curve(0.8)")
+    assert generation(BASE, [], [edges], alone=True).plan == "curve(0.8)"
+    assert generation(BASE, [], [edges, edges], alone=True).plan == "curve(0.8)"
+    assert generation(BASE, [], [edges, NOTHING], alone=True).plan is None
+    assert generation(BASE, [], [edges]).plan is None
+    assert generation(BASE, [edges], alone=True).plan is None
+
+
+@pytest.fixture
+def planned(tiny):
+    """A model whose depth asks for a plan."""
+    config = tiny.adapters["depth"].adapter.config
+    object.__setattr__(config, "joint_plan", "curve(0.8)")
+    yield tiny
+    object.__setattr__(config, "joint_plan", None)
+
+
+def test_a_call_walks_as_suits_its_adapter(planned):
+    def plan(**asked):
+        return planned.prepare("a dog", **{"branches": ["image", "depth"], **asked}).record.plan
+
+    assert plan() == "curve(0.8)"
+    assert plan(plan="joint") == "joint"
+    moves = planned.prepare("a dog", branches=["image", "depth"]).plan
+    assert plan(plan=moves) == MOVES
+    assert plan(sampling="released") is None
+    assert plan(branches=["image"], depth=PICTURE) is None
+    assert plan(depth=unicond.given(PICTURE, guide=True)) is None
+    assert plan(branches=["image", "depth", "id"]) is None  # which asks for none
+    assert all(move.t["image"] < move.t["depth"] for move in moves[1:])
+
+
 def test_a_call_takes_what_suits_its_adapter(tiny):
     def settings(**asked):
         record = tiny("a dog", **asked).record
@@ -93,6 +128,7 @@ def test_wishes_are_kept_and_absent_ones_leave_no_trace():
         ({"guidance_scale": -1.0}, "guidance_scale is -1.0; it must be a number from 0, or left"),
         ({"condition_guidance": True}, "condition_guidance is True"),
         ({"condition_guidance": float("nan")}, "condition_guidance is nan"),
+        ({"joint_plan": 0.8}, "joint_plan is 0.8; it must be the name of a plan, or left out"),
         ({"estimation_steps": 0}, "estimation_steps is 0; it must be a number from 1"),
         ({"estimation_steps": 1.5}, "estimation_steps is 1.5"),
         ({"estimation_ensemble": 0}, "estimation_ensemble is 0; it must be a number from 1"),

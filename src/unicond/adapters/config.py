@@ -32,6 +32,7 @@ class JointConfig(Suits, StoredConfig):
         base: the network that it was made for: a Hub id or a name, with a hash where one is known.
         guidance_scale: see `Suits`.
         condition_guidance: see `Suits`.
+        joint_plan: see `Suits`.
         estimation_steps: see `Suits`.
         estimation_noise: see `Suits`.
         estimation_ensemble: see `Suits`.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unicond.calls.request import Sampling
 from unicond.sampling.plans import Plan
 from unicond.sampling.state import Mechanism, Solver
 
@@ -70,6 +71,10 @@ class Own:
                 f"{num_inference_steps}, or make the plan with as many"
             )
         return sum(move.kind == "step" for move in self.moves)
+
+    def usual(self, sampling: Sampling) -> bool:
+        """Whether the walk follows from what is given: not the caller's own, nor the published."""
+        return self.moves is None and sampling == "unicond"
 
     def solver_name(self, solver: str | Solver | None) -> str | None:
         """What the record calls the solver of a call; None is the base's own."""

@@ -3,14 +3,16 @@
 Of several conditions that are given, the one that asks for most condition guidance decides; of all
 that are given or generated beside the image, the one that asks for least text guidance, which moves
 both branches; of several that are read off an image, the one that asks for most steps, for most
-noise, and for the smallest ensemble.
+noise, and for the smallest ensemble. The way through the times of image and conditions that are
+drawn from text together is the one that all of these ask for.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unicond.backbones.base import Settings
-from unicond.calls.request import Given
+from unicond.calls.request import MOVES, Given
+from unicond.sampling.plans import Plan
 from unicond.sampling.suits import Suits
 
 
@@ -26,6 +28,8 @@ class Task:
         follow: condition guidance.
         shapes: perturbed-attention guidance.
         ensemble_size: noises whose pictures are averaged.
+        plan: the way through the times of image and condition, by name; None follows from what is
+            given.
     """
 
     estimates: bool
@@ -35,6 +39,7 @@ class Task:
     follow: float = 0.0
     shapes: float = 0.0
     ensemble_size: int = 1
+    plan: str | None = None
 
     def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
         """The conditions, with the task's noise on an image to estimate from that has none said."""
@@ -42,6 +47,20 @@ class Task:
         if self.estimates and found["image"].noise is None:
             found["image"] = found["image"].at(self.noise)
         return found
+
+    def way(self, plan: str | Plan | None, usual: bool = True) -> str | None:
+        """What the record calls the way through the times of image and condition.
+
+        Args:
+            plan: what the caller asks for; None is the task's own, of an unusual walk none.
+            usual: as in `ensemble`.
+
+        Returns:
+            The name of a plan, `MOVES` for the caller's own, or None.
+        """
+        if plan is None:
+            return self.plan if usual else None
+        return plan if isinstance(plan, str) else MOVES
 
     def ensemble(self, size: int | None, usual: bool = True) -> int:
         """How many noises a call's pictures are the mean of.
@@ -92,7 +111,9 @@ def estimation(base: Settings, read: Sequence[Suits]) -> Task:
     return Task(True, steps, base.estimation_guidance, noise, ensemble_size=size)
 
 
-def generation(base: Settings, given: Sequence[Suits], beside: Sequence[Suits] = ()) -> Task:
+def generation(
+    base: Settings, given: Sequence[Suits], beside: Sequence[Suits] = (), alone: bool = False
+) -> Task:
     """The settings of generation.
 
     Args:
@@ -100,7 +121,9 @@ def generation(base: Settings, given: Sequence[Suits], beside: Sequence[Suits] =
         given: what suits the pictures that are given, other than as a guide; an image that is
             given in part has no wishes of its own.
         beside: what suits the conditions that are generated beside the image; of it text guidance
-            counts, while condition guidance is of what is given.
+            counts, and the plan if they are drawn `alone`, while condition guidance is of what
+            is given.
+        alone: whether nothing is given, not even a guide.
 
     Returns:
         The task.
@@ -113,10 +136,12 @@ def generation(base: Settings, given: Sequence[Suits], beside: Sequence[Suits] =
         base.condition_guidance if s.condition_guidance is None else s.condition_guidance
         for s in given
     ]
+    plans = {s.joint_plan for s in beside}
     return Task(
         False,
         base.num_inference_steps,
         min(text, default=base.guidance_scale),
         follow=max(follow, default=0.0),
         shapes=base.perturbed_guidance,
+        plan=plans.pop() if len(plans) == 1 and alone else None,
     )

@@ -175,10 +175,14 @@ def _prepare(
 
 
 def _branch_of(model: "Model", condition: Condition, adapter: str | None) -> str:
-    """The branch of a model that shows a condition, whatever it is called."""
+    """The branch of a model that shows a condition, whatever it is called.
+
+    Kinds that are no condition's here, as some of published adapters, are taken as they are asked.
+    """
     kinds = {branch: loaded.adapter.config.kind for branch, loaded in model.adapters.items()}
+    others = {one.shows for one in CONDITIONS} - {condition.shows}
     for branch, kind in kinds.items():
-        if kind == condition.shows:
+        if kind not in others:
             return branch
     shows = " and ".join(repr(kind) for kind in kinds.values())
     raise ValueError(

@@ -14,6 +14,8 @@ class Suits:
     Args:
         guidance_scale: of text, where an image is drawn from the condition or beside it.
         condition_guidance: of the condition, where an image is drawn from it.
+        joint_plan: the way through the times of both by name, where image and condition are drawn
+            from text together (see `named_plans`).
         estimation_steps: network calls in which the condition is read off an image.
         estimation_noise: time to which that image is noised.
         estimation_ensemble: noises that are each carried to a picture of the condition; the mean of
@@ -25,11 +27,16 @@ class Suits:
 
     guidance_scale: float | None = None
     condition_guidance: float | None = None
+    joint_plan: str | None = None
     estimation_steps: int | None = None
     estimation_noise: float | None = None
     estimation_ensemble: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.joint_plan, str | None):
+            raise ValueError(
+                f"joint_plan is {self.joint_plan!r}; it must be the name of a plan, or left out"
+            )
         for name, least, most in (
             ("guidance_scale", 0.0, math.inf),
             ("condition_guidance", 0.0, math.inf),
