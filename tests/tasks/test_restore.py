@@ -17,7 +17,8 @@ from unicond.pictures.metadata import write_png
 from unicond.sampling.noise import Generators
 from unicond.tasks import measured
 from unicond.tasks.base import pictures_back
-from unicond.tasks.restore import DEFAULTS, METHODS, Restore
+from unicond.tasks.restore import Restore
+from unicond.tasks.restorers import DEFAULTS, METHODS
 
 SIDE = 32
 QUICK = {"num_inference_steps": 4}

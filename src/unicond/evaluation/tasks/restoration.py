@@ -53,7 +53,8 @@ from unicond.evaluation.tasks.together import Together
 from unicond.pictures.sheet import Line
 from unicond.tasks import measured
 from unicond.tasks.measured import Measured
-from unicond.tasks.restore import Case, Restore, methods_for
+from unicond.tasks.restore import Restore
+from unicond.tasks.restorers import Case, methods_for
 
 OPERATORS = (
     "inpaint-box",

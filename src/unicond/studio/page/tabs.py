@@ -29,7 +29,7 @@ from unicond.studio.page.members import members_part
 from unicond.studio.page.more import more
 from unicond.studio.page.slots_part import Slots, slots_part
 from unicond.studio.page.told import Told
-from unicond.tasks import compose, edit, layout, restore
+from unicond.tasks import compose, edit, layout, restorers
 
 CONDITIONS = 4
 """That a task may be given."""
@@ -141,7 +141,7 @@ def mend() -> Tab:
     with gr.Row():
         operator = choice("operator", "Operator", ["mask", *OPERATORS], "sr4")
         noise = one("noise_std", gr.Number(0.0, label="Noise", minimum=0), 0.0)
-        method = choice("method", "Method", ["", *restore.METHODS])
+        method = choice("method", "Method", ["", *restorers.METHODS])
     with gr.Row():
         checks = [
             check("simulate", "The picture is clean: measure it first"),
