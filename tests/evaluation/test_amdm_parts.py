@@ -102,7 +102,7 @@ def test_what_is_expected_of_mig(missed, tmp_path):
 
 
 def test_style(made):
-    table, _ = made(style.PART, ONE, steps=2)
+    table, _ = made(style.PART, ONE, steps=4)
     assert [row.name for row in table.rows] == [f"style/{name}" for name in (*style.ROWS, "truth")]
     for row in table.rows:
         assert {"style_taken", "success", "relation"} <= row.metrics.keys()
@@ -120,7 +120,7 @@ def test_words_say_nothing_of_a_style_that_is_shown(model, tmp_path):
 
 
 def test_figures(made):
-    table, page = made(figures.PART, ONE, steps=2)
+    table, page = made(figures.PART, ONE, steps=4)
     names = [row.name for row in table.rows]
     assert {"pictures/figure_6/interact+migc+style", "pictures/figure_6/paper"} < {*names}
     assert page.count("pictures</h2><img") == 3

@@ -45,7 +45,7 @@ def test_pictures_are_made_scored_and_can_be_scored_again(run, tiny_base, tmp_pa
 
 def test_models_that_are_told_of_boxes(run, tiny_base, grounders, tmp_path):
     adapters = [f"--adapter={name}={folder}" for name, folder in grounders.items()]
-    making = (f"--base={tiny_base}", "--entries=1", "--steps=2", f"--json={tmp_path / 'm.json'}")
+    making = (f"--base={tiny_base}", "--entries=1", "--steps=4", f"--json={tmp_path / 'm.json'}")
     done = run(*making, *adapters, "--method=interact+migc")
     assert done.exit_code == 0, done.output
     data = json.loads((tmp_path / "m.json").read_text())
