@@ -214,7 +214,7 @@ def test_drawn_compositions(bench, asked, number, ranked):
 
     In any other order too, but for those that are refused before the network is asked.
     """
-    generator, way, names, neutral = draw(number if ranked else number + len(KINDS))
+    generator, way, names, neutral = draw(number)
     call, before, after = way(bench, generator, names)
     call["guidance_scale"] = generator.choice([1.0, 3.0])
     order = RANKED if ranked else disordered(generator, names)
