@@ -143,17 +143,18 @@ def test_conditions_are_obeyed_by_images_and_read_from_them(condition, mini, tmp
     """As the tables measure it; of another scene it is what it would be without any relation."""
     cases = HeldOut(TABLE_WORLD, 3, 128, tmp_path, condition).cases(range(SCENES))
     judge, branch = load_judge(None, None), condition.branch
+    model = mini.only(branch)
     chunk, fidelity = Chunk(cases, None, judge, tmp_path), FIDELITIES[condition.name]
     obeyed, read = BETTER.get(condition.name, (1.2, 1.2))
     told = {"seed": list(cases.seeds), "branches": ["image"], "num_inference_steps": 8}
-    images = mini(list(cases.captions), **told, **{branch: cases.condition}).pictures["image"]
+    images = model(list(cases.captions), **told, **{branch: cases.condition}).pictures["image"]
     own, other = (
         error_of(fidelity, fidelity.of_images(chunk, judge(each)))
         for each in (images, images.roll(1, 0))
     )
     assert obeyed * own < other
     if condition.aligned:
-        drawn = mini(image=cases.images, branches=[branch]).pictures[branch]
+        drawn = model(image=cases.images, branches=[branch]).pictures[branch]
         own, other = (
             error_of(fidelity, fidelity.of_drawings(chunk, each))
             for each in (drawn, drawn.roll(1, 0))

@@ -239,14 +239,21 @@ def test_the_command_makes_the_table_and_goes_on(line, grounders, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in parts}
 
 
-def test_missing_adapters_and_unknown_parts_are_named_before_anything_loads(line, grounders):
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (mig.PART, "needs the adapters interact, migc, gligen, but there is no migc, no gligen"),
+        (style.PART, "no migc, no image-prompt: train what is missing with `unicond train migc`, "),
+    ],
+)
+def test_missing_adapters_are_named(part, message):
+    with pytest.raises(ValueError, match=message):
+        part.check(["interact"])
+
+
+def test_bad_options_are_refused_before_anything_loads(line, grounders):
     nowhere = [*line, "--base", "nowhere", f"--adapter=interact={grounders['interact']}"]
     for options, message in (
-        ((), "--part mig needs the adapters interact, migc, gligen, but there is no migc, no glig"),
-        (
-            ("--part=style",),
-            "no migc, no image-prompt: train what is missing with `unicond train migc`, `un",
-        ),
         (
             ("--mix=lerp", "--mix=slerp"),
             "--part mig is made in one manner of aggregation, not",

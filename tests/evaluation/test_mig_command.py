@@ -7,6 +7,7 @@ from drawn_mig import LEFT, LEVELS, RIGHT, paint, save_bench
 from typer.testing import CliRunner
 
 from unicond.cli import app
+from unicond.evaluation.mig.layouters import check_method
 from unicond.pictures.reading import to_pil
 
 
@@ -55,6 +56,11 @@ def test_models_that_are_told_of_boxes(run, tiny_base, grounders, tmp_path):
     assert "adapter migc" in data["settings"]
 
 
+def test_a_missing_adapter_is_named():
+    with pytest.raises(ValueError, match="migc needs the adapter migc: give --adapter migc=WHERE"):
+        check_method("migc", [])
+
+
 def test_bad_input_is_refused_before_networks_are_loaded(run, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()
@@ -67,7 +73,6 @@ def test_bad_input_is_refused_before_networks_are_loaded(run, tmp_path):
             "none are made: drop --base, --per-entry, --steps, or --images",
         ),
         ((f"--bench={tmp_path / 'none.json'}",), "none.json cannot be read"),
-        (("--method=migc",), "--method migc needs the adapter migc: give --adapter migc=WHERE"),
         (("--method=boxes",), "--method 'boxes' is not one of text, gligen, interact, migc"),
         ((f"--images={folder}", "--method=migc"), "none are made: drop --method, or --images"),
         (("--entries=4",), "has 3 entries; 4 are asked for"),

@@ -281,7 +281,9 @@ def test_curves_are_a_picture(tmp_path):
     assert path.read_bytes()[:4] == b"\x89PNG"
     with Image.open(path) as lines:
         size = lines.size
-    bars = Bars("y", {str(n): rows[n % 2] for n in range(20)} | {"none": Row("n", {})}, {}, "kind")
+    bars = Bars(
+        "fid", {str(n): rows[n % 2] for n in range(20)} | {"none": Row("n", {})}, {}, "kind"
+    )
     save_curves([*panels[:3], bars], path, "title")
     with Image.open(path) as taller:  # as many bars need more height
         assert taller.width == size[0]

@@ -192,7 +192,7 @@ def test_neutral_scales_are_absent():
     ones = {"image": 1.0, "depth": 1.0}
     solver = named("ddpm")
     plain = sample(latents, ones, solver=solver)
-    neutral = [ClassifierFree(1.0), ConditionGuidance(0.0)]
+    neutral = [ConditionGuidance(0.0), ClassifierFree(1.0)]
     with_neutral = sample(latents, ones, solver=solver, mechanisms=neutral)
     closed = [ClassifierFree(4.0, Window(0.0, -1.0)), ConditionGuidance(2.0, Window.steps(0, 0))]
     outside = sample(latents, ones, solver=solver, mechanisms=closed)
@@ -218,7 +218,7 @@ def test_a_sample_does_not_depend_on_its_batch(name):
     latents = {"image": noise_of(1, shape), "depth": noise_of(2, shape)}
     ones = {"image": 1.0, "depth": 1.0}
     plan = plans.descend(SCHEDULE.times(12), ones)
-    mechanisms = [ClassifierFree(2.0), ConditionGuidance(1.0)]
+    mechanisms = [ConditionGuidance(1.0), ClassifierFree(2.0)]
     alone, together = [], None
     for seeds, rows in [((4, 5, 6), slice(0, 3)), ((4,), [0]), ((5,), [1]), ((6,), [2])]:
         part = {branch: value[rows] for branch, value in latents.items()}
