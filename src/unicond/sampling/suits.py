@@ -33,7 +33,7 @@ class Suits:
     estimation_ensemble: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.joint_plan, str | None):
+        if type(self.joint_plan) not in (str, type(None)):
             raise ValueError(
                 f"joint_plan is {self.joint_plan!r}; it must be the name of a plan, or left out"
             )
