@@ -1,6 +1,7 @@
 """Layouts: every method knows of the boxes in its own way; what they are drawn as; refusals."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,21 @@ def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):
     plainly = Layout(PROMPT, said, method="regions", **USUAL).run(grounded)
     same = Layout(PROMPT, BOXES, method="regions", **USUAL).run(grounded)
     assert torch.equal(plainly.latents["image"], same.latents["image"])
+
+
+def test_what_was_trained_for_boxes_comes_first(grounded, tiny):
+    acts = Grounding(Grounding.of(BOXES).boxes, (Interaction(0, "left of", 1),))
+    for model, boxes, method in (
+        (grounded, BOXES, "migc"),
+        (grounded, acts, "interact"),
+        (grounded.only("gligen"), acts, "gligen"),
+        (tiny, acts, "regions"),
+    ):
+        asked = Layout(PROMPT, boxes, **USUAL)
+        out, same = asked.run(model), replace(asked, method=method).run(model)
+        assert torch.equal(out.latents["image"], same.latents["image"])
+        assert out.record.task == same.record.task
+        assert out.record.task["method"] == method
 
 
 def test_a_grounding_adapter_that_is_not_loaded(tiny):

@@ -47,12 +47,13 @@ def layout(
     ] = None,
     boxes: Boxes = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="regions, noise_collage, layout, paint_with_words, self_guidance, readout, "
-            "segmentation, gligen, interact, migc, or text."
+            "segmentation, gligen, interact, migc, or text; default migc, or interact where "
+            "--boxes says who does what, if the base has it, else regions."
         ),
-    ] = "regions",
+    ] = None,
     scale: Annotated[
         float | None,
         typer.Option(
@@ -92,10 +93,10 @@ def layout(
     """Make a picture with things in their boxes."""
     from unicond.cli.asked import common, fill, form_of
     from unicond.cli.generate import read_boxes
-    from unicond.cli.running import load_model, make, pairs
+    from unicond.cli.running import load_model, make, pairs, shipped
     from unicond.pictures.files import check_output_folder
     from unicond.tasks import forms
-    from unicond.tasks.layout import GROUNDED, Layout
+    from unicond.tasks.layout import GROUNDED, Layout, preferred
 
     options = {
         "prompt": "" if preview and what is None and prompt is None else read_prompt(what, prompt),
@@ -116,6 +117,8 @@ def layout(
         typer.echo(str(_preview(task.grounding, out)))
         return
     own = [method] if method in ("segmentation", *GROUNDED) else []
+    if method is None and base == "mini":
+        own = shipped(preferred(task.grounding))[:1]
     model = load_model(base, adapters_for(adapter, [*task.held, *own]), device, dtype)
     make(task, model, "placing", out)
 

@@ -264,7 +264,7 @@ class Layout(_Conditioned):
         prompt: what the whole picture shows.
         box: the things.
         boxes: or the things, and what they do.
-        method: how they are kept there.
+        method: how they are kept there; None is what the model was trained for, else regions.
         scale: of layout, paint_with_words, self_guidance, readout, gligen and interact.
         coarse: of segmentation: how coarse its map is.
         depth: a given depth map.
@@ -278,7 +278,7 @@ class Layout(_Conditioned):
     prompt: Text
     box: Annotated[tuple[Placed, ...], Field(max_length=MOST)] = ()
     boxes: Grounding | None = None
-    method: Name = "regions"
+    method: Name | None = None
     scale: float | None = None
     coarse: Share = 0.0
 

@@ -14,7 +14,8 @@
     text               the prompt alone, which knows of no box
 
 `layout`, `paint_with_words` and `self_guidance` place words of the prompt: their phrases must stand
-in it.
+in it. What was trained for boxes comes first where none is asked for, `interact` if they say who
+does what; a model without such an adapter takes `regions`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,8 @@ SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "i
 """Methods whose strength is a scale."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
+USUAL = "regions"
+"""The method of a model that was not trained for boxes."""
 MOVED = 300.0
 """Usual scale of `self_guidance`, measured on the embedded model (`docs/mechanisms`)."""
 LARGEST = 0.9
@@ -71,7 +74,8 @@ class Layout(Conditioned):
         coarse: of `segmentation`, up to which time the drawn map is coarse, in [0, 1].
         head: of `readout`, as `unicond.loading.load_readout` takes it; "" is the embedded one of
             the condition.
-        method: one of `METHODS`.
+        method: one of `METHODS`; None is the first of `preferred` that the model has as an adapter,
+            else `USUAL`.
 
     Raises:
         ValueError: an unknown method, something that it does not use, no box, too many, or one
@@ -84,33 +88,34 @@ class Layout(Conditioned):
     scale: float | None = field(default=None, kw_only=True)
     coarse: float = field(default=0.0, kw_only=True)
     head: str = field(default="", kw_only=True)
-    method: str = field(default="regions", kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in METHODS:
-            raise ValueError(f"no method {self.method!r}: choose one of {', '.join(METHODS)}")
+        method = self.method or USUAL
+        if method not in METHODS:
+            raise ValueError(f"no method {method!r}: choose one of {', '.join(METHODS)}")
         if not isinstance(self.boxes, Grounding) and not self.boxes:
             raise ValueError(
                 "a layout needs boxes: give at least one as (phrase, left, top, right, bottom) "
                 "(--box 'a red ball@0.1,0.3,0.4,0.9')"
             )
-        if self.method not in GROUNDED:
+        if method not in GROUNDED:
             boxed(self.places)
-        if self.scale is not None and self.method not in SCALED:
+        if self.scale is not None and method not in SCALED:
             raise ValueError(
-                f"method {self.method!r} has no scale: drop it, or choose {' or '.join(SCALED)}"
+                f"method {method!r} has no scale: drop it, or choose {' or '.join(SCALED)}"
             )
-        if self.coarse and self.method != "segmentation":
-            raise ValueError(f"method {self.method!r} draws no map that could be coarse: drop it")
-        if self.head and self.method != "readout":
-            raise ValueError(f"method {self.method!r} reads nothing off the network: drop head")
-        if self.method == "readout" and len(self.conditions) != 1:
+        if self.coarse and method != "segmentation":
+            raise ValueError(f"method {method!r} draws no map that could be coarse: drop it")
+        if self.head and method != "readout":
+            raise ValueError(f"method {method!r} reads nothing off the network: drop head")
+        if method == "readout" and len(self.conditions) != 1:
             raise ValueError(
                 f"method 'readout' follows one map inside the boxes, and {len(self.conditions)} "
                 "conditions are given: give one that a head was trained for (--depth FILE)"
             )
-        if self.method == "segmentation":
+        if method == "segmentation":
             for phrase, *_ in self.places:
                 thing_of(phrase)
 
@@ -132,13 +137,20 @@ class Layout(Conditioned):
         return self.boxes.places() if isinstance(self.boxes, Grounding) else list(self.boxes)
 
     @override
+    def run(self, model: Model, callback: Callback | None = None) -> Output:
+        if self.method is None:
+            able = [name for name in preferred(self.grounding) if name in model.grounders]
+            return replace(self, method=next(iter(able), USUAL)).run(model, callback)
+        return super().run(model, callback)
+
+    @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
         size = self.fitted_size(model)
         given = dict[str, Given]()
         if self.method == "segmentation":
             drawn = draw_segmentation(self.places, size)
             given[self._segmentation(model)] = Given(drawn, noise=self.coarse)
-        mechanisms = METHODS[self.method](self, model, size)
+        mechanisms = METHODS[self.method or USUAL](self, model, size)
         grounding = None
         if self.method in GROUNDED:
             model, grounding = self._grounded(model), self.grounding
@@ -172,12 +184,13 @@ class Layout(Conditioned):
 
     def _grounded(self, model: Model) -> Model:
         """The model with the method's adapter, and those of the conditions, alone."""
-        if self.method not in model.grounders:
+        method = self.method or USUAL
+        if method not in model.grounders:
             raise ValueError(
-                f"method {self.method!r} is an adapter, which this model has not: load it "
-                f"(--adapter {self.method}), or choose another method"
+                f"method {method!r} is an adapter, which this model has not: load it (--adapter "
+                f"{method}), or choose another method"
             )
-        return model.only(*(b for b in self.conditions if b in model.adapters), self.method)
+        return model.only(*(b for b in self.conditions if b in model.adapters), method)
 
     def _segmentation(self, model: Model) -> str:
         """The branch that shows segmentations."""
@@ -194,6 +207,19 @@ class Layout(Conditioned):
                 f"method 'segmentation' draws {found[0]!r} itself: drop it from the conditions"
             )
         return found[0]
+
+
+def preferred(grounding: Grounding) -> tuple[str, ...]:
+    """The adapters for what is said of boxes, the best first.
+
+    Args:
+        grounding: the boxes, and who does what.
+
+    Returns:
+        Methods of `GROUNDED`.
+    """
+    usual = ("migc", "gligen")
+    return ("interact", *usual) if grounding.interactions else usual
 
 
 def _regions(task: Layout, _model: Model, _size: Size) -> Sequence[Mechanism]:

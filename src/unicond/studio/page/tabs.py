@@ -157,7 +157,7 @@ def place() -> Tab:
     go = _go("Lay out")
     boxes = placed.boxes_part()
     with gr.Row():
-        method = choice("method", "Method", list(layout.METHODS), "regions")
+        method = choice("method", "Method", ["", *layout.METHODS])
         scale = number("scale", "Scale")
         coarse = share("coarse", "Coarse (segmentation)")
     branches, condition = _conditions()
