@@ -97,7 +97,11 @@ CONDITIONS: tuple[Condition, ...] = (
         trigger="edges_map, ",
         starts_from="depth",
         suits=Suits(
-            guidance_scale=3.0, condition_guidance=4.0, estimation_steps=1, estimation_noise=0.0
+            guidance_scale=3.0,
+            condition_guidance=4.0,
+            joint_plan="curve(0.8)",  # edges are read better than drawn: the image goes ahead
+            estimation_steps=1,
+            estimation_noise=0.0,
         ),
         note="Soft edges in five levels, bright on black.",
     ),
