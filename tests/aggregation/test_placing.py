@@ -28,9 +28,8 @@ def window(asked, schedule, steps=50, numel=FULL, mean=None, plan=None):
 
 def test_the_papers_moves_are_found_on_its_schedule():
     """1, 2 and 3 of 50, by what can be reused as by what the state says."""
-    for manner in (PAPER, DEFAULT):
-        found = window(moves_of(manner.window), PUBLISHED, mean=manner.mean)
-        assert found == Window.steps(1, 4)
+    for asked, mean in ((PAPER.window, PAPER.mean), (Place(3, 120.0), None)):
+        assert window(moves_of(asked), PUBLISHED, mean=mean) == Window.steps(1, 4)
 
 
 def test_from_pure_noise_on_windows_count_from_the_first_move_that_can_be_reused():
@@ -56,8 +55,8 @@ def test_a_place_is_where_the_state_says_enough(schedule, numel):
 
 def test_the_default_place_ends_with_the_plan():
     assert window(DEFAULT.window, ZERO, steps=1) == Window.steps(0, 1)
-    assert window(DEFAULT.window, ZERO, steps=3).to_t == 3
-    assert window(DEFAULT.window, ZERO, numel=1) == Window.steps(49, 50)
+    assert window(DEFAULT.window, ZERO, steps=3) == Window.steps(0, 3)
+    assert window(DEFAULT.window, ZERO, numel=1) == Window.steps(0, 4)
 
 
 def test_an_image_that_waits_is_aggregated_when_it_moves():

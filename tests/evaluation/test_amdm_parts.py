@@ -26,6 +26,7 @@ from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
 
 STEPS = 5
+MOVES = DEFAULT.window.moves
 ONE = Asked(layouts=1, each=1, scenes=1)
 
 
@@ -62,7 +63,7 @@ def test_mig(made):
     calls = {row.name: row.metrics["calls"] for row in table.rows[:-1]}
     alone = dict.fromkeys(mig.ROWS, STEPS)
     # MIGC joins in the window, or as published walks until it has passed
-    assert calls == {**alone, "interact+migc": STEPS + 3, "paper": STEPS + 4}
+    assert calls == {**alone, "interact+migc": STEPS + MOVES, "paper": STEPS + 4}
     assert table.row("interact").metrics["time_ratio"] == 1
     assert "18.76" in page
     assert "<h2>layouts: pictures</h2>" in page
@@ -129,13 +130,13 @@ def test_figures(made):
 def test_ablation(made, monkeypatch, tmp_path):
     monkeypatch.setattr(ablation, "MIXES", ("slerp", "released"))
     monkeypatch.setattr(ablation, "MEANS", ("released", None))
-    monkeypatch.setattr(ablation, "LENGTHS", (3,))
+    monkeypatch.setattr(ablation, "LENGTHS", (MOVES,))
     monkeypatch.setattr(ablation, "WEIGHTS", (0.5, 1.0))
     monkeypatch.setattr(ablation, "FACTORS", (0.0, 1.0))
     table, _ = made(ablation.PART, ONE)
     rows = {row.name.removeprefix("ablation/"): row for row in table.rows}
     usual, alone = rows["default"].metrics, rows["interact"].metrics
-    same = ("mix/slerp-none", "window/3", "weight/0.5", "first/interact", "models/2")
+    same = ("mix/slerp-none", f"window/{MOVES}", "weight/0.5", "first/interact", "models/2")
     for name in (*same, "start/joined"):
         assert usual.items() <= rows[name].metrics.items()
     assert rows["window/0"].metrics["window"] == 0
@@ -143,11 +144,15 @@ def test_ablation(made, monkeypatch, tmp_path):
     assert rows["weight/1"].metrics["weight"] == 1
     calls = {name: row.metrics.get("calls") for name, row in rows.items()}
     extra = ("default", "against/more_steps", "against/score_sum", "against/magic_fusion")
-    assert [calls[name] for name in extra] == [STEPS + 3] * 4
-    assert (calls["paper"], calls["start/own"], calls["window/all"]) == (STEPS + 4, 10, 10)
+    assert [calls[name] for name in extra] == [STEPS + MOVES] * 4
+    assert (calls["paper"], calls["start/own"], calls["window/all"]) == (
+        STEPS + 4,
+        STEPS + MOVES,
+        10,
+    )
     assert calls["against/score_sum_all"] == 2 * STEPS
     assert calls["against/both_adapters"] == calls["against/averaged_gligen"] == STEPS
-    assert calls["models/5"] == STEPS + 4 * 3
+    assert calls["models/5"] == STEPS + 4 * MOVES
     drawn = ablation.panels(table, ["success", "miou"])
     bars = {panel.what.split()[0]: panel for panel in drawn if isinstance(panel, Bars)}
     assert {each.x for each in drawn if isinstance(each, Panel)} == {*ablation._SETTINGS}
@@ -161,6 +166,7 @@ def test_ablation(made, monkeypatch, tmp_path):
     found = tmp_path.glob("amdm-*/pictures/ablation/*/000.png")
     pictures = {path.parent.name: path.read_bytes() for path in found}
     assert pictures.pop("step-0") == pictures["start-own"]
+    assert pictures.pop("start-shared") == pictures["default"]  # whose window begins with the plan
     assert pictures.pop("weight-1") == pictures["interact"]
     assert len({*pictures.values()}) == len(pictures)
 
@@ -180,7 +186,7 @@ def test_a_sweep_takes_every_manner(made):
     rows = {row.name.removeprefix("sweep/"): row.metrics for row in table.rows}
     names = [sweep.name_of(manner) for manner in manners]
     assert [*rows] == ["interact", "migc", *names]
-    assert [rows[name]["calls"] for name in names] == [STEPS + 3, STEPS + 2, STEPS + 3]
+    assert [rows[name]["calls"] for name in names] == [STEPS + MOVES, STEPS + 2, STEPS + MOVES]
     for name in ("success_gain", "relation_loss"):
         assert rows[names[2]][name] == 0
 

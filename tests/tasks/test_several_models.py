@@ -44,13 +44,15 @@ def test_each_model_has_its_own_picture_prompt_and_noise(tiny, tiny_base, depth)
     both = made("depth", "text", pictures=pictures)
     others = [
         made("depth", "text", pictures=pictures, prompts={"2": "a cat"}),
-        made("depth", "text", pictures=pictures, start="shared"),
         made("depth", "text", pictures=pictures, start="own"),
         made("depth", "text", pictures=pictures, window=(0, 2)),
         made("depth", "depth", pictures={"1": depth, "2": depth}, prompts={"2": "a cat"}),
     ]
     for other in others:
         assert (both - other).abs().max() > 1e-3
+    late = {"pictures": pictures, "window": (1, 3)}  # in the first move all noise is the first's
+    shared, joined = (made("depth", "text", **late, start=start) for start in ("shared", "joined"))
+    assert (shared - joined).abs().max() > 1e-3
     own = made("depth", "text", pictures=pictures, start="own")
     for changes in ({"mix": "lerp"}, {"mean": "posterior"}):
         other = made("depth", "text", pictures=pictures, start="own", **changes)

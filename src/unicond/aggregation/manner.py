@@ -38,8 +38,7 @@ STEP_SIZES = (45.0, 55.0)
 class Place:
     """So many moves from the first one whose state says enough; written `MOVES@SIGNAL`.
 
-    Of the default's, fewer where the plan ends, and the last one where no state says so much; any
-    other is then refused.
+    Of the default's, fewer where the plan ends; any other is then refused.
 
     Args:
         moves: how many, at least 1.
@@ -143,8 +142,9 @@ class Manner:
 
 WEIGHT = 0.5
 """Of the first of two models where no weights are given, as published."""
-DEFAULT = Manner(mix="slerp", mean=None, window=Place(3, 120.0), start="joined")
-"""Of the Python API, the command line, the page, and `unicond table amdm`."""
+DEFAULT = Manner(mix="slerp", mean=None, window=Place(4), start="joined")
+"""Of the Python API, the command line, the page, and `unicond table amdm`, whose part `sweep` found
+that what is where is settled in the very first moves."""
 PAPER = Manner(mix="released", mean="released", window=Place(3), start="own", weights=(0.5,))
 """Two models, as published; on Stable Diffusion 1.x the place is the moves 1, 2 and 3."""
 PAPER_STYLE = replace(PAPER, weights=(0.45,))

@@ -63,7 +63,7 @@ PAIR = (INTERACT, MIGC)
 MIXES: tuple[Mix, ...] = get_args(Mix)
 MEANS: tuple[Mean | None, ...] = (*get_args(Mean), None)
 STARTS: tuple[Start, ...] = get_args(Start)
-LENGTHS = (1, 2, 3, 5, 10, 20)
+LENGTHS = (1, 2, 3, 4, 5, 10, 20)
 """Moves that are aggregated; all of them come last."""
 WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
