@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from types import MappingProxyType
-from typing import ClassVar, Literal, Protocol, cast, runtime_checkable
+from typing import ClassVar, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -255,6 +255,9 @@ class Checks(Protocol):
         ...
 
 
+Other = TypeVar("Other", bound=Mechanism)
+
+
 @dataclass(frozen=True)
 class Setup:
     """A run before its first move: all that is known before the network is asked.
@@ -281,9 +284,28 @@ class Setup:
             if isinstance(part, Checks):
                 part.check(self)
 
-    def outside(self, mechanism: Mechanism) -> list[Mechanism]:
-        """Those before a mechanism in the list, around it."""
-        return list(takewhile(lambda other: other is not mechanism, self.mechanisms))
+    def goes_around(
+        self,
+        mechanism: Mechanism,
+        others: tuple[type[Other], ...],
+        meets: Callable[[Other, Move], bool],
+        why: str,
+    ) -> None:
+        """Raise ValueError where a mechanism stands inside of one that it has to go around.
+
+        Args:
+            mechanism: that acts.
+            others: what may not stand before it in the list, around it.
+            meets: whether another one and the mechanism act in a move.
+            why: what comes of it, for the message.
+        """
+        for other in takewhile(lambda one: one is not mechanism, self.mechanisms):
+            if isinstance(other, others) and any(meets(other, move) for move in self.moves):
+                who, around = type(mechanism).__name__, type(other).__name__
+                raise ValueError(
+                    f"{who} stands inside of {around}, {why}: put {who} before {around} in the "
+                    "list of mechanisms (the first is the outermost)"
+                )
 
     def needs_motion(self, mechanism: Mechanism, branch: str, noisy: bool = False) -> None:
         """Raise ValueError where a mechanism would do nothing, since its branch never moves.

@@ -74,11 +74,5 @@ def check_outside(mechanism: Mechanism, setup: Setup) -> None:
     Raises:
         ValueError: text guidance stands before it.
     """
-    for other in setup.outside(mechanism):
-        if isinstance(other, ClassifierFree) and any(map(other.acts, setup.moves)):
-            who = type(mechanism).__name__
-            raise ValueError(
-                f"{who} stands inside of ClassifierFree, which asks for bare predictions, so that "
-                f"it would do nothing: put {who} before ClassifierFree in the list of mechanisms "
-                "(the first is the outermost), or give guidance_scale in ClassifierFree's place"
-            )
+    why = "which asks for bare predictions, so that it would do nothing"
+    setup.goes_around(mechanism, (ClassifierFree,), ClassifierFree.acts, why)

@@ -80,14 +80,8 @@ class MagicFusion(Mechanism):
             return
         setup.needs_motion(self, self.branch)
         check_outside(self, setup)
-        for other in setup.outside(self):
-            if isinstance(other, Regions | NoiseCollage) and self._meets(other, setup.moves):
-                who = type(other).__name__
-                raise ValueError(
-                    f"{who} asks for prompts of its own, which the second model of MagicFusion "
-                    f"does not have: put MagicFusion before {who} in the list of mechanisms (the "
-                    "first is the outermost)"
-                )
+        why = "which asks for prompts of its own that the second model does not have"
+        setup.goes_around(self, (Regions, NoiseCollage), self._meets, why)
 
     @override
     def begin(self, state: State) -> State:
@@ -130,9 +124,8 @@ class MagicFusion(Mechanism):
     def _acts(self, move: Move) -> bool:
         return self.weight != 0 and self.window.active(move, self.branch)
 
-    def _meets(self, other: Mechanism, moves: Sequence[Move]) -> bool:
-        """Whether both act in the same move."""
-        return any(self._acts(move) and other.sees(move) == "whole" for move in moves)
+    def _meets(self, other: Mechanism, move: Move) -> bool:
+        return self._acts(move) and other.sees(move) == "whole"
 
     def _saliency(self, positive: Prediction, negative: Prediction) -> Tensor:
         """`softmax(S / T)` over space, (B, 1, H, W); each sample's own."""

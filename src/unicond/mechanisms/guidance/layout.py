@@ -118,14 +118,8 @@ class Layout(Mechanism):
             return
         setup.needs_motion(self, self.branch)
         check_outside(self, setup)
-        for other in setup.outside(self):
-            if isinstance(other, SelfGuidance | Readout) and self._meets(other, setup.moves):
-                who = type(other).__name__
-                raise ValueError(
-                    f"{who} looks into the one network call of a prediction, and Layout inside of "
-                    f"it makes several: put Layout before {who} in the list of mechanisms (the "
-                    "first is the outermost)"
-                )
+        why = "which looks into the one network call of a prediction, and it makes several"
+        setup.goes_around(self, (SelfGuidance, Readout), self._meets, why)
 
     @override
     def displaces(self, move: Move) -> Collection[str]:
@@ -200,9 +194,8 @@ class Layout(Mechanism):
             and self.window.active(move, self.branch)
         )
 
-    def _meets(self, other: Mechanism, moves: Sequence[Move]) -> bool:
-        """Whether both act in the same move."""
-        return any(self._acts(move) and other.sees(move) == "network" for move in moves)
+    def _meets(self, other: Mechanism, move: Move) -> bool:
+        return self._acts(move) and other.sees(move) == "network"
 
     def _shift(self, denoiser: Denoiser, state: State) -> Tensor | None:
         """The displacement (B, C, H, W), or None where no sample needs one."""
