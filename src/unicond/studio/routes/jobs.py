@@ -1,13 +1,15 @@
 """Jobs: asking for one, watching it, taking what it made, ending it."""
 
-from collections.abc import AsyncGenerator, AsyncIterable
+import asyncio
+import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Annotated, cast
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import FileResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.sse import format_sse_event
 from pydantic import BaseModel, TypeAdapter
 
 from unicond.studio import folder, queue
@@ -31,8 +33,18 @@ from unicond.tasks.forms import ANY, AnyForm
 LONGEST = 60.0
 """Seconds, at most, that an answer waits for a job to end."""
 LISTED = 100
+QUIET = 15.0
+"""Seconds of a stream without an event after which a comment keeps it open."""
+AS_THEY_COME = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""How events pass proxies."""
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=REFUSALS)
 Wait = Annotated[float, Query(ge=0, le=LONGEST, description="Seconds to wait for the job to end.")]
+
+
+class Events(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
 
 
 class JobList(BaseModel):
@@ -114,43 +126,56 @@ async def result(identity: str, name: str, user: User, desk: AtDesk) -> FileResp
     return FileResponse(path)
 
 
-async def _watched(identity: str, user: User, desk: AtDesk) -> AsyncGenerator[Job]:
-    with desk.streaming(user):
-        yield await desk.job(user, identity)
+async def _watched(
+    identity: str, user: User, desk: AtDesk
+) -> AsyncGenerator[tuple[Job, asyncio.Event]]:
+    """A job, and what is set when something of it has changed, until the answer is over.
+
+    What must be undone is undone here: nobody ends the generator of an answer that is cut off
+    while a part of it is being sent.
+    """
+    with desk.streaming(user), desk.board.watching(identity) as changed:
+        yield await desk.job(user, identity), changed
 
 
-@router.get("/{identity}/events", response_class=EventSourceResponse)
+@router.get("/{identity}/events", response_class=Events)
 async def events(
-    found: Annotated[Job, Depends(_watched)], user: User, desk: AtDesk
-) -> AsyncIterable[ServerSentEvent]:
+    watched: Annotated[tuple[Job, asyncio.Event], Depends(_watched)], user: User, desk: AtDesk
+) -> Events:
     """What happens to a job, as server-sent events.
 
     `job` (at first, and when it starts anew), `move` (`done` of `total`), `preview` (a JPEG in
     base64), `end` (the job, with its results). Who reads slowly misses moves, not the end.
     """
-    async for event in _told(desk, user, found.id):
-        yield event
+    found, changed = watched
+    return Events(_told(desk, user, found.id, changed), headers=AS_THEY_COME)
 
 
-async def _told(desk: Desk, user: str, identity: str) -> AsyncGenerator[ServerSentEvent]:
-    last = Standing()
-    with desk.board.watching(identity) as changed:
-        first = True
-        while True:
-            changed.clear()
-            now = desk.board.of(identity)
-            if first or not now.told:
-                found = await desk.job(user, identity)
-                over = found.ended is not None
-                yield ServerSentEvent(event="end" if over else "job", data=view(found, now))
-                if over:
-                    return
-                first = False
-            if now.previews != last.previews and now.picture:
-                shown = {"number": now.previews, "jpeg": now.picture}
-                yield ServerSentEvent(event="preview", data=shown)
-            if (now.done, now.total) != (last.done, last.total):
-                moved = {"done": now.done, "total": now.total}
-                yield ServerSentEvent(event="move", data=moved)
-            last = now
-            await changed.wait()
+async def _told(
+    desk: Desk, user: str, identity: str, changed: asyncio.Event
+) -> AsyncGenerator[bytes]:
+    last, first = Standing(), True
+    while True:
+        changed.clear()
+        now = desk.board.of(identity)
+        if first or not now.told:
+            found = await desk.job(user, identity)
+            over = found.ended is not None
+            yield _event("end" if over else "job", view(found, now).model_dump_json())
+            if over:
+                return
+            first = False
+        if now.previews != last.previews and now.picture:
+            yield _event("preview", json.dumps({"number": now.previews, "jpeg": now.picture}))
+        if (now.done, now.total) != (last.done, last.total):
+            yield _event("move", json.dumps({"done": now.done, "total": now.total}))
+        last = now
+        while not changed.is_set():
+            try:
+                await asyncio.wait_for(changed.wait(), QUIET)
+            except TimeoutError:
+                yield b": still here\n\n"
+
+
+def _event(name: str, data: str) -> bytes:
+    return format_sse_event(event=name, data_str=data)
