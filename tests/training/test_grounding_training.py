@@ -274,16 +274,17 @@ def test_a_fresh_migc_hears_phrases_in_their_boxes_and_the_prompt_elsewhere(made
     boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])
     masks = torch.tensor([[1.0, 1.0, 0.0]])
     regions = Regions.of(boxes, masks, (64, 64), (8, 8))
-    heard, picture, phrases = (
+    prompt, heard, picture, phrases = (
         torch.randn(*shape, generator=generator)
-        for shape in ((1, 4, 64, width), (1, 64, width), (1, 3, 16))
+        for shape in ((1, 64, width), (2, 64, width), (1, 64, width), (1, 3, 16))
     )
+    told = Wanted(phrases, boxes, masks, regions)
     with torch.no_grad():
-        out = part(heard, picture, Wanted(phrases, boxes, masks, regions), torch.arange(6)[None])
-    wanted = heard[:, 0].clone()
+        out = part(prompt, heard, picture, told, torch.arange(6)[None])
+    wanted = prompt.clone()
     for number in (0, 1):
         inside = regions.instances[0, number].flatten() == 1
-        wanted[:, inside] = heard[:, number + 1, inside]
+        wanted[:, inside] = heard[None, number, inside]
     gap = (out - wanted).square().mean() / wanted.square().mean()
     assert gap.sqrt() < 0.15  # the three other phases hear nothing there, e^-5 of the sum each
 

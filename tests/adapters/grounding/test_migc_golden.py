@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 from golden_grounding import (
     CA_SCALE,
     EA_SCALE,
@@ -83,24 +82,9 @@ def test_box_tokens(module):
     close(module.pos_net(boxes())[0, :, None], IO, "mod/box_token")
 
 
-class Maps(AttnProcessor2_0):
-    """Keeps the attention's map."""
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
-        q, k = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states)
-        q, k = attn.head_to_batch_dim(q), attn.head_to_batch_dim(k)
-        self.maps = attn.get_attention_scores(q, k).unflatten(0, (-1, attn.heads))
-        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
-
-
 def test_what_it_hears(module):
-    io, maps = tensors(IO), Maps()
-    picture, phrases = io["mod/image_token"][0], io["mod/pooler"][1:, 0][None]
-    plain = module.ea.processor
-    module.ea.set_processor(maps)
-    close(module.enhanced(picture, phrases, boxes())[0], IO, "mod/seed0/ea_out")
-    module.ea.set_processor(plain)
-    close(maps.maps, IO, "mod/seed0/ea_attn")
+    close(module.enhanced(tensors(IO)["mod/image_token"][0], wanted()), IO, "mod/seed0/ea_out")
+    picture = tensors(IO)["mod/image_token"][0]
     close(module.layout(picture, regions().at((8, 8))), IO, "mod/seed0/la_out")
 
 
@@ -129,15 +113,17 @@ def test_module(case, scales, module):
 
     def remember(sac, inputs, output):
         phases, guidance, *_ = inputs
-        seen["phases"], seen["softmax"] = phases.flatten(3).mT, output.softmax(1)
+        seen["phases"] = phases.flatten(2).mT[None]
+        seen["softmax"] = output[:, [0, 1, 2, 3, -1]].softmax(1)
         seen["features"] = sac.features(
-            torch.cat([phases, torch.zeros_like(phases[:, :1])], 1),
-            torch.cat([guidance, torch.zeros_like(guidance[:, :1])], 1),
+            torch.cat([phases, torch.zeros_like(phases[:1])]),
+            torch.cat([guidance, torch.zeros_like(guidance[:1])]),
         )
 
     hook = module.sac.register_forward_hook(remember)
     given = order(f"mod/{case}")
-    found = module(io["mod/ca_x"], io["mod/image_token"][0], wanted(**scales), given)
+    prompt, phrases = io["mod/ca_x"][:, 0], io["mod/ca_x"][0, 1:]
+    found = module(prompt, phrases, io["mod/image_token"][0], wanted(**scales), given)
     hook.remove()
     close(found[None], IO, f"mod/{case}/out")
     close(seen["softmax"], IO, f"mod/{case}/sac_softmax")
@@ -147,8 +133,8 @@ def test_module(case, scales, module):
 
 
 def test_naive_average():
-    masks = regions().at((8, 8)).instances.flatten(2)
-    close(averaged(tensors(IO)["mod/ca_x"], masks), IO, "mod/naive_fuser_out")
+    of_all = tensors(IO)["mod/ca_x"]
+    close(averaged(of_all[:, 0], of_all[0, 1:], wanted()), IO, "mod/naive_fuser_out")
 
 
 def run(unet):

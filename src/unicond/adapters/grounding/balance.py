@@ -96,42 +96,48 @@ class SAC(nn.Module):
         """What the first gate is handed.
 
         Args:
-            phases: (B, P, C, H, W).
-            guidance: (B, P, H, W), where each phase is.
+            phases: (M, C, H, W).
+            guidance: (M, H, W), where each phase is.
 
         Returns:
-            (B * P, C, H, W).
+            (M, C, H, W).
         """
-        return self.conv1(torch.cat([phases, guidance[:, :, None]], 2).flatten(0, 1))
+        return self.conv1(torch.cat([phases, guidance[:, None]], 1))
 
     def maps(self, phases: Tensor, guidance: Tensor) -> Tensor:
-        """One map a phase, each phase for itself: (B, P, H, W), from the same."""
-        found = self.conv2(self.cbam1(self.features(phases, guidance)))
-        return found.view(guidance.shape)
+        """One map a phase, each phase for itself: (M, H, W), from the same."""
+        return self.conv2(self.cbam1(self.features(phases, guidance)))[:, 0]
 
     @override
     def forward(
-        self, phases: Tensor, guidance: Tensor, order: Tensor, scale: Tensor | None
+        self,
+        phases: Tensor,
+        guidance: Tensor,
+        there: tuple[Tensor, Tensor],
+        order: Tensor,
+        scale: Tensor | None,
     ) -> Tensor:
-        """Weigh the phases against each other.
+        """Weigh the phases of B samples against each other.
 
         Args:
-            phases: (B, N + 2, C, H, W): the global one, N instances, the layout's.
-            guidance: (B, N + 2, H, W).
+            phases: (B + P + B, C, H, W): the global ones, all instances, the layouts'.
+            guidance: (B + P + B, H, W).
+            there: (P,) and (P,), sample and number of each instance.
             order: (B, slots), a permutation each: slot i gets instance `order[i]`.
             scale: (B, N), weights of the instances' maps.
 
         Returns:
-            (B, N + 2, H, W), before the softmax.
+            (B, slots + 2, H, W), before the softmax; nothing that is to be shown of instances
+            that are not there.
         """
-        maps = self.maps(*(F.pad(x, (0, 0) * (x.ndim - 2) + (0, 1)) for x in (phases, guidance)))
-        count = phases.shape[1] - 2
-        null = maps[:, -1:].expand(-1, order.shape[1] - count, -1, -1)
-        things = torch.cat([maps[:, 1 : count + 1], null], 1)
+        samples, slots = order.shape
+        alone = self.maps(*(F.pad(x, (0, 0) * (x.ndim - 1) + (0, 1)) for x in (phases, guidance)))
+        prompt, things, layout, null = alone.split([samples, len(there[0]), samples, 1])
+        things = null.expand(samples, slots, -1, -1).index_put(there, things)
         at = order[:, :, None, None].expand_as(things)
-        layout = maps[:, count + 1 : count + 2]
-        gated = self.cbam2(torch.cat([maps[:, :1], things.gather(1, at), layout], 1))
-        things = torch.empty_like(things).scatter(1, at, gated[:, 1:-1])[:, :count]
+        gated = self.cbam2(torch.cat([prompt[:, None], things.gather(1, at), layout[:, None]], 1))
+        things = torch.empty_like(things).scatter(1, at, gated[:, 1:-1])
         if scale is not None:
-            things = things * scale[:, :, None, None]
+            weights = F.pad(scale, (0, slots - scale.shape[1]), value=1.0)
+            things = things * weights[:, :, None, None]
         return torch.cat([gated[:, :1], things, gated[:, -1:]], 1)

@@ -9,14 +9,14 @@ Rows that are not grounded keep their bits.
 """
 
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.around import Around
 from unicond.adapters.grounding.boxes import Regions
 from unicond.adapters.grounding.inputs import Instances
-from unicond.adapters.grounding.migc import MIGC, Wanted
+from unicond.adapters.grounding.migc import MIGC, Wanted, heard
 from unicond.adapters.places import Place, Places
 from unicond.adapters.processor import Processor
 from unicond.adapters.views import grid_of
@@ -26,18 +26,20 @@ _NAIVE = 10.0
 """Weight of an instance against the prompt, where the picture is averaged."""
 
 
-def averaged(heard: Tensor, masks: Tensor) -> Tensor:
+def averaged(prompt: Tensor, phrases: Tensor, wanted: Wanted) -> Tensor:
     """What is heard of the prompt and the phrases, averaged by the instances' regions.
 
     Args:
-        heard: (B, N + 1, HW, C), of the prompt and of the phrases.
-        masks: (B, N, HW).
+        prompt: (B, HW, C), what is heard of it.
+        phrases: (P, HW, C), likewise of each instance that is there.
+        wanted: the instances, on the layer's grid.
 
     Returns:
         (B, HW, C).
     """
-    weights = _NAIVE * masks[..., None]
-    total = heard[:, 0] + (weights * heard[:, 1:]).sum(1)
+    weights = _NAIVE * wanted.regions.instances.flatten(2)[..., None]
+    there = wanted.there
+    total = prompt.index_add(0, there[0], weights[there] * phrases)
     return total / (1 + weights.sum(1) + 1e-6)
 
 
@@ -138,17 +140,16 @@ class InstanceProcessor(Around):
             dtype = module.norm.weight.dtype
             wanted = self._table.wanted(place.samples, out.shape[1], dtype)
             order = self._table.order(place.samples, layer, module.slots)
-            heard = self._heard(attn, picture, out, place)
-            return place, module(heard.to(dtype), picture[place.rows].to(dtype), wanted, order)
+            mine, prompt = picture[place.rows], out[place.rows]
+            phrases = self._heard(attn, mine, place, wanted).to(dtype)
+            return place, module(prompt.to(dtype), phrases, mine.to(dtype), wanted, order)
         if self._naive is not None and (place := self._naive.of(len(out), out.device)):
-            regions = self._table.wanted(place.samples, out.shape[1], out.dtype).regions
-            heard = self._heard(attn, picture, out, place)
-            return place, averaged(heard, regions.instances.flatten(2))
+            wanted = self._table.wanted(place.samples, out.shape[1], out.dtype)
+            phrases = self._heard(attn, picture[place.rows], place, wanted)
+            return place, averaged(out[place.rows], phrases, wanted)
         return None
 
-    def _heard(self, attn: Attention, picture: Tensor, out: Tensor, place: Place) -> Tensor:
-        """(R, N + 1, HW, C): of the prompt as it is already, and of each phrase."""
-        words = self._table.words(place.samples)
-        tokens = picture[place.rows].repeat_interleave(words.shape[1], 0)
-        found = AttnProcessor2_0()(attn, tokens, words.flatten(0, 1).to(tokens.dtype))
-        return torch.cat([out[place.rows][:, None], found.unflatten(0, words.shape[:2])], 1)
+    def _heard(self, attn: Attention, picture: Tensor, place: Place, wanted: Wanted) -> Tensor:
+        """(P, HW, C): of the phrase of each instance that is there."""
+        words = self._table.words(place.samples)[wanted.there]
+        return heard(attn, picture, words.to(picture.dtype), wanted.there[0])

@@ -10,6 +10,7 @@ For the image tokens h of a cross-attention layer and the phrases k of the insta
 
 SAC gives every phase a map by a convolution, a gate of channels and places (CBAM, arXiv:1807.06521)
 and another convolution; a second gate sees the maps of all phases at once, in shuffled slots.
+Samples may have different numbers of instances: each is computed once, what is not there never.
 Source: Zhou et al. 2024, arXiv:2402.05408. Parity: the names of the weights are the published
 file's.
 """
@@ -69,6 +70,37 @@ class Wanted:
     ea_scale: Tensor | None = None
     sac_scale: Tensor | None = None
 
+    @property
+    def there(self) -> tuple[Tensor, Tensor]:
+        """(P,) and (P,): sample and number of each instance."""
+        sample, number = (self.masks > 0).nonzero().unbind(1)
+        return sample, number
+
+
+def heard(attn: Attention, picture: Tensor, context: Tensor, sample: Tensor) -> Tensor:
+    """What a picture's tokens hear of texts, each by itself, with queries made once a picture.
+
+    Args:
+        attn: a cross-attention layer.
+        picture: (B, HW, C) tokens.
+        context: (P, words, text).
+        sample: (P,), whose tokens hear it.
+
+    Returns:
+        (P, HW, C).
+    """
+    assert attn.to_k is not None
+    assert attn.to_v is not None
+    assert attn.to_out is not None
+
+    def heads(tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+    asked = heads(attn.to_q(picture))[sample]
+    known, told = heads(attn.to_k(context)), heads(attn.to_v(context))
+    found = F.scaled_dot_product_attention(asked, known, told)
+    return attn.to_out[0](found.transpose(1, 2).flatten(2))
+
 
 class MIGC(nn.Module):
     """What one cross-attention layer gets.
@@ -89,21 +121,19 @@ class MIGC(nn.Module):
         self.pos_net = BoxPosition(config)
         self.slots = config.slots
 
-    def enhanced(self, picture: Tensor, phrases: Tensor, boxes: Tensor) -> Tensor:
+    def enhanced(self, picture: Tensor, wanted: Wanted) -> Tensor:
         """What the picture hears of phrases and their boxes, everywhere.
 
         Args:
             picture: (B, HW, C) tokens.
-            phrases: (B, N, text).
-            boxes: (B, N, 4).
+            wanted: the instances.
 
         Returns:
-            (B, N, HW, C).
+            (P, HW, C), of each that is there.
         """
-        context = torch.stack([phrases, self.pos_net(boxes)], 2)
-        count = phrases.shape[1]
-        tokens = self.norm(picture).repeat_interleave(count, 0)
-        return self.ea(tokens, context.flatten(0, 1)).unflatten(0, (-1, count))
+        context = torch.stack([wanted.phrases, self.pos_net(wanted.boxes)], 2)
+        there = wanted.there
+        return heard(self.ea, self.norm(picture), context[there], there[0])
 
     def layout(self, picture: Tensor, regions: Regions) -> Tensor:
         """(B, HW, C): each token looks at those that share a region, or the background, with it."""
@@ -113,11 +143,14 @@ class MIGC(nn.Module):
         return self.la(picture, attention_mask=bias.masked_fill(~seen, torch.finfo(bias.dtype).min))
 
     @override
-    def forward(self, heard: Tensor, picture: Tensor, wanted: Wanted, order: Tensor) -> Tensor:
+    def forward(
+        self, prompt: Tensor, phrases: Tensor, picture: Tensor, wanted: Wanted, order: Tensor
+    ) -> Tensor:
         """Put the instances into the picture.
 
         Args:
-            heard: (B, N + 1, HW, C), by the layer's own attention, of the prompt and the phrases.
+            prompt: (B, HW, C), what the layer's own attention hears of the prompt.
+            phrases: (P, HW, C), likewise of the phrase of each instance that is there.
             picture: (B, HW, C) tokens.
             wanted: the instances, on the layer's grid.
             order: (B, slots), of the last gate.
@@ -125,21 +158,28 @@ class MIGC(nn.Module):
         Returns:
             (B, HW, C), in the place of what is heard of the prompt alone.
         """
-        regions, grid = wanted.regions, wanted.regions.background.shape[-2:]
-        masks = regions.instances.flatten(2)[..., None]
-        of_words = heard[:, 1:] * masks
-        of_boxes = self.enhanced(picture, wanted.phrases, wanted.boxes) * masks
+        regions, grid, there = wanted.regions, wanted.regions.background.shape[-2:], wanted.there
+        masks = regions.instances[there]
+        places = masks.flatten(1)[..., None]
+        of_words, of_boxes = phrases * places, self.enhanced(picture, wanted) * places
         if wanted.ca_scale is not None:
-            of_words = of_words * wanted.ca_scale[:, :, None, None]
+            of_words = of_words * wanted.ca_scale[there][:, None, None]
         if wanted.ea_scale is not None:
-            of_boxes = of_boxes * wanted.ea_scale[:, :, None, None]
-        empty = regions.background.flatten(2)[..., None]
-        layout = self.layout(picture, regions)[:, None]
-        phases = torch.cat([heard[:, :1] * empty, of_words + of_boxes, layout], 1)
-        guidance = torch.cat(
-            [regions.background, regions.instances, torch.ones_like(regions.background)], 1
+            of_boxes = of_boxes * wanted.ea_scale[there][:, None, None]
+        background = regions.background[:, 0]
+        phases = (
+            prompt * background.flatten(1)[..., None],
+            of_words + of_boxes,
+            self.layout(picture, regions),
         )
-        maps = self.sac(phases.mT.unflatten(-1, grid), guidance, order, wanted.sac_scale)
-        there = F.pad(wanted.masks > 0, (1, 1), value=True)
-        maps = maps.masked_fill(~there[:, :, None, None], -torch.inf)
-        return (maps.softmax(1).flatten(2)[..., None] * phases).sum(1)
+        guidance = torch.cat([background, masks, torch.ones_like(background)])
+        rows = torch.cat(phases).mT.unflatten(-1, grid)
+        maps = self.sac(rows, guidance, there, order, wanted.sac_scale)
+        shown = F.pad(wanted.masks > 0, (1, order.shape[1] - wanted.masks.shape[1] + 1))
+        shown[:, [0, -1]] = True
+        maps = maps.masked_fill(~shown[:, :, None, None], -torch.inf).softmax(1)
+        first, things, last = (
+            part.flatten(1)[..., None] for part in (maps[:, 0], maps[:, 1:-1][there], maps[:, -1])
+        )
+        out = first * phases[0] + last * phases[2]
+        return out.index_add(0, there[0], things * phases[1])
