@@ -50,8 +50,8 @@ def layout(
         str | None,
         typer.Option(
             help="regions, noise_collage, layout, paint_with_words, self_guidance, readout, "
-            "segmentation, gligen, interact, migc, or text; default migc, or interact where "
-            "--boxes says who does what, if the base has it, else regions."
+            "segmentation, gligen, interact, migc, or text; default the first that the base has of "
+            "interact (where --boxes says who does what), migc, gligen, else regions."
         ),
     ] = None,
     scale: Annotated[

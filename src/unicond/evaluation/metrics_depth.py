@@ -15,7 +15,7 @@ by the same fit against the exact depth of the real scene (`align_depth`), or, w
 exists (joint generation), by the world's usual span of disparities (`nominal_depth`). Valid is what
 a ray hits and what the reference puts within `DEPTH_RANGE_M`.
 
-Source: `formulas.md` 5; the fit in disparity is that of MiDaS, arXiv:1907.01341, eq. 4.
+Source: the fit in disparity is that of MiDaS, arXiv:1907.01341, eq. 4.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 PCK@0.1 is the share of keypoints within 0.1 times the larger side of the reference person's box.
 With several people, predictions and references are matched greedily by their pairwise PCK, best
-first, and the share is taken over matched people. Source: `formulas.md` 5.
+first, and the share is taken over matched people.
 """
 
 from dataclasses import dataclass

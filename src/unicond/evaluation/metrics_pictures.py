@@ -1,6 +1,6 @@
 """Scores of pictures: Frechet distance, PSNR (of a part, too), SSIM, errors at edges and masks.
 
-Source: `formulas.md` 5. FID: Heusel et al. 2017, arXiv:1706.08500, here on the features of the
+Source: FID: Heusel et al. 2017, arXiv:1706.08500, here on the features of the
 world's own probe instead of Inception's, so that values compare only with each other.
 """
 

@@ -8,9 +8,15 @@ from unicond.adapters.stored import Page, StoredConfig
 Method = Literal["gligen", "interact", "migc"]
 
 _WHAT = {
-    "gligen": ("GLIGEN: phrases in boxes", "boxes"),
-    "interact": ("InteractDiffusion: who does what to whom, and where", "interactions"),
-    "migc": ("MIGC: instances with attributes in boxes", "instances"),
+    "gligen": ("GLIGEN: phrases in boxes", "It puts things where boxes say."),
+    "interact": (
+        "InteractDiffusion: who does what to whom, and where",
+        "It puts things where boxes say, and they do what interactions say.",
+    ),
+    "migc": (
+        "MIGC: instances with attributes in boxes",
+        "It puts things where boxes say, as their phrases say.",
+    ),
 }
 
 
@@ -70,17 +76,24 @@ class GroundingConfig(StoredConfig):
 
     def page(self, base: str, where: str) -> Page:
         """What the adapter's card says of it (see `stored.Described`)."""
-        title, argument = _WHAT[self.method]
+        title, does = _WHAT[self.method]
         return Page(
             title=title,
             tags=("grounding", self.method),
             intro=(
-                f"Made for `{self.base}`. It puts things where `{argument}` says.",
+                f"Made for `{self.base}`. {does}",
                 "",
                 "```python",
-                "from unicond.adapters.grounding.adapter import GroundingAdapter",
+                "import unicond",
                 "",
-                f'adapter = GroundingAdapter.from_pretrained("{where}")  # for "{base}"',
+                f'model = unicond.load("{base}", adapters={{"{self.method}": "{where}"}})',
+                'boxes = [("a red ball", 0.1, 0.4, 0.4, 0.9)]  # left, top, right, bottom',
+                f'out = unicond.layout(model, "a prompt", boxes, method="{self.method}")',
+                "```",
+                "",
+                "```sh",
+                f'unicond layout "a prompt" --base "{base}" --adapter {self.method}="{where}" '
+                f"--method {self.method} --boxes boxes.json",
                 "```",
             ),
             facts=(
