@@ -47,7 +47,7 @@ WHOLE = ("DPS", "MCG", "PiGDM", "Universal", "Reconstruction", "NoiseCollage", "
 WRONG = {
     *product(["ClassifierFree"], GUIDED),
     *product(["Panorama"], WHOLE),
-    *product(["ILVR", "CCDF", "Replacement"], ["DDNM", "DDRM"]),
+    *product(["ILVR", "CCDF", "Replacement", "MCG"], ["DDNM", "DDRM"]),
     *product(["NoiseCollage", "Regions"], ["MagicFusion"]),
     *product(["SelfGuidance", "Readout"], ["Layout"]),
 }
@@ -281,6 +281,7 @@ def blended(bench):
 REFUSED = {
     "two that make the steps": (["DDNM", "DDRM"], "both make the steps of 'image'"),
     "ILVR undone": (["ILVR", "DDNM"], "would undo that: put DDNM before ILVR"),
+    "MCG's projection undone": (["MCG", "DDNM"], "put DDNM before MCG in the list"),
     "replacement undone": (["Replacement", "DDRM"], "put DDRM before Replacement"),
     "regions of windows": (["Panorama", "Regions"], "Regions is about the whole picture"),
     "collage of windows": (["Panorama", "NoiseCollage"], "put Panorama after it in the list"),

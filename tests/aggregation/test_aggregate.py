@@ -12,12 +12,13 @@ from unicond.aggregation.manifold import pulled
 from unicond.aggregation.mixing import even_weights, mixed, share_of, slerp
 from unicond.denoisers.exact import PixelGaussian
 from unicond.denoisers.parallel import Member, MemberNoise, Parallel
+from unicond.mechanisms.guidance.gradients import displaced
 from unicond.sampling.loop import run
 from unicond.sampling.noise import Generators
 from unicond.sampling.plans import descend
 from unicond.sampling.schedules import FlowSchedule, from_config
 from unicond.sampling.solvers import DDIM, SOLVERS, Heun
-from unicond.sampling.state import Setup, State
+from unicond.sampling.state import Mechanism, Setup, State
 from unicond.sampling.window import Window
 
 SCHEDULE = from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
@@ -66,7 +67,8 @@ def ran(
     plan = lockstep(plans, branches, window, joined)
     state = state.at(state.latents, plan[0].t)
     parallel = Parallel(members)
-    joins = [Joined(branches=branches, number=int(window.from_t))] if joined else []
+    joining = Joined(members=members, branch="image", number=int(window.from_t))
+    joins = [joining] if joined else []
     mechanisms = [parallel] if aggregate is None else [parallel, *joins, aggregate]
     *_, last = run(state, parallel, plan, solver or DDIM(), mechanisms)
     return last.state
@@ -253,8 +255,19 @@ def test_a_sample_does_not_depend_on_its_batch(mix, solver):
         torch.testing.assert_close(whole[row : row + 1], one, rtol=0, atol=1e-10)
 
 
-def test_the_mean_of_a_noisy_step_is_the_step_without_its_noise():
-    """At full length every model goes to its own mean, which no noise moves."""
+class Pushed(Mechanism):
+    """Asks for a displacement of every branch after the step."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def revise(self, predictions, state, move):
+        return displaced(predictions, {b: self.by + 0 * p.x0 for b, p in predictions.items()})
+
+
+@pytest.mark.parametrize("guides", [[], [Pushed(0.25), Pushed(0.5)]], ids=["bare", "nudged"])
+def test_the_mean_of_a_noisy_step_is_the_step_without_its_noise(guides):
+    """At full length every model goes to its own mean, which no noise moves, but guidance does."""
 
     class Silent:
         def draw(self, branch, like):
@@ -277,7 +290,7 @@ def test_the_mean_of_a_noisy_step_is_the_step_without_its_noise():
     for noise, mechanisms in ((MemberNoise(members), [asked]), (Silent(), [])):
         parallel = Parallel(members)
         state = State(latents, start, SCHEDULE, noise)
-        *_, last = run(state, parallel, plan, DDIM(0.7), [parallel, *mechanisms])
+        *_, last = run(state, parallel, plan, DDIM(0.7), [parallel, *guides, *mechanisms])
         found.append(last.state.latents)
     for branch in branches:
         torch.testing.assert_close(found[0][branch], found[1][branch], rtol=0, atol=1e-10)
@@ -322,8 +335,10 @@ def test_a_flow_model_is_aggregated_too_but_has_no_table_of_betas():
         ({"weights": [math.nan]}, r"must be in \[0, 1\], got nan"),
         ({"mix": "average"}, "mix is 'average'; choose one of slerp, released, lerp"),
         ({"mean": "prior"}, "mean is 'prior'; choose one of posterior, released, or None"),
-        ({"step_sizes": (1.0,)}, "2 models need as many step sizes"),
-        ({"step_sizes": (1.0, -1.0)}, "of at least 0"),
+        ({"mean": "posterior", "step_sizes": (1.0,)}, "2 models need as many step sizes"),
+        ({"mean": "posterior", "step_sizes": (1.0, -1.0)}, "of at least 0"),
+        ({"step_sizes": (1.0, 1.0)}, "there is none: give mean posterior or released"),
+        ({"count": 1}, "several models are aggregated, but 1 given: give at least two"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message):
@@ -361,7 +376,7 @@ def test_plans_that_do_not_go_together_are_refused():
 def test_a_solver_of_unknown_steps_is_refused():
     class Own:
         def step(self, predict, state, move):
-            return state, predict(state)
+            return DDIM().step(predict, state, move)
 
     assert eta_of(DDIM(0.3)) == 0.3
     asked = aggregate(mean="posterior")
@@ -369,3 +384,7 @@ def test_a_solver_of_unknown_steps_is_refused():
         sampled(models(), asked, solver=DDIM(1.0))
     with pytest.raises(ValueError, match="not known of Own: choose a solver by name"):
         eta_of(Own())
+    with pytest.raises(ValueError, match="not known of Own: choose a solver by name"):
+        sampled(models(), asked, solver=Own())
+    for mean in (None, "released"):  # neither is that of the solver's step
+        assert torch.isfinite(sampled(models(), aggregate(mean=mean), solver=Own())).all()

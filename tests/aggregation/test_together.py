@@ -10,6 +10,10 @@ from PIL import Image
 
 import unicond
 from unicond.aggregation.manner import PAPER, PAPER_STYLE, PAPER_THREE, Place, manner_of
+from unicond.calls.output import read_record
+from unicond.calls.rerun import repeat
+from unicond.mechanisms.correction.replacement import Replacement
+from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import Mechanism, Report
 from unicond.sampling.window import Window
 
@@ -42,9 +46,22 @@ def test_the_picture_is_the_first_models_with_what_the_other_knows(tiny, other, 
     alone = only(tiny, depth=depth).run()
     both = unicond.aggregate([only(tiny, depth=depth), only(other, "a cat", seed=[5, 6])])
     assert list(both.pictures) == ["image", "depth"]
-    assert both.record == alone.record
     assert torch.equal(both.pictures["depth"], alone.pictures["depth"])
     assert (both.latents["image"] - alone.latents["image"]).abs().max() > 1e-2
+
+
+def test_the_record_of_several_is_no_record_of_one(tiny, other, tmp_path):
+    """It is the first model's, and says that there were others, which it does not hold."""
+    alone = only(tiny)
+    both = unicond.aggregate([alone, only(other, "a cat")])
+    assert both.record == replace(alone.record, mechanisms=("Aggregate",))
+    record = read_record(both.save(tmp_path)[0])
+    with pytest.raises(
+        ValueError, match="made with Aggregate, of which a record holds the name al"
+    ):
+        repeat(tiny, record)
+    own = unicond.aggregate([only(tiny, mechanisms=[Louder(1.1)]), only(other)])
+    assert own.record.mechanisms == ("Louder", "Aggregate")
 
 
 def test_what_each_model_was_given_is_told(tiny, depth):
@@ -124,7 +141,8 @@ def test_a_callback_cancels_and_sees_every_move(tiny, other):
 
 def test_calls_that_do_not_go_together_are_refused(tiny, other, depth):
     refused = [
-        ([only(tiny)], "1 models are mixed by"),
+        ([only(tiny)], "several models are aggregated, but 1 given: give at least two"),
+        ([], "several models are aggregated, but 0 given"),
         ([only(tiny), only(tiny)], "models 1 and 2 are one model asked the same thing"),
         ([only(tiny), only(other, num_inference_steps=5)], "'2:image' takes 5 moves"),
         ([only(tiny), only(other, seed=[1])], "model 2 makes 1 samples, the first one 2"),
@@ -255,7 +273,8 @@ def test_any_call_can_be_the_first(tiny, other, depth):
     asked = {"window": ALWAYS, "mean": "posterior", "step_sizes": [1.0, 2.0, 3.0], "joined": False}
     wanted = unicond.aggregate([two, one, three], [0.3, 0.6], **asked)
     found = unicond.aggregate(calls(), [0.3, 0.6], first=1, **asked)
-    assert found.record == two.record
+    assert found.record == wanted.record
+    assert found.record.prompts == two.record.prompts
     assert torch.equal(found.latents["image"], wanted.latents["image"])
     for number in (3, -1):
         with pytest.raises(ValueError, match=f"first is {number}, but there are 3 calls: count fr"):
@@ -268,7 +287,10 @@ def test_any_call_can_be_the_first(tiny, other, depth):
 def test_the_papers_manner_has_a_name(tiny, other):
     def made(count=2, **asked):
         words = ("a dog", "a cat", "a bird", "a cow")[:count]
-        calls = [only(other if n else tiny, text) for n, text in enumerate(words)]
+        calls = [
+            only(other if n else tiny, text, seed=[10 * n, 10 * n + 1])
+            for n, text in enumerate(words)
+        ]
         return unicond.aggregate(calls, **asked).latents["image"]
 
     released = {"mix": "released", "mean": "released", "joined": False, "window": Place(3)}
@@ -281,10 +303,80 @@ def test_the_papers_manner_has_a_name(tiny, other):
     assert torch.equal(made(manner="paper", mix="slerp"), made(**{**released, "mix": "slerp"}))
     for other_one in ({"mean": "none"}, {"window": Window.steps(1, 2)}, {"weights": [0.9]}):
         assert not torch.equal(made(manner="paper", **other_one), paper)
+    for count in (3, 4):
+        assert torch.isfinite(made(count, manner="paper", mean="none")).all()
     assert torch.isfinite(made(4, manner="paper")).all()
     with pytest.raises(ValueError, match="manner is 'old'; choose one of default, paper"):
         made(manner="old")
     assert manner_of("paper", 2, pictured=True) == PAPER_STYLE
+
+
+def test_a_manners_start_is_that_of_the_calls_seeds(tiny, other):
+    """The paper's models have noise of their own, sample by sample, unless all join the first."""
+
+    def calls(*seeds):
+        words = ("a dog", "a cat", "a bird")
+        models = (tiny, other, other)
+        return [
+            only(model, text, seed=seed)
+            for model, text, seed in zip(models, words, seeds, strict=False)
+        ]
+
+    message = r"\(start='own'\) all models need other seeds, but those of model {} are .* model {} "
+    for seeds, (one, two) in (
+        (([3, 4], [3, 4]), (1, 2)),
+        (([3, 4], [5, 4]), (1, 2)),
+        (([3, 4], [5, 6], [7, 6]), (2, 3)),
+    ):
+        with pytest.raises(ValueError, match=message.format(one, two)):
+            unicond.aggregate(calls(*seeds), manner="paper")
+    shared = replace(PAPER, start="shared")
+    with pytest.raises(ValueError, match=r"\(start='shared'\) all models need the same seeds, bu"):
+        unicond.aggregate(calls([3, 4], [3, 5]), manner=shared)
+    unicond.aggregate(calls([3, 4], [3, 4]), manner=shared)
+    unicond.aggregate(calls([3, 4], [3, 4]), manner="paper", mean="none", joined=True)
+
+
+def test_a_solver_of_the_callers_own_has_no_mean_to_pull_to(tiny, other):
+    class Own:
+        def step(self, predict, state, move):
+            return DDIM().step(predict, state, move)
+
+    solver = Own()
+    calls = [only(tiny, solver=solver), only(other, "a cat", solver=solver)]
+    usual = unicond.aggregate([only(tiny, solver="ddim"), only(other, "a cat", solver="ddim")])
+    assert torch.equal(unicond.aggregate(calls).latents["image"], usual.latents["image"])
+    with pytest.raises(ValueError, match="not known of Own: choose a solver by name"):
+        unicond.aggregate(calls, mean="posterior")
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_model_that_joins_knows_its_part_in_its_first_call(tiny, other, first):
+    """In the state of the first one, with all that this one has put into it."""
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    known, mask = torch.full((1, 4, 8, 8), 3.0), torch.zeros(1, 1, 8, 8)
+    mask[..., 4:] = 1
+    call = only(other, "a cat", mechanisms=[Replacement("image", known, mask, noise=noise)])
+    there = call.plan[first].t["image"]
+    seen = {"tiny": [], "other": []}
+    hooks = [
+        model.backbone.network.register_forward_pre_hook(
+            lambda _, told, n=name: seen[n].append(told[0][:2].clone())
+        )
+        for name, model in (("tiny", tiny), ("other", other))
+    ]
+    try:
+        window = Window.steps(first, first + 2)
+        unicond.aggregate([only(tiny), call], window=window)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    alpha, sigma = tiny.backbone.schedule.alpha(there), tiny.backbone.schedule.sigma(there)
+    put = alpha * known + sigma * noise
+    mine, theirs = seen["other"][0], seen["tiny"][first]
+    torch.testing.assert_close(mine[..., 4:], put[..., 4:])
+    assert torch.equal(mine[..., :4], theirs[..., :4])
+    assert (mine - theirs)[..., 4:].abs().max() > 1e-2
 
 
 def test_networks_that_predict_otherwise_are_read_by_their_own_schedule(tiny, other):

@@ -163,7 +163,7 @@ def test_what_is_shut_for_the_whole_run_does_not_mind_windows(bench):
 ACTING = [
     *("DPS", "MCG", "PiGDM", "Universal", "Classifier", "Layout", "SelfGuidance", "Readout"),
     *("MagicFusion", "Composable", "SemanticGuidance", "NoiseCollage", "Regions", "DDNM", "DDRM"),
-    *("ILVR", "PaintWithWords"),
+    *("ILVR", "CCDF", "PaintWithWords"),
 ]
 PREDICTED = ("DPS", "MCG", "PiGDM", "Universal")
 """What a held, noisy branch serves: its prediction changes with what it looks at."""

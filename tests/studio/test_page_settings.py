@@ -144,7 +144,7 @@ WHOLE = {
         "ip_scale": 0.5,
         "manner": "paper",
         "mix": "lerp",
-        "mean": "none",
+        "mean": "posterior",
         "step_size": [0.5, 0.25],
         "window": [2, 4],
         "start": "own",

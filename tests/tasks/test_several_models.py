@@ -90,6 +90,7 @@ def test_what_does_not_fit_is_refused(tiny, depth):
         (dict(models=["text", "text"], first=3), "the first is to be model 3, but there are 2"),
         (dict(models=["text", "text"], start="late"), "choose one of own, shared, joined"),
         (dict(models=["text", "text"], weights=[0.5, 0.5]), "2 models are mixed by 1 weights"),
+        (dict(models=["text"]), "several models are aggregated, but 1 given"),
     ]
     for changes, message in refused:
         with pytest.raises(ValueError, match=message):
@@ -146,6 +147,14 @@ def test_the_command_line(tiny_base, tmp_path, depth):
             ["--model", "text", "--model", "mini", "--prompt-of", "3=a cat"],
             "--prompt-of 3=a cat is of no model: there are 2",
         ),
+        (
+            ["--model", "text", "--model", "mini", "--step-size", "40", "--step-size", "50"],
+            "there is none: give mean posterior or released (--mean), or leave the step sizes out",
+        ),
+        (
+            ["--model", "text", "--model", "mini", "--mean", "posterior", "--step-size", "40"],
+            "2 models need as many step sizes of at least 0, not (40.0,)",
+        ),
         (["--model", "text", "--prompt", "a cat"], "give what the picture shows once"),
     ],
 )
@@ -191,9 +200,12 @@ def test_a_form_names_the_papers_manner(count, style, manner):
         return Filled(form, lambda picture: picture.upload, {}).task()
 
     assert {name: getattr(task(), name) for name in vars(manner)} == vars(manner)
-    own = task(mix="slerp", mean="none", window=(2, 3), start="shared", step_size=(1.0,) * count)
-    assert (own.mix, own.mean, own.window, own.start) == ("slerp", None, (2, 4), "shared")
+    said = {"mix": "slerp", "window": (2, 3), "start": "shared"}
+    own = task(mean="posterior", step_size=(1.0,) * count, **said)
+    assert (own.mix, own.mean, own.window, own.start) == ("slerp", "posterior", (2, 4), "shared")
     assert (own.step_sizes, own.weights) == ((1.0,) * count, manner.weights)
+    plain = task(mean="none")
+    assert (plain.mean, plain.step_sizes, plain.weights) == (None, None, manner.weights)
     weighted = task([*models[:-1], {**models[-1], "weight": 0.9}]).weights
     assert list(weighted) == [*(manner.weights or [0.5] * (count - 1))[:-1], 0.9]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.aggregation.manifold import Past, pulled, released_mean, undone
-from unicond.aggregation.manner import DEFAULT, STEP_SIZES, Mean, Mix
+from unicond.aggregation.manner import DEFAULT, STEP_SIZES, Mean, Mix, check_sizes
 from unicond.aggregation.mixing import check_weights, mixed
 from unicond.aggregation.placing import able, inside, together
 from unicond.sampling.plans import Plan
@@ -52,7 +52,8 @@ class Aggregate(Mechanism):
             1.0 the next gives nothing. Published: 0.5, with an image prompt 0.45.
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
-        step_sizes: p of each, for latents of 64 x 64; None is `STEP_SIZES`.
+        step_sizes: p of each, for latents of 64 x 64; None is `STEP_SIZES`, and all that there is
+            without a mean.
         window: the moves after which states are mixed; those of them after which they cannot be
             are left out, as the released code leaves out move 0.
         eta: of the run's `"ddim"` solver, which tells the mean of its steps.
@@ -79,11 +80,7 @@ class Aggregate(Mechanism):
             raise ValueError(
                 f"mean is {self.mean!r}; choose one of {', '.join(get_args(Mean))}, or None"
             )
-        sizes = self.sizes
-        if len(sizes) != len(self.branches) or not all(size >= 0 for size in sizes):
-            raise ValueError(
-                f"{len(self.branches)} models need as many step sizes of at least 0, not {sizes}"
-            )
+        check_sizes(self.step_sizes, self.mean, len(self.branches))
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -110,8 +107,7 @@ class Aggregate(Mechanism):
                 "mean='released' needs a table of betas, which a flow model has not: use "
                 "mean='posterior'"
             )
-        eta = eta_of(setup.solver)
-        if self.mean == "posterior" and eta != self.eta:
+        if self.mean == "posterior" and (eta := eta_of(setup.solver)) != self.eta:
             raise ValueError(
                 f"the solver's steps have eta={eta}, so that their mean is not that of "
                 f"eta={self.eta}: give Aggregate(eta=eta_of(solver))"
@@ -181,7 +177,8 @@ class Aggregate(Mechanism):
             return state.latents[branch]
         to_alpha, to_sigma = schedule.alpha(s), schedule.sigma(s)
         tau = self.eta**2 * (1 - (alpha * to_sigma / (to_alpha * sigma)) ** 2)
-        return to_alpha * told.x0 + to_sigma * math.sqrt(1 - tau) * told.eps
+        mean = to_alpha * told.x0 + to_sigma * math.sqrt(1 - tau) * told.eps
+        return mean if told.nudge is None else mean + told.nudge
 
 
 def _reported(state: State, share: Tensor) -> State:

@@ -67,9 +67,10 @@ class Manner:
         mix: how states become one.
         mean: what each is pulled to; None leaves the mixed state to all.
         window: (first, behind the last) of the moves after which states are mixed, or their place.
-        start: how all but the first begin.
+        start: how all but the first begin; prepared calls bring their seeds, which have to agree.
         weights: one fewer than models; None is `mixing.even_weights`.
-        step_sizes: how far each is pulled, for latents of 64 x 64; None is `STEP_SIZES`.
+        step_sizes: how far each is pulled, for latents of 64 x 64; None is `STEP_SIZES`, and all
+            that there is without a mean.
     """
 
     mix: Mix
@@ -120,14 +121,15 @@ class Manner:
         weights: Sequence[float] | None = None,
         step_sizes: Sequence[float] | None = None,
     ) -> "Manner":
-        """The same, but for what is said; the mean `"none"` is no mean."""
+        """The same, but for what is said; the mean `"none"` is no mean, and pulls no distance."""
+        sizes = None if mean == "none" else self.step_sizes
         return Manner(
             mix=self.mix if mix is None else mix,
             mean=self.mean if mean is None else None if mean == "none" else mean,
             window=self.window if window is None else window,
             start=self.start if start is None else start,
             weights=self.weights if weights is None else tuple(weights),
-            step_sizes=self.step_sizes if step_sizes is None else tuple(step_sizes),
+            step_sizes=sizes if step_sizes is None else tuple(step_sizes),
         )
 
     def pulling_to(self, mean: Mean | None) -> "Manner":
@@ -149,6 +151,21 @@ PAPER = Manner(mix="released", mean="released", window=Place(3), start="own", we
 """Two models, as published; on Stable Diffusion 1.x the place is the moves 1, 2 and 3."""
 PAPER_STYLE = replace(PAPER, weights=(0.45,))
 PAPER_THREE = replace(PAPER, weights=(0.47, 0.5), step_sizes=(45.0, 40.0, 35.0))
+
+
+def check_sizes(sizes: Sequence[float] | None, mean: Mean | None, models: int) -> None:
+    """Raise ValueError where step sizes do not fit the models, or nothing is pulled."""
+    if sizes is None:
+        return
+    if mean is None:
+        raise ValueError(
+            f"step sizes {tuple(sizes)} say how far models are pulled to a mean, but there is "
+            "none: give mean posterior or released (--mean), or leave the step sizes out"
+        )
+    if len(sizes) != models or not all(size >= 0 for size in sizes):
+        raise ValueError(
+            f"{models} models need as many step sizes of at least 0, not {tuple(sizes)}"
+        )
 
 
 def manner_of(name: str, models: int, pictured: bool) -> Manner:

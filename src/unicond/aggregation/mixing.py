@@ -52,10 +52,12 @@ def mixed(states: Sequence[Tensor], weights: Sequence[float], mix: Mix) -> Tenso
 
 def check_weights(weights: Sequence[float], count: int) -> None:
     """Raise ValueError where weights do not fit `count` states, or are out of range."""
-    if count < 2 or len(weights) != count - 1:
+    if count < 2:
+        raise ValueError(f"several models are aggregated, but {count} given: give at least two")
+    if len(weights) != count - 1:
         raise ValueError(
-            f"{count} models are mixed by {max(count - 1, 1)} weights, each of the models so far "
-            f"against the next, but {len(weights)} are given: {tuple(weights)}"
+            f"{count} models are mixed by {count - 1} weights, each of the models so far against "
+            f"the next, but {len(weights)} are given: {tuple(weights)}"
         )
     wrong = [weight for weight in weights if not 0 <= weight <= 1]
     if wrong:

@@ -21,7 +21,7 @@ from unicond.adapters.during import Attached
 from unicond.adapters.joint import JointAdapter
 from unicond.aggregation.aggregate import Aggregate, eta_of, lockstep
 from unicond.aggregation.joining import Joined
-from unicond.aggregation.manner import Manner, MannerName, Mean, Mix, Place, manner_of
+from unicond.aggregation.manner import Manner, MannerName, Mean, Mix, Place, Start, manner_of
 from unicond.aggregation.mixing import check_weights, even_weights
 from unicond.aggregation.placing import moves_of, placed
 from unicond.aggregation.sameness import ask_the_same
@@ -57,20 +57,21 @@ def aggregate(
 
     Args:
         calls: what `Model.prepare` made, in the order in which they are mixed. Equal seeds start
-            from the same noise; the paper's models each have their own.
+            from the same noise; the paper's models each have their own, and need other seeds.
         weights: of all calls but the first, see `Aggregate`; where the manner has none,
             `mixing.even_weights`, 0.5 of two models.
         first: which call's picture is wanted, counted from 0; it is mixed before the others.
         manner: `"default"`, or `"paper"`, as published with so many models.
         mix: how states become one.
         mean: what each is pulled to; `"none"` leaves the mixed state to all.
-        step_sizes: how far each is pulled, the first one first, for latents of 64 x 64.
+        step_sizes: how far each is pulled to its mean, the first one first, for latents of 64 x 64.
         window: the moves after which states are mixed, or their place; after the last one the first
             goes on alone.
         joined: all but the first wait until the window begins, and join from the first one's state.
 
     Returns:
-        The first call's output; of the others, what their mechanisms report, as `2:dps`.
+        The first call's output; of the others, what their mechanisms report, as `2:dps`. Its record
+        is the first call's, and names `Aggregate`: it holds too little to be run again.
 
     Raises:
         ValueError: the calls do not go together; raised before a network runs.
@@ -88,6 +89,8 @@ def aggregate(
         )
     joined = told.start == "joined" if joined is None else joined
     _check(calls, calls[first])
+    if not joined:
+        _check_seeds(calls, told.start)
     if joined and told.mean == "released":
         raise ValueError(
             "mean='released' reuses what each model predicted before, but a model that joins has "
@@ -104,13 +107,13 @@ def aggregate(
         mean=told.mean,
         step_sizes=told.step_sizes,
         window=window,
-        eta=eta_of(calls[0].solver),
+        eta=eta_of(calls[0].solver) if told.mean == "posterior" else 0.0,
     )
-    joining = [Joined(branches=branches, number=int(window.from_t))] if joined else []
+    joins = Joined(members=members, branch=IMAGE, number=int(window.from_t))
     moves = [[m.move_back(move) for move in c.plan] for m, c in zip(members, calls, strict=True)]
     plan = lockstep(moves, branches, window, joined)
     _check_acts(calls, members, plan)
-    return _ran(calls, members, plan, whole, joining)
+    return _ran(calls, members, plan, whole, [joins] if joined else [])
 
 
 def _in_front(values: Sequence[Each], number: int) -> list[Each]:
@@ -165,7 +168,8 @@ def _ran(
         for member, call in zip(members, calls, strict=True)
         for branch, pictures in call.inputs.pictures.items()
     }
-    return replace(out, reports={**reports, **state.reports}, given=given)
+    record = replace(out.record, mechanisms=(*out.record.mechanisms, type(whole).__name__))
+    return replace(out, record=record, reports={**reports, **state.reports}, given=given)
 
 
 def _start(members: Sequence[Member], calls: Sequence[Prepared], plan: Plan) -> State:
@@ -207,6 +211,21 @@ def _check(calls: Sequence[Prepared], first: Prepared) -> None:
                 raise ValueError(
                     f"models {before} and {number} are one model asked the same thing: "
                     "aggregating them changes nothing; give one another prompt or condition"
+                )
+
+
+def _check_seeds(calls: Sequence[Prepared], start: Start) -> None:
+    """Refuse calls whose seeds are not those of a manner's start."""
+    for number, call in enumerate(calls, start=1):
+        for before, other in enumerate(calls[: number - 1], start=1):
+            pairs = zip(call.record.seeds, other.record.seeds, strict=True)
+            same = [mine == theirs for mine, theirs in pairs]
+            if (start == "own" and any(same)) or (start == "shared" and not all(same)):
+                said = "other seeds" if start == "own" else "the same seeds"
+                raise ValueError(
+                    f"in this manner (start={start!r}) all models need {said}, but those of model "
+                    f"{before} are {other.record.seeds}, of model {number} {call.record.seeds}: "
+                    "prepare the calls with such seeds (seed=), or give a Manner with another start"
                 )
 
 

@@ -78,8 +78,8 @@ class Record:
         reconstruction_weight: {branch known in part, or guided: weight of its guidance}.
         reconstruction_optimizer: in the place of a fixed weight.
         reconstruction_window: when that guidance acts.
-        mechanisms: names of the caller's own mechanisms; with any, a picture cannot be made again
-            from its record alone.
+        mechanisms: names of the caller's own mechanisms, and `Aggregate` of several prepared calls
+            that ran as one; with any, a picture cannot be made again from its record alone.
         device: kind of the device that it ran on; None is not known.
     """
 

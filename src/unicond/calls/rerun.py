@@ -23,15 +23,15 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
 
     Raises:
         ValueError: a given picture came from memory, is missing or has changed, or the run used
-            mechanisms of the caller's own.
+            mechanisms of the caller's own, or several models that were aggregated.
     """
     if record.task is not None:
         return again(model, record.task, callback)
     own = [*record.mechanisms, *(["moves of its own"] if record.plan == MOVES else [])]
     if own:
         raise ValueError(
-            f"this picture was made with {', '.join(own)}, which a record does not hold: call the "
-            "model with them"
+            f"this picture was made with {', '.join(own)}, of which a record holds the name alone: "
+            "make it again in Python, as it was made"
         )
     given = {branch: _given(branch, source) for branch, source in record.given.items()}
     references = {

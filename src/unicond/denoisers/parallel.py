@@ -130,10 +130,7 @@ class Parallel(Mechanism):
     @override
     def begin(self, state: State) -> State:
         for member in self.members:
-            found = member.alone(state)
-            for mechanism in member.mechanisms:
-                found = mechanism.begin(found)
-            state = member.back(found, state)
+            state = begun(member, state)
         return state
 
     @override
@@ -193,6 +190,22 @@ class Restored(Mechanism):
             asked = [one for one in member.mechanisms if one.restores]
             state = _settled(member, asked, state, predictions, move)
         return state
+
+
+def begun(member: Member, state: State) -> State:
+    """Let a member begin from where it is in a run.
+
+    Args:
+        member: remembers nothing of what it began with before.
+        state: of the run.
+
+    Returns:
+        The run, where its mechanisms have begun.
+    """
+    found = replace(member.alone(state), memory=MappingProxyType({}))
+    for mechanism in member.mechanisms:
+        found = mechanism.begin(found)
+    return member.back(found, state)
 
 
 def _settled(

@@ -19,7 +19,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
-from unicond.aggregation.manner import DEFAULT, WEIGHT, Mean, Mix, Place, Start
+from unicond.aggregation.manner import (
+    DEFAULT,
+    WEIGHT,
+    Mean,
+    Mix,
+    Place,
+    Start,
+    check_sizes,
+)
 from unicond.aggregation.mixing import check_weights
 from unicond.aggregation.placing import moves_of
 from unicond.aggregation.together import aggregate
@@ -102,6 +110,7 @@ class Together(Task):
         check_first(self.first, len(self.models))
         if self.weights is not None:
             check_weights(self.weights, len(self.models))
+        check_sizes(self.step_sizes, self.mean, len(self.models))
         moves_of(self.window)
         if self.start not in get_args(Start):
             raise ValueError(f"start is {self.start!r}; choose one of {', '.join(get_args(Start))}")

@@ -19,7 +19,7 @@ from typing_extensions import override
 from unicond.mechanisms.measurement import Measurement
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
-from unicond.sampling.state import Mechanism, Move, State
+from unicond.sampling.state import Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -51,6 +51,11 @@ class CCDF(Mechanism):
 
     def __post_init__(self) -> None:
         self.measurement.linear("CCDF")
+
+    @override
+    def check(self, setup: Setup) -> None:
+        """Refuse a branch that is held: nothing would be mended."""
+        setup.needs_motion(self, self.branch)
 
     @override
     def displaces(self, move: Move) -> Collection[str]:

@@ -15,6 +15,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from unicond.mechanisms.guidance.dps import DPS
+from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Move, State
 
@@ -50,6 +51,12 @@ class MCG(DPS):
         """What DPS displaces, and its own branch by the projection."""
         mended = (self.branch,) if self._projects(move) else ()
         return {*super().displaces(move), *mended}
+
+    @override
+    def begin(self, state: State) -> State:
+        """Check that the measurement fits, and note that the branch is mended."""
+        state = super().begin(state)
+        return mends(state, self.branch, self) if self.scale else state
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
