@@ -36,6 +36,28 @@ class Scripted:
         return self.links[-1]
 
 
+class Late(Scripted):
+    """One whose workers take their time to start."""
+
+    def __init__(self, *scripts):
+        super().__init__(*scripts)
+        self.asked, self.there = asyncio.Event(), asyncio.Event()
+
+    async def start(self, order):
+        self.asked.set()
+        await self.there.wait()
+        return await super().start(order)
+
+
+class Few(Scripted):
+    """One that starts as many workers as it has scripts."""
+
+    async def start(self, order):
+        if not self.scripts:
+            raise OSError("no more processes")
+        return await super().start(order)
+
+
 class Link:
     """A worker of `Scripted`."""
 
@@ -65,12 +87,12 @@ class Link:
 
 @pytest.fixture
 def supervised(settings, tmp_path):
-    """Makes supervisors of one worker."""
+    """Makes supervisors."""
     database = Database(tmp_path / "queue.sqlite")
     reasons = []
 
-    def made(engine):
-        single = dataclasses.replace(settings, devices=("cpu",))
+    def made(engine, workers=1):
+        single = dataclasses.replace(settings, devices=("cpu",) * workers)
         one = Supervisor(single, database, Board(), Metrics(), reasons.append)
         one._engine = engine
         return one
@@ -130,6 +152,56 @@ def test_a_job_that_was_cancelled_before_it_began_is_stopped(supervised):
         await work
 
     asyncio.run(lived())
+
+
+def test_a_worker_that_starts_while_all_end_ends_too(supervised):
+    made, _, reasons = supervised
+
+    async def lived():
+        engine = Late([READY])
+        one = made(engine)
+        work = asyncio.create_task(one.run())
+        await engine.asked.wait()
+        await one.stop()
+        engine.there.set()
+        async with asyncio.timeout(60):
+            await work
+        assert engine.links[0].closed.is_set()
+
+    asyncio.run(lived())
+    assert reasons == []
+
+
+def test_a_pause_is_over_when_all_end(supervised):
+    """After three workers that were never ready it is of 7 s."""
+    made, _, _ = supervised
+
+    async def lived():
+        engine = Scripted([], [], [], [READY])
+        one = made(engine)
+        work = asyncio.create_task(one.run())
+        await until(lambda: len(engine.links) == 3 and not one.hands)
+        await asyncio.sleep(0.5)  # what the worker had is queued again first
+        async with asyncio.timeout(5):
+            await one.stop()
+            await work
+        assert len(engine.links) == 3
+
+    asyncio.run(lived())
+
+
+def test_workers_end_where_one_cannot_be_kept(supervised):
+    made, _, reasons = supervised
+
+    async def lived():
+        engine = Few([READY])
+        async with asyncio.timeout(60):
+            await made(engine, workers=2).run()
+        assert engine.links[0].closed.is_set()
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(lived())
+    assert reasons == ["workers cannot be kept: no more processes"]
 
 
 HALF = """

@@ -5,8 +5,8 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from unicond.tasks.forms import AnyForm
 Asked = tuple[AnyForm, Mapping[str, bytes]]
 DECODERS = 2
 """Requests whose pictures are decoded at the same time."""
+LOOK = 1.0
+"""Seconds after which a client that waits is asked whether it is still there."""
 
 
 @dataclass(eq=False)
@@ -109,19 +111,22 @@ class Desk:
             raise RequestRefused(404, "no_job", "you have no job of that id; it may have expired")
         return found
 
-    async def ended(self, user: str, identity: str, seconds: float) -> Job:
+    async def ended(
+        self, user: str, identity: str, seconds: float, gone: Callable[[], Awaitable[bool]]
+    ) -> Job:
         """A client's job when it has ended, or when some seconds are over.
 
         Args:
             user: who asks.
             identity: of the job.
             seconds: to wait, at most.
+            gone: whether the client is not there any more.
 
         Returns:
             The job as it is then.
 
         Raises:
-            RequestRefused: there is none of that id.
+            RequestRefused: there is none of that id, too many are waited for, or the client goes.
         """
         until = time.monotonic() + seconds
         with self.streaming(user), self.board.watching(identity) as changed:
@@ -131,10 +136,11 @@ class Desk:
                 left = until - time.monotonic()
                 if job.ended is not None or left <= 0:
                     return job
-                try:
-                    await asyncio.wait_for(self._settled(identity, changed), left)
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, LOOK)):
+                        await self._settled(identity, changed)
+                if await gone():
+                    raise RequestRefused(400, "cut_off", "the client has gone")
 
     async def cancel(self, user: str, identity: str) -> Job:
         """Cancel a job that has not ended; remove one that has, with its pictures.

@@ -22,7 +22,7 @@ class Link(Protocol):
         ...
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does; called in a thread."""
         ...
 
     async def ended(self) -> str:
@@ -53,5 +53,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what `open` got."""
+        """Let go of what `open` got; called in a thread."""
         ...

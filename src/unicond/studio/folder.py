@@ -62,13 +62,13 @@ def trim(data: Path, seconds: float, size: int) -> None:
         seconds: since a copy was made, or used again.
         size: bytes of all copies.
     """
-    found = list[tuple[float, int, Path]]()
+    found, oldest = list[tuple[float, int, Path]](), time.time() - seconds
     for parent, _, names in os.walk(data / PAGE):
         for path in (Path(parent, name) for name in names):
             with suppress(FileNotFoundError):  # Gradio removes some, too
                 told = path.stat()
                 found.append((told.st_ctime, told.st_size, path))  # a copy has its source's mtime
-    kept, oldest = 0, time.time() - seconds
+    kept = 0
     for then, many, path in sorted(found, reverse=True):
         kept += many
         if then < oldest or kept > size:

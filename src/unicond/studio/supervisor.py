@@ -10,6 +10,7 @@ import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -73,7 +74,7 @@ class Supervisor:
         self._settings, self._database, self._engine = settings, database, _engine(settings)
         self._board, self._metrics, self._broken = board, metrics, broken
         self._hands: dict[int, Hand] = {}
-        self._stopping = self._proven = False
+        self._ending, self._proven = asyncio.Event(), False
 
     @property
     def hands(self) -> list[Hand]:
@@ -85,18 +86,20 @@ class Supervisor:
         devices = enumerate(self._settings.devices)
         try:
             await to_thread.run_sync(self._engine.open)  # Ray takes signals from the main thread
-            await asyncio.gather(*(self._keep(number, device) for number, device in devices))
-        except Exception as error:
+            async with asyncio.TaskGroup() as group:
+                for number, device in devices:
+                    group.create_task(self._keep(number, device))
+        except* Exception as errors:
             logger.exception("workers cannot be kept")
-            self._broken(f"workers cannot be kept: {error}")
+            self._broken(f"workers cannot be kept: {errors.exceptions[0]}")
         finally:
-            self._engine.close()
+            self._close()
+            await to_thread.run_sync(self._engine.close)
 
     async def stop(self) -> None:
         """End all workers; what they were at is queued again."""
-        self._stopping = True
-        for hand in self.hands:
-            hand.link.close()
+        self._ending.set()
+        self._close()
 
     def wake(self) -> None:
         """There is a new job."""
@@ -112,9 +115,11 @@ class Supervisor:
 
     async def _keep(self, number: int, device: str | None) -> None:
         pause = 0.0
-        while not self._stopping:
+        while not self._ending.is_set():
             hand = await self._start(device)
             self._hands[number] = hand
+            if self._ending.is_set():  # while it was started
+                hand.link.close()
             broken = await self._listen(hand)
             how = await hand.link.ended()
             del self._hands[number]
@@ -125,8 +130,13 @@ class Supervisor:
             if broken:
                 logger.error("worker %s could not load the models: %s", hand.name, broken)
             pause = 0.0 if hand.branches is not None else min(LONGEST, 2 * pause + 1)
-            if not self._stopping:
-                await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ending.wait()
+
+    def _close(self) -> None:
+        for hand in self.hands:
+            hand.link.close()
 
     async def _start(self, device: str | None) -> Hand:
         name = secrets.token_hex(6)
@@ -158,10 +168,11 @@ class Supervisor:
         """The next event of a worker; one that says nothing for too long is ended."""
         limit = self._settings.limits.seconds + GRACE if hand.jobs else None
         try:
-            return await asyncio.wait_for(hand.link.told(), limit)
+            async with asyncio.timeout(limit):
+                return await hand.link.told()
         except TimeoutError:
             logger.warning("worker %s hangs: it is ended", hand.name)
-            hand.link.kill()
+            await to_thread.run_sync(hand.link.kill)
             return None
 
     async def _heard(self, hand: Hand, event: Event) -> None:
@@ -187,7 +198,7 @@ class Supervisor:
             hand.link.send(f"stop {identity}")
 
     async def _recover(self, hand: Hand, how: str) -> None:
-        crashed = not self._stopping
+        crashed = not self._ending.is_set()
         if crashed:
             self._metrics.crashes.inc()
             logger.warning("worker %s ended with %s, with %s", hand.name, how, hand.jobs or "none")

@@ -101,9 +101,14 @@ async def listed(user: User, desk: AtDesk) -> JobList:
 
 
 @router.get("/{identity}")
-async def job(identity: str, user: User, desk: AtDesk, wait: Wait = 0.0) -> JobView:
+async def job(
+    request: Request, identity: str, user: User, desk: AtDesk, wait: Wait = 0.0
+) -> JobView:
     """Where a job is; with `wait`, as soon as it has ended or the seconds are over."""
-    found = await (desk.ended(user, identity, wait) if wait else desk.job(user, identity))
+    if wait:
+        found = await desk.ended(user, identity, wait, request.is_disconnected)
+    else:
+        found = await desk.job(user, identity)
     return view(found, desk.board.of(identity))
 
 
@@ -172,7 +177,8 @@ async def _told(
         last = now
         while not changed.is_set():
             try:
-                await asyncio.wait_for(changed.wait(), QUIET)
+                async with asyncio.timeout(QUIET):
+                    await changed.wait()
             except TimeoutError:
                 yield b": still here\n\n"
 

@@ -7,6 +7,7 @@ draws another one, as there. Fields that mean nothing here, such as `quality`, a
 import asyncio
 import base64
 import io
+import math
 import re
 import secrets
 import time
@@ -34,8 +35,6 @@ from unicond.studio.settings import Limits
 from unicond.studio.uploads import reencoded
 from unicond.tasks import forms
 
-LOOK = 1.0
-"""Seconds after which a client that waits is asked whether it is still there."""
 BESIDE = {"image", "image[]", "mask"}
 router = APIRouter(prefix="/v1/images", tags=["openai"], responses=REFUSALS)
 
@@ -201,10 +200,7 @@ def _seed(asked: int | None) -> int:
 async def _ended(request: Request, desk: Desk, user: str, asked: Asked, job: Job) -> Images:
     """Wait for a job, and answer; if the client goes, the job does too."""
     try:
-        while job.ended is None:
-            job = await desk.ended(user, job.id, LOOK)
-            if job.ended is None and await request.is_disconnected():
-                raise RequestRefused(400, "cut_off", "the client has gone")
+        job = await desk.ended(user, job.id, math.inf, request.is_disconnected)
     except (RequestRefused, asyncio.CancelledError):
         await asyncio.shield(desk.cancel(user, job.id))
         raise
