@@ -11,6 +11,14 @@ from unicond.studio.settings import Limits, Served, Settings
 GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def pages_folder(tmp_path_factory):
+    """What pages are sent lies beside no other process's, where no test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("pages")))
+        yield
+
+
 @pytest.fixture
 def settings(tiny_base, tmp_path):
     """Settings of a server without workers."""

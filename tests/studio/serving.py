@@ -1,6 +1,7 @@
 """A server on a free port, with real workers: in a thread, or as a process that can be killed."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import uvicorn
 
 from unicond.studio.app import create_app
 
-START = 900.0  # seconds: a worker imports torch, which takes long on a busy machine
+START = 300.0  # seconds: a worker imports torch, which takes long on a busy machine
 ASKED = 0.05
 
 
@@ -41,6 +42,15 @@ def processes(title, parent=None):
     return found
 
 
+def free_port():
+    """A port that is free, and that no connection which is made meanwhile is given."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+
+
 def is_ready(address, states=("ok",)):
     try:
         return httpx2.get(f"{address}/health", timeout=30).json()["status"] in states
@@ -62,7 +72,8 @@ def in_thread(settings):
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         states = ("ok",) if settings.devices else ("loading",)
-        until(lambda: is_ready(address, states))
+        until(lambda: not thread.is_alive() or is_ready(address, states))
+        assert thread.is_alive(), "the server has ended: see above"
         yield address, app
     finally:
         server.should_exit = True
@@ -73,9 +84,7 @@ class Process:
     """`unicond serve` as a process of its own."""
 
     def __init__(self, base, data, *options, before=()):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "unicond", "serve", "--port", str(port), "--device", "cpu"]
         command += ["--base", str(base), "--data", str(data), *options]

@@ -37,6 +37,8 @@ DROP = """() => {
     });
 }"""
 """A file that no field takes goes to where settings are read."""
+WATCHED = 1000
+"""Events at the same time; each job that is watched is one."""
 USUAL_STEPS = 20
 """Of the drawing, where none are asked for."""
 
@@ -113,6 +115,7 @@ def build(settings: Settings, desk: Callable[[], Desk]) -> gr.Blocks:
         _watches(room, made["generate"], watching, attached)
         _follows(room, made, desk, blocks)
     blocks.queue(default_concurrency_limit=None)
+    blocks._queue.max_thread_count = WATCHED  # else 40, whatever the limits are
     return blocks
 
 

@@ -51,10 +51,10 @@ class Handlers:
                 return {**told, "task": task, "base": base}
 
             try:
-                job = await running.asked(desk, user, await to_thread.run_sync(said))
+                job = await running.asked(desk, user, said)
                 async for seen in running.watched(desk, user, job.id):
                     yield [*await to_thread.run_sync(results.of_job, desk, seen), ""]
-            except (ValueError, RequestRefused) as error:
+            except RequestRefused as error:
                 yield [*_STILL, wrong_html(named(str(error), task, parts))]
 
         return run

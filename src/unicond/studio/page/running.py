@@ -1,8 +1,10 @@
 """From what stands on the page to a job, and from the job to what is shown of it."""
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from unicond.studio.page.told import Told, form_of, told_of
 from unicond.studio.queue import Job
 from unicond.tasks.forms import ANY
 
+AGAIN = 15.0
+"""Seconds after which what is shown is told again: Gradio lets go of a page that has gone then."""
 BEFORE = "before"
 _EXACT = "_16bit"
 
@@ -34,27 +38,25 @@ class Seen:
     live: str
 
 
-async def asked(desk: Desk, user: str, told: Told) -> Job:
-    """Queue what stands on the page.
+async def asked(desk: Desk, user: str, say: Callable[[], Told]) -> Job:
+    """Queue what stands on the page, which is read in a thread.
 
     Args:
         desk: of the server.
         user: who asks.
-        told: {field: value}, `task` among them.
+        say: gives {field: value}, `task` among them.
 
     Returns:
         The job.
 
     Raises:
-        ValueError: it is no form.
-        RequestRefused: the desk does not take it.
+        RequestRefused: it is no form, or the desk does not take it.
     """
-    form, sent = form_of(told)
-    return await desk.accept(user, form, sent)
+    return await desk.accept_made(user, lambda: form_of(say()))
 
 
 async def watched(desk: Desk, user: str, identity: str) -> AsyncGenerator[Seen]:
-    """A job until it has ended, whenever something is new.
+    """A job until it has ended, whenever something is new, and now and then.
 
     Args:
         desk: of the server.
@@ -79,7 +81,9 @@ async def watched(desk: Desk, user: str, identity: str) -> AsyncGenerator[Seen]:
             yield Seen(job, _live(job, now, time.monotonic() - begun, first))
             if job.ended is not None:
                 return
-            await changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN):
+                    await changed.wait()
 
 
 def _live(job: Job, now: Standing, seconds: float, first: int) -> str:

@@ -36,14 +36,18 @@ class Watching:
             request: gr.Request, base: str, names: list[str], *image: object
         ) -> AsyncGenerator[list[object]]:
             desk, user = self.desk(), user_of(request)
+
+            def said() -> Told:
+                return _reading(base, names, number, image)
+
             try:
-                job = await running.asked(desk, user, _reading(base, names, number, image))
+                job = await running.asked(desk, user, said)
                 async for seen in running.watched(desk, user, job.id):
                     found = await to_thread.run_sync(running.files_of, desk, seen.job)
-                    picture = running.opened(found[0]) if found else None
+                    picture = await to_thread.run_sync(running.opened, found[0]) if found else None
                     slot = [gr.skip()] * 2 if picture is None else [picture, ROLES[0]]
                     yield [*slot, seen.live, job.id, ""]
-            except (ValueError, RequestRefused) as error:
+            except RequestRefused as error:
                 yield [*[gr.skip()] * 4, wrong_html(str(error))]
 
         return read
