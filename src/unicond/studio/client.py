@@ -20,6 +20,8 @@ import httpx2
 Json = dict[str, object]
 WAIT = 30.0
 """Seconds that one request waits for a job."""
+SILENT = 60.0
+"""Seconds without a word of the server, which says one every 15, that end a stream."""
 
 
 class StudioError(Exception):
@@ -111,7 +113,7 @@ class Client:
         Yields:
             `job`, `move`, `preview` or `end`, and what is told of it.
         """
-        with self._http.stream("GET", f"/v1/jobs/{identity}/events", timeout=None) as response:
+        with self._http.stream("GET", f"/v1/jobs/{identity}/events", timeout=SILENT) as response:
             if response.status_code >= 400:
                 response.read()
                 raise _error(response)
