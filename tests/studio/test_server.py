@@ -22,7 +22,7 @@ from unicond.studio.settings import Limits, Served, Settings
 
 DEPTH = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 JOB = {"task": "generate", "prompt": "a dog", "only": ["image"]}
-LONG = {**JOB, "steps": 200, "size": 128}
+LONG = {**JOB, "steps": 200, "size": 128, "count": 8}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,17 @@ def test_a_running_job_is_cancelled(studio):
     assert studio.cancel(job["id"])["status"] == "cancelled"
     assert studio.ended(studio.submit(JOB)["id"])["status"] == "done"
     assert studio.job(job["id"])["results"] == []
+
+
+def test_a_worker_does_not_end_by_ctrl_c(studio, served):
+    """The whole group hears it, or SIGTERM: the server ends its workers itself."""
+    job = studio.submit(LONG | {"steps": 30})
+    until(lambda: is_running(studio, job) and studio.job(job["id"])["done"] > 0)
+    (worker,) = processes("unicond.studio.worker", os.getpid())
+    os.kill(worker, signal.SIGINT)
+    os.kill(worker, signal.SIGTERM)
+    assert studio.ended(job["id"])["status"] == "done"
+    assert processes("unicond.studio.worker", os.getpid()) == [worker]
 
 
 def test_jobs_that_wait_are_made_together(studio, served):

@@ -8,6 +8,7 @@ it is, and the server starts another. (With Ray it is a thread of the server: `o
 import logging
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import time
@@ -150,7 +151,9 @@ def insisting(do: Callable[[], T]) -> T:
 
 
 def main() -> None:
-    """Load the models and work."""
+    """Load the models and work; Ctrl-C, which the whole group hears, is for the server alone."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     order = ORDER.validate_json(sys.argv[1])
     logs.begin(order.settings.log_prompts)
     channel = Pipe()
