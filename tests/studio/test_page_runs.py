@@ -104,8 +104,8 @@ def test_all_branches_are_made_and_keep_their_settings(page):
 
 
 def test_what_happens_is_shown_on_the_way(page):
-    told = [one[0] for one in page.submit("generate", ["a dog"], Steps=8, Previews=3)]
-    moves = {found[1] for one in told if (found := re.search(r"move (\d) of 8", one))}
+    told = [one[0] for one in page.submit("generate", ["a dog"], Steps=60, Previews=3)]
+    moves = {found[1] for one in told if (found := re.search(r"move (\d+) of 60", one))}
     assert moves
     assert any("data:image/jpeg;base64," in one for one in told)
     assert "made in" in told[-1]

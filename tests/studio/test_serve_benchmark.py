@@ -45,7 +45,7 @@ def test_a_crowd_is_many_clients(settings, tmp_path):
     limits = Limits(waiting=8, waiting_each=2, burst=20)
     asked = dataclasses.replace(settings, keys=kept, limits=limits)
     with in_thread(asked) as (address, _):
-        told = crowd(address, keys, 1.0)
+        told = crowd(address, keys, 3.0)
         assert len(told.accepted) == 8
         assert len({key for key, _ in told.accepted}) >= 4, "two of each at most"
         assert told.refused >= 6
