@@ -96,7 +96,7 @@ def test_a_running_job_is_cancelled(studio):
 
 def test_a_worker_does_not_end_by_ctrl_c(studio, served):
     """The whole group hears it, or SIGTERM: the server ends its workers itself."""
-    job = studio.submit(LONG | {"steps": 30})
+    job = studio.submit(LONG | {"steps": 30, "count": 2})
     until(lambda: is_running(studio, job) and studio.job(job["id"])["done"] > 0)
     (worker,) = processes("unicond.studio.worker", os.getpid())
     os.kill(worker, signal.SIGINT)
@@ -106,7 +106,7 @@ def test_a_worker_does_not_end_by_ctrl_c(studio, served):
 
 
 def test_jobs_that_wait_are_made_together(studio, served):
-    first = studio.submit(LONG | {"steps": 30})
+    first = studio.submit(LONG | {"steps": 30, "count": 2})
     jobs = [studio.submit({**JOB, "seed": n, "prompt": f"dog {n}"}) for n in range(6)]
     ended = [studio.ended(job["id"]) for job in (first, *jobs)]
     assert {one["status"] for one in ended} == {"done"}
@@ -116,7 +116,7 @@ def test_jobs_that_wait_are_made_together(studio, served):
 
 def test_one_that_fails_lets_its_company_be(studio):
     """A coloured depth map is found only when it is read: the others are made without it."""
-    first = studio.submit(LONG | {"steps": 30})
+    first = studio.submit(LONG | {"steps": 30, "count": 2})
     good, bad = picture(mode="L"), picture()
     jobs = [studio.submit({**JOB, "seed": n}, depth=one) for n, one in enumerate((good, bad, good))]
     studio.ended(first["id"])
