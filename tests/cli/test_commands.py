@@ -98,6 +98,24 @@ def test_a_rerun_runs_where_the_picture_was_made(run, depth_file, tmp_path, monk
     assert asked == ["cpu", None, "meta"]
 
 
+def test_what_cannot_be_made_again_is_told_before_anything_loads(run, depth_file, tmp_path):
+    made = run("generate", "--prompt", "a dog", "--depth", depth_file, "--only", "image")
+    assert made.exit_code == 0, made.output
+    path = tmp_path / "out" / "0_image.png"
+    settings = read_settings(path)
+    settings["record"]["base"] = "./nofolder"
+    with Image.open(path) as shown:
+        write_png(shown.copy(), path, settings)
+        settings["record"]["mechanisms"] = ["Mine"]
+        write_png(shown.copy(), tmp_path / "own.png", settings)
+    told = run("rerun", tmp_path / "own.png", "--out", "again", model=False)
+    assert "was made with Mine, which a record does not hold" in str(told.exception)
+    depth_file.write_bytes(b"another")
+    told = run("rerun", path, "--out", "again", model=False)
+    assert "has changed since this was made" in str(told.exception)
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_branch_of_another_name_is_made_again(tiny_base, depth_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     depth = str(GOLDEN / "weights" / "depth")
@@ -160,7 +178,7 @@ def test_info_prints_shares(run):
             "--lora 'style.safetensors' is not of the form NAME:VALUE",
         ),
         (["--depth", "nowhere.png"], "nowhere.png"),
-        (["--give", "sketch=x.png"], "no branch 'sketch' in this model"),
+        (["--give", "sketch=depth.png"], "no branch 'sketch' in this model"),
         (
             ["--give", "depth=a.png", "--give", "depth=b.png"],
             "--give gives 'depth' twice, as 'a.png' and as 'b.png': give it once",
@@ -172,7 +190,8 @@ def test_info_prints_shares(run):
         (["--out", "/proc/none"], "/proc/none"),
     ],
 )
-def test_bad_options_are_one_line(run, arguments, message):
+def test_bad_options_are_one_line(run, depth_file, arguments, message):
+    assert depth_file.is_file()
     refused = run("generate", *arguments)
     assert isinstance(refused.exception, ValueError)
     assert message in str(refused.exception)

@@ -98,6 +98,25 @@ def test_a_second_base_is_for_compositions(line):
     assert "--other-base is of composition and steps alone" in str(refused.exception)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--group=editing", "--adapter=depth=x"),
+            "--adapter depth: no chosen group takes it, but none; choose .*robustness",
+        ),
+        (("--group=layout", "--adapter=dpeth=x"), "dpeth: .*, but segmentation, .*; drop it"),
+        (("--group=inversion", "--group=robustness", "--adapter=depth=nowhere"), "nowhere"),
+        (("--group=inversion", "--group=composition", "--other-base=nowhere"), "nowhere"),
+    ],
+)
+def test_what_a_group_lacks_is_told_before_any_is_measured(line, options, message, tmp_path):
+    refused = CliRunner().invoke(app, [*line, *options])
+    with pytest.raises(ValueError, match=message):
+        raise refused.exception
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_group_is_measured_on_its_own_base(line, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "EMBEDDED", tmp_path / "nothing")
     at = line.index("--base")

@@ -84,3 +84,29 @@ def test_edit_says_where_an_inversion_did_not_converge(run, picture):
     assert made.exit_code == 0, made.output
     assert "FixedPoint: residual" in made.stderr
     assert "is above the tolerance 1.0e-05 (seed 0)" in made.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "edit nope.png --prompt x --source-prompt y",
+        "edit given.png --prompt x --method style_injection --style nope.png",
+        "restore nope.png --operator sr4 --noise-std 0",
+        "compose x --region a@nope.png --method multidiffusion",
+        "layout x --box a@0,0,1,1 --give pose=nope.png",
+        "aggregate x --model depth=nope.png --model text",
+        "generate --prompt x --image-prompt nope.png",
+    ],
+)
+def test_a_missing_picture_is_told_before_anything_loads(picture, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = RUNNER.invoke(app, [*line.split(), "--base", "./nofolder"])
+    assert "the picture nope.png does not exist" in str(told.exception)
+    assert [path.name for path in tmp_path.iterdir()] == [picture.name]
+
+
+def test_a_base_that_is_not_there_leaves_no_folder(picture, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = "edit given.png --prompt x --source-prompt y --base ./nofolder --out a/b"
+    assert "nofolder" in str(RUNNER.invoke(app, line.split()).exception)
+    assert [path.name for path in tmp_path.iterdir()] == [picture.name]

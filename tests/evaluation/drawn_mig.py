@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from unicond.evaluation.metrics_boxes import Box
+from unicond.evaluation.metrics_objects import Box
 from unicond.evaluation.mig.rule import Detection
 
 LEVELS = {

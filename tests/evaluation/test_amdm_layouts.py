@@ -10,10 +10,10 @@ from truth import reading_of
 from unicond.evaluation.amdm.layouts import COLORS, LEAST_SIDE, LEVELS, layout, level_of
 from unicond.evaluation.amdm.mig import PUBLISHED
 from unicond.evaluation.amdm.models import adapters_of
-from unicond.evaluation.amdm.verdicts import Seen, look
 from unicond.evaluation.amdm.wanted import of_entry
 from unicond.evaluation.metrics_boxes import box_iou
 from unicond.evaluation.mig.bench import Entry
+from unicond.evaluation.mig.probed import Seen, look, spots_of
 from unicond.evaluation.mig.rule import Verdict
 from unicond.world.render import render
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES
@@ -46,9 +46,9 @@ def test_the_scene_shows_what_is_asked_for(some):
     scenes = [one.scene for one in some]
     drawn = render(scenes, 128, smooth=False)
     read = reading_of(scenes, drawn, torch.zeros(len(scenes), 1))
-    for seen in look([one.entry for one in some], read.classes, read.colors):
+    for seen in look([spots_of(one.entry) for one in some], read.classes, read.colors):
         assert all(one.share > 0.5 for one in seen)  # things stand before others
-    alone = look([some[0].entry], read.classes[:1], read.colors[:1])[0]
+    alone = look([spots_of(some[0].entry)], read.classes[:1], read.colors[:1])[0]
     assert [one.verdict for one in alone] == [Verdict(True, 1.0)] * 2
 
 
@@ -70,7 +70,7 @@ def maps(*parts):
 
 def seen(*parts):
     entry = Entry.model_validate(asked((LEFT, "a red ball"), (RIGHT, "a blue box")))
-    return look([entry], *maps(*parts))[0]
+    return look([spots_of(entry)], *maps(*parts))[0]
 
 
 def test_the_rule():
@@ -101,7 +101,7 @@ def test_only_the_thing_itself_has_the_color():
 
 def test_touching_things_of_one_class_are_seen_apart_by_color():
     entry = Entry.model_validate(asked((LEFT, "a red ball"), (RIGHT, "a blue ball")))
-    found = look([entry], *maps((LEFT, BALL, RED), (RIGHT, BALL, BLUE)))[0]
+    found = look([spots_of(entry)], *maps((LEFT, BALL, RED), (RIGHT, BALL, BLUE)))[0]
     assert found == [Seen(1.0, 1.0), Seen(1.0, 1.0)]
 
 

@@ -273,5 +273,21 @@ def test_bad_options_are_refused_before_anything_loads(line, grounders):
         assert message in str(refused.exception)
 
 
+def test_a_window_beyond_the_plan_is_refused_before_anything_is_made(line, grounders, tmp_path):
+    asked = [*line, *(f"--adapter={name}={folder}" for name, folder in grounders.items())]
+    refused = CliRunner().invoke(app, [*asked, "--part=sweep", "--window=2-3", "--window=60-62"])
+    assert "--part sweep: the window of moves 60 to 62 ends beyond" in str(refused.exception)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_window_fits_the_moves_of_every_row(model):
+    manners = [DEFAULT, replace(DEFAULT, window=(20, 22))]
+    mig.PART.check_windows(model, manners, None)
+    for part in (style.PART, figures.PART):
+        with pytest.raises(ValueError, match="20 to 21 ends beyond the plan, whose moves are 0 to"):
+            part.check_windows(model, manners, None)
+        part.check_windows(model, manners, 50)
+
+
 def test_every_part_is_named():
     assert tuple(part.name for part in PARTS) == NAMES

@@ -13,7 +13,7 @@ from unicond.cli.evaluate import _under, app
 from unicond.conditions import NAMES, named
 from unicond.evaluation.condition_table import row_plans
 from unicond.evaluation.probes import Probe, ProbeConfig
-from unicond.evaluation.subject import Sampling, Subject
+from unicond.evaluation.subject import Sampling
 
 ADAPTER = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 
@@ -62,9 +62,22 @@ def test_named_settings_give_way_to_options(options):
     refused = CliRunner().invoke(app, ["depth", "--setting", "mine", *options])
     assert isinstance(refused.exception, ValueError)
     assert "--setting 'mine' is not one of default, paper" in str(refused.exception)
-    subject = _under(Subject(None), "paper", Sampling(steps=3))
-    assert (subject.generation.steps, subject.generation.eta) == (3, 1.0)
-    assert subject.estimation.steps == 20
+    under = _under("paper", Sampling(steps=3))
+    assert (under.generation.steps, under.generation.eta) == (3, 1.0)
+    assert under.estimation.steps == 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("--solver", "bogus"), "solver 'bogus' is not known; known: ddim"),
+        (("--setting", "paper", "--solver", "heun"), "--setting paper: eta is the 'ddim' solver's"),
+    ],
+)
+def test_a_solver_is_looked_up_before_anything_loads(options, wrong, message, tmp_path):
+    refused = CliRunner().invoke(app, ["depth", *options, *wrong, "--base", "nowhere"])
+    assert message in str(refused.exception)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_adapter_of_the_condition_is_asked_for(options, grounders):

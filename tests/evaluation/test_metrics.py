@@ -14,10 +14,9 @@ from unicond.evaluation.metrics_depth import (
     valid_pixels,
 )
 from unicond.evaluation.metrics_objects import (
-    Area,
     connected_areas,
     found_objects,
-    seen_objects,
+    seen_spots,
 )
 from unicond.evaluation.metrics_people import keypoints_seen, pck
 from unicond.evaluation.metrics_pictures import (
@@ -297,12 +296,22 @@ def test_connected_areas_against_a_flood_fill():
 
 def test_seen_objects_are_large_enough_and_of_one_colour():
     classes, colors = draw((1, 1, 0, 0, 4, 4), (1, 2, 0, 4, 4, 5), (2, 1, 8, 8, 2, 2))
-    (areas,) = seen_objects(classes, colors, min_pixels=16)
-    assert areas == (Area(0, 0, 144 - 16 - 20 - 4), Area(1, 2, 20), Area(1, 1, 16))
+    (areas,) = seen_spots(classes, colors, min_pixels=16)
+    seen = [(area.cls, area.color, area.pixels) for area in areas]
+    assert seen == [(0, 0, 144 - 16 - 20 - 4), (1, 2, 20), (1, 1, 16)]
+
+
+@pytest.mark.parametrize(("side", "least"), [(128, 24), (64, 6), (256, 96)])
+def test_the_least_area_grows_with_the_picture(side, least):
+    classes = torch.zeros(1, side, side, dtype=torch.int64)
+    classes.view(1, -1)[:, :least] = 1
+    classes[0, -1, : least - 1] = 2
+    (areas,) = seen_spots(classes, torch.zeros_like(classes))
+    assert [area.cls for area in areas] == [0, 1]
 
 
 def test_found_objects_respect_how_many_are_named():
-    areas = seen_objects(*draw((1, 1, 0, 0, 4, 4), (1, 1, 6, 6, 4, 4), (2, 2, 0, 6, 4, 4)), 8)[0]
+    areas = seen_spots(*draw((1, 1, 0, 0, 4, 4), (1, 1, 6, 6, 4, 4), (2, 2, 0, 6, 4, 4)), 8)[0]
     red, blue = ("red", "ball"), ("blue", "box")
 
     def found(*named):
@@ -318,8 +327,8 @@ def test_found_objects_respect_how_many_are_named():
 def test_degenerate_objects_are_refused():
     classes, colors = draw()
     with pytest.raises(ValueError, match="one shape"):
-        seen_objects(classes, colors[:, :4])
+        seen_spots(classes, colors[:, :4])
     with pytest.raises(ValueError, match="min_pixels"):
-        seen_objects(classes, colors, 0)
+        seen_spots(classes, colors, 0)
     with pytest.raises(ValueError, match="pink ball is not what the maps can show"):
         found_objects([("pink", "ball")], [], CLASSES, COLORS)

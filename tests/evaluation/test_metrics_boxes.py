@@ -3,14 +3,8 @@
 import pytest
 import torch
 
-from unicond.evaluation.metrics_boxes import (
-    Spot,
-    box_iou,
-    box_of,
-    largest_alike,
-    placed_ious,
-    seen_spots,
-)
+from unicond.evaluation.metrics_boxes import box_iou, largest_alike, placed_ious
+from unicond.evaluation.metrics_objects import Spot, box_of, seen_spots
 
 BALL, BOX, RED, BLUE = 2, 3, 1, 5
 

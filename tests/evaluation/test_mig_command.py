@@ -75,6 +75,7 @@ def test_bad_input_is_refused_before_networks_are_loaded(run, tmp_path):
         ((f"--bench={tmp_path / 'none.json'}",), "none.json cannot be read"),
         (("--method=boxes",), "--method 'boxes' is not one of text, gligen, interact, migc"),
         ((f"--images={folder}", "--method=migc"), "none are made: drop --method, or --images"),
+        (("--solver=bogus",), "solver 'bogus' is not known; known: ddim"),
         (("--entries=4",), "has 3 entries; 4 are asked for"),
         ((f"--out={tmp_path / 'bench.json'}",), "is a file; choose another folder"),
         ((), "no model for finding things can be loaded from /none"),

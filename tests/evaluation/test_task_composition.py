@@ -8,7 +8,7 @@ from truth import Brightness, reading_of
 
 import unicond
 from unicond.evaluation.condition_table import Run
-from unicond.evaluation.metrics_boxes import Spot
+from unicond.evaluation.metrics_objects import Spot
 from unicond.evaluation.study import Bench, Other, network_calls, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks.composition import (

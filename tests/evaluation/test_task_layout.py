@@ -10,7 +10,8 @@ from truth import Brightness, Truth, reading_of
 import unicond
 from unicond.adapters.joint import JointAdapter
 from unicond.evaluation.condition_table import Run
-from unicond.evaluation.metrics_boxes import Spot
+from unicond.evaluation.metrics_objects import Spot
+from unicond.evaluation.mig.probed import look
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Table
@@ -18,7 +19,7 @@ from unicond.evaluation.tasks import layout
 from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.layout import LAYOUT, MOST_SOLIDS, asked, methods, prepared, solids_of
 from unicond.evaluation.tasks.page import write_page
-from unicond.evaluation.tasks.placed import clear_scene, verdicts
+from unicond.evaluation.tasks.placed import clear_scene
 from unicond.tasks.layout import GROUNDED, METHODS
 from unicond.world.render import render
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES
@@ -159,8 +160,8 @@ def maps(red, blue=()):
     ],
 )
 def test_the_rule_of_success(red, blue, success, iou):
-    ((told,),) = verdicts([[BALL]], *maps(red, blue))
-    assert (told.success, told.iou) == (success, pytest.approx(iou))
+    ((seen,),) = look([[BALL]], *maps(red, blue))
+    assert (seen.verdict.success, seen.verdict.iou) == (success, pytest.approx(iou))
 
 
 def test_turns():

@@ -11,6 +11,7 @@ from unicond.pictures import (
     check_fingerprint,
     check_output_folder,
     fingerprint,
+    make_output_folder,
     whole_file,
     write_depth,
     write_png,
@@ -21,10 +22,12 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_folder_is_made_and_left_empty(tmp_path):
-    folder = check_output_folder(tmp_path / "a" / "b")
+def test_a_folder_is_tried_and_nothing_is_left(tmp_path):
+    folder = check_output_folder(tmp_path / "a" / ".." / "b" / "c")
+    assert names(tmp_path) == []
+    assert make_output_folder(folder).is_dir()
+    assert check_output_folder(folder) == make_output_folder(folder) == folder
     assert names(folder) == []
-    assert check_output_folder(folder) == folder
 
 
 def test_an_unwritable_folder_is_found_before_work(tmp_path):
@@ -34,6 +37,9 @@ def test_an_unwritable_folder_is_found_before_work(tmp_path):
             PictureError, match=r"cannot write to .*: .*notes.txt is a file; choose"
         ):
             check_output_folder(path)
+        with pytest.raises(PictureError, match=r"notes.txt is a file; choose"):
+            make_output_folder(path)
+    assert names(tmp_path) == ["notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
     # nobody can write here, root neither
     with pytest.raises(

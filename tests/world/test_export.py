@@ -114,6 +114,24 @@ def test_bad_settings_say_what_to_do(given, message):
         ExportConfig(World(0), **given)
 
 
+def test_a_sheet_that_is_cut_off_leaves_what_was_there(tmp_path, monkeypatch):
+    """As if the disk were full after some bytes."""
+    out = tmp_path / "new" / "sheet.png"
+    asked = ["show", "--count", "1", "--size", "32", "--out", str(out)]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    before, write = out.read_bytes(), Image.Image.save
+
+    def cut(image, to, *rest):
+        write(image, to, *rest)
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(Image.Image, "save", cut)
+    refused = CliRunner().invoke(app, [*asked, "--seed", "1"])
+    assert refused.exit_code == 2
+    assert "no space is left" in refused.output
+    assert [path.read_bytes() for path in out.parent.iterdir()] == [before]
+
+
 def test_command_line(tmp_path):
     runner = CliRunner()
     out = tmp_path / "sheets" / "sheet.png"

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from unicond.batch.manifest import Row
 from unicond.calls.output import Output
-from unicond.pictures.files import check_output_folder, whole_file
+from unicond.pictures.files import make_output_folder, whole_file
 
 ROWS = "rows"
 FAILED = "failed.jsonl"
@@ -46,7 +46,7 @@ def held(out: Path) -> Generator[None]:
     Raises:
         ValueError: another run uses it, or nothing can be written there.
     """
-    check_output_folder(out)
+    make_output_folder(out)
     lock = FileLock(out / _LOCK)
     try:
         lock.acquire(timeout=0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from unicond.calls.inputs import is_depth
 from unicond.calls.record import Record
 from unicond.pictures.depth import write_depth
-from unicond.pictures.files import PictureError, check_output_folder
+from unicond.pictures.files import PictureError, make_output_folder
 from unicond.pictures.metadata import read_settings, write_png
 from unicond.pictures.metric_depth import METRIC, write_metres
 from unicond.pictures.reading import to_pil
@@ -76,7 +76,7 @@ class Output:
             folder: made if missing.
             given: write what the caller gave, too.
         """
-        target = check_output_folder(folder)
+        target = make_output_folder(folder)
         paths: list[Path] = []
         seeds = self.record.seeds
         names = [

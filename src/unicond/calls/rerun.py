@@ -7,7 +7,32 @@ from unicond.calls.record import Record, Shown, Source
 from unicond.calls.request import MOVES, Given, Reference
 from unicond.model import Model
 from unicond.pictures.files import check_fingerprint
-from unicond.tasks.registry import again
+from unicond.tasks.registry import task_of
+
+
+def check(record: Record) -> None:
+    """Raise what can be told of a record before a model is there.
+
+    Args:
+        record: from a picture.
+
+    Raises:
+        ValueError: a given picture came from memory, is missing or has changed, the run used
+            mechanisms of the caller's own, or several models that were aggregated, or its task is
+            of another version.
+    """
+    if record.task is not None:
+        task_of(record.task)
+        return
+    own = [*record.mechanisms, *(["moves of its own"] if record.plan == MOVES else [])]
+    if own:
+        raise ValueError(
+            f"this picture was made with {', '.join(own)}, of which a record holds the name alone: "
+            "make it again in Python, as it was made"
+        )
+    for branch, source in record.given.items():
+        _given(branch, source)
+    _shown(record.image_prompt)
 
 
 def repeat(model: Model, record: Record, callback: Callback | None = None) -> Output:
@@ -22,17 +47,11 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         What the run returned then.
 
     Raises:
-        ValueError: a given picture came from memory, is missing or has changed, or the run used
-            mechanisms of the caller's own, or several models that were aggregated.
+        ValueError: as of `check`.
     """
+    check(record)
     if record.task is not None:
-        return again(model, record.task, callback)
-    own = [*record.mechanisms, *(["moves of its own"] if record.plan == MOVES else [])]
-    if own:
-        raise ValueError(
-            f"this picture was made with {', '.join(own)}, of which a record holds the name alone: "
-            "make it again in Python, as it was made"
-        )
+        return task_of(record.task).run(model, callback)
     given = {branch: _given(branch, source) for branch, source in record.given.items()}
     references = {
         branch: Reference(prompt=prompts, picture=given[branch].picture, fit=given[branch].fit)

@@ -5,9 +5,13 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from unicond.pictures.decoding import EXTENSIONS
+from unicond.pictures.depth import ARRAYS
+from unicond.pictures.files import existing_file
 from unicond.tasks.filled import Filled
 from unicond.tasks.form_faults import Fault, clean, told
 from unicond.tasks.form_parts import TEXTS, Form
+from unicond.tasks.form_pictures import pictures_of
 from unicond.tasks.forms import AnyForm
 
 Asked = TypeVar("Asked", bound=Form)
@@ -85,10 +89,12 @@ def fill(form: AnyForm, *models: str) -> Filled:
         What runs it.
 
     Raises:
-        ValueError: what was asked does not fit together.
+        ValueError: what was asked does not fit together, or a picture is not there.
     """
     filled = Filled(form, lambda picture: str(picture.upload), {name: name for name in models})
     filled.check()
+    for picture in pictures_of(form):
+        existing_file(str(picture.upload), (*EXTENSIONS, *ARRAYS))
     return filled
 
 

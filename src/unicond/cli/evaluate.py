@@ -13,7 +13,7 @@ import typer
 from unicond.conditions import CONDITIONS, Condition, named
 
 if TYPE_CHECKING:
-    from unicond.evaluation.condition_table import Run
+    from unicond.evaluation.condition_table import Run, Setting
     from unicond.evaluation.judge import Judge
     from unicond.evaluation.subject import Sampling, Subject
     from unicond.evaluation.tables import Table
@@ -91,11 +91,13 @@ def _add_condition(condition: Condition) -> None:
         from unicond.evaluation.condition_table import evaluate
         from unicond.evaluation.subject import Sampling
 
-        wanted = Sampling(steps, solver, guidance, condition_guidance, perturbed_guidance)
+        wanted = _under(
+            setting, Sampling(steps, solver, guidance, condition_guidance, perturbed_guidance)
+        )
         tested = _prepare(
             scenes, seed, json, out, batch, base, adapter, probes, device, dtype, condition
         )
-        subject = _under(tested.subject, setting, wanted)
+        subject = tested.subject.with_settings(wanted.generation, wanted.estimation)
         table, folder = evaluate(subject, tested.judge, tested.run, condition)
         finish(table, folder, json)
 
@@ -135,15 +137,18 @@ def settings(
             typer.echo(f"{what}: {table.settings[what]}")
 
 
-def _under(subject: "Subject", setting: str, wanted: "Sampling") -> "Subject":
-    """A subject under a named setting, but for what was asked by hand."""
+def _under(setting: str, wanted: "Sampling") -> "Setting":
+    """A named setting, but for what was asked by hand of generation."""
     from unicond.evaluation.condition_table import SETTINGS
 
     if setting not in SETTINGS:
         raise ValueError(f"--setting {setting!r} is not one of {', '.join(SETTINGS)}")
     chosen = SETTINGS[setting]
     own = {name: value for name, value in vars(wanted).items() if value is not None}
-    return subject.with_settings(replace(chosen.generation, **own), chosen.estimation)
+    try:
+        return replace(chosen, generation=replace(chosen.generation, **own))
+    except ValueError as error:
+        raise ValueError(f"--setting {setting}: {error}") from None
 
 
 def _prepare(

@@ -25,11 +25,12 @@ def rerun(
 ) -> None:
     """Make the same pictures again, bit for bit on the same machine."""
     from unicond.calls.output import read_record
-    from unicond.calls.rerun import repeat
+    from unicond.calls.rerun import check, repeat
     from unicond.cli.running import finish, load_model, progress_bar, same_device
     from unicond.pictures.files import check_output_folder
 
     record = read_record(file)
+    check(record)
     check_output_folder(out)
     adapters = [f"{name}={source}" for name, source in record.adapters.items()] or ["none"]
     where = device or same_device(record.device)

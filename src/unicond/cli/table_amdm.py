@@ -120,6 +120,8 @@ def amdm(
     judge = load_judge(probes, device)
     named = [f"{name}={where}" for name, where in adapters.items()]
     model = load_model(base, named, device, dtype)
+    for one in chosen:
+        one.check_windows(model, manners, steps)
     settings = fingerprints(model) | {"probes": judge.fingerprint}
     command = command_line(sys.argv[1:])
     tables: list[Table] = []
@@ -129,7 +131,8 @@ def amdm(
         own = {**settings, "pictures each": str(sizes.each), "manner": told}
         count = sizes.scenes if one.of_scenes else sizes.layouts
         run = Run(count, seed, batch, out, command, own)
-        sampling = Sampling(steps or one.steps, "ddim", guidance)
+        usual = one.steps[0] if len(one.steps) == 1 else None
+        sampling = Sampling(steps or usual, "ddim", guidance)
         bench = Bench(model, judge, run, sampling)
         table, folder = tabulate(one.study(sizes), bench)
         table = one.judged(table)

@@ -48,14 +48,16 @@ def show(
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("world.png"),
 ) -> None:
     """Write a contact sheet: scenes with every annotation and their captions."""
+    from unicond.pictures.files import whole_file
     from unicond.world.generate import World
     from unicond.world.sheet import contact_sheet
 
     try:
         scenes = World(seed, style=style, people=people).scenes(start, count)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(scenes, size).save(out)
-    except (ValueError, OSError) as error:
+        sheet = contact_sheet(scenes, size)
+        with whole_file(out) as file:
+            sheet.save(file, "PNG")
+    except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"{count} scenes of world {seed}: {out}")
 

@@ -5,7 +5,7 @@ branch, and noisy latents `z = A x0 + S eps` (A, S diagonal: every branch has it
 
     E[x0 | z] = m + C A (A C A + S^2)^-1 (z - A m),    eps = (z - A E[x0 | z]) / S.
 
-They make every mode of a joint model a statement with a known answer; tests and examples use them.
+They make every mode of a joint model a statement with a known answer, which tests use.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unicond.evaluation.cases import Cases
 from unicond.evaluation.judge import Judge, Reading
-from unicond.evaluation.metrics_objects import found_objects, seen_objects
+from unicond.evaluation.metrics_objects import found_objects, seen_spots
 from unicond.evaluation.metrics_people import keypoints_seen
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.sheet import keep_pictures
@@ -52,7 +52,7 @@ class Chunk:
 
     def seen(self, reading: Reading) -> Values:
         """Named objects and people that were found; None where a scene does not count."""
-        areas = seen_objects(reading.classes, reading.colors)
+        areas = seen_spots(reading.classes, reading.colors)
         peaks = keypoints_seen(reading.keypoints).tolist()
         named: list[float | None] = []
         found: list[float | None] = []

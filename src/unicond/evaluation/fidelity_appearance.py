@@ -17,7 +17,7 @@ from unicond.evaluation.cases import LEAST_VISIBLE
 from unicond.evaluation.chunk import Chunk, Values
 from unicond.evaluation.judge import Reading
 from unicond.evaluation.metrics_maps import mean_iou
-from unicond.evaluation.metrics_objects import MIN_PIXELS, Named, seen_objects
+from unicond.evaluation.metrics_objects import Named, seen_spots
 from unicond.evaluation.runner import as_list
 from unicond.world.render import Rendering
 from unicond.world.scene import Scene, Solid
@@ -103,7 +103,7 @@ def _seen(reading: Reading) -> Appearance:
     """What the judge sees."""
     things: list[tuple[Named, ...]] = []
     people = _people_areas(reading.classes)
-    solids = seen_objects(reading.classes, reading.colors)
+    solids = seen_spots(reading.classes, reading.colors)
     for areas, persons in zip(solids, people, strict=True):
         found = [(COLOR_NAMES[area.color], CLASSES[area.cls]) for area in areas]
         things.append((*(pair for pair in found if pair[1] in SHAPES), *[("", "person")] * persons))
@@ -113,7 +113,7 @@ def _seen(reading: Reading) -> Appearance:
 def _people_areas(classes: Tensor) -> list[int]:
     """How many connected areas of people there are in each picture."""
     person = (classes == CLASSES.index("person")).long()
-    areas = seen_objects(person, torch.zeros_like(person), MIN_PIXELS)
+    areas = seen_spots(person, torch.zeros_like(person))
     return [sum(area.cls == 1 for area in each) for each in areas]
 
 

@@ -8,100 +8,11 @@ is there where some area of its class and colour has
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from torch import Tensor
-
-from unicond.evaluation.metrics_objects import MIN_PIXELS, connected_areas
+from unicond.evaluation.metrics_objects import Box, Spot
 
 PLACED = 0.5
 """Least IoU of an instance that counts as placed."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom as shares of the picture's width and height."""
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A thing and its box: asked for, or seen.
-
-    Attributes:
-        cls: index of the class.
-        color: index of the colour.
-        box: around it.
-        pixels: its size; 0 where that is not asked for.
-    """
-
-    cls: int
-    color: int
-    box: Box
-    pixels: int = 0
-
-    @property
-    def middle(self) -> tuple[float, float]:
-        """Of the box: x, y."""
-        left, top, right, bottom = self.box
-        return (left + right) / 2, (top + bottom) / 2
-
-
-def seen_spots(classes: Tensor, colors: Tensor, min_pixels: int | None = None) -> list[list[Spot]]:
-    """The connected areas of each picture with their boxes.
-
-    Args:
-        classes: (B, H, W) integers, 0 or more.
-        colors: (B, H, W) integers, 0 or more.
-        min_pixels: least size; default `MIN_PIXELS` at 128 x 128, proportionally.
-
-    Returns:
-        For each picture its areas, largest first.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    if classes.shape != colors.shape or classes.ndim != 3:
-        raise ValueError(
-            "class and colour maps must share one shape (B, H, W); these are "
-            f"{tuple(classes.shape)} and {tuple(colors.shape)}"
-        )
-    least = MIN_PIXELS / 128**2 * classes[0].numel() if min_pixels is None else min_pixels
-    classes, colors = classes.long().cpu(), colors.long().cpu()
-    labels = connected_areas(classes * (int(colors.max()) + 1) + colors)
-    found: list[list[Spot]] = []
-    for row, areas in enumerate(labels):
-        names, sizes = areas.unique(return_counts=True)
-        spots: list[Spot] = []
-        for name, size in zip(names.tolist(), sizes.tolist(), strict=True):
-            if size >= least:
-                inside = areas == name
-                y, x = inside.nonzero()[0].tolist()
-                cls, color = int(classes[row, y, x]), int(colors[row, y, x])
-                spots.append(Spot(cls, color, box_of(inside), size))
-        found.append(sorted(spots, key=lambda spot: -spot.pixels))
-    return found
-
-
-def box_of(inside: Tensor) -> Box:
-    """The box around some pixels.
-
-    Args:
-        inside: (H, W) bool, True somewhere.
-
-    Returns:
-        It, to the outer borders of its pixels.
-
-    Raises:
-        ValueError: there is no pixel.
-    """
-    if not inside.any():
-        raise ValueError("no pixel is inside: nothing has no box")
-    height, width = inside.shape
-    rows, columns = (inside.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-    return (
-        columns[0] / width,
-        rows[0] / height,
-        (columns[-1] + 1) / width,
-        (rows[-1] + 1) / height,
-    )
 
 
 def box_iou(one: Box, other: Box) -> float:

@@ -1,7 +1,7 @@
 """Are the objects that a caption names there, with the right class and colour?
 
 A picture is read by a probe as two maps: a class and a colour for every pixel. A *seen object* is a
-connected area (four neighbours) of at least `MIN_PIXELS` pixels of one class and one colour. A
+connected area (four neighbours) of one class and one colour, at least `MIN_PIXELS` large. A
 named object (colour, class) is found if such an area is left for it: "two red balls" asks for two
 areas. Since an area serves exactly one pair, the greedy matching is also the best one: the number
 found is `sum over pairs of min(times named, areas seen)`.
@@ -18,25 +18,35 @@ import torch
 from torch import Tensor
 
 MIN_PIXELS = 24
-"""Least area at 128 x 128; the scenes' own objects show at least 40 pixels."""
+"""Least area at 128 x 128, proportionally at others; the scenes' own objects show at least 40."""
 
 Named = tuple[str, str]
 """(colour, class), as in ("red", "ball")."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom as shares of the picture's width and height."""
 
 
 @dataclass(frozen=True)
-class Area:
-    """A connected area of one class and one colour.
+class Spot:
+    """A thing and its box: asked for, or seen.
 
     Attributes:
         cls: index of the class.
         color: index of the colour.
-        pixels: its size.
+        box: around it.
+        pixels: its size; 0 where that is not asked for.
     """
 
     cls: int
     color: int
-    pixels: int
+    box: Box
+    pixels: int = 0
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Of the box: x, y."""
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
 
 
 def connected_areas(keys: Tensor) -> Tensor:
@@ -77,15 +87,13 @@ def connected_areas(keys: Tensor) -> Tensor:
         labels = new
 
 
-def seen_objects(
-    classes: Tensor, colors: Tensor, min_pixels: int = MIN_PIXELS
-) -> list[tuple[Area, ...]]:
-    """The connected areas of each picture that are large enough.
+def seen_spots(classes: Tensor, colors: Tensor, min_pixels: int | None = None) -> list[list[Spot]]:
+    """The connected areas of each picture with their boxes.
 
     Args:
         classes: (B, H, W) integers, 0 or more.
         colors: (B, H, W) integers, 0 or more.
-        min_pixels: least size, 1 or more.
+        min_pixels: least size; default `MIN_PIXELS` at 128 x 128, proportionally.
 
     Returns:
         For each picture its areas, largest first.
@@ -98,24 +106,52 @@ def seen_objects(
             "class and colour maps must share one shape (B, H, W); these are "
             f"{tuple(classes.shape)} and {tuple(colors.shape)}"
         )
-    if min_pixels < 1:
+    if min_pixels is not None and min_pixels < 1:
         raise ValueError(f"min_pixels {min_pixels} is out of range; give 1 or more")
-    colors, classes = colors.long(), classes.long()
-    many = int(colors.max()) + 1
-    labels = connected_areas(classes * many + colors)
-    first, sizes = labels.reshape(-1).unique(return_counts=True)
-    out: list[list[Area]] = [[] for _ in range(len(classes))]
-    for pixel, size in zip(first.tolist(), sizes.tolist(), strict=True):
-        if size >= min_pixels:
-            row = pixel // classes[0].numel()
-            area = Area(int(classes.view(-1)[pixel]), int(colors.view(-1)[pixel]), size)
-            out[row].append(area)
-    return [tuple(sorted(areas, key=lambda each: -each.pixels)) for areas in out]
+    least = MIN_PIXELS / 128**2 * classes[0].numel() if min_pixels is None else min_pixels
+    classes, colors = classes.long().cpu(), colors.long().cpu()
+    labels = connected_areas(classes * (int(colors.max()) + 1) + colors)
+    found: list[list[Spot]] = []
+    for row, areas in enumerate(labels):
+        names, sizes = areas.unique(return_counts=True)
+        spots: list[Spot] = []
+        for name, size in zip(names.tolist(), sizes.tolist(), strict=True):
+            if size >= least:
+                inside = areas == name
+                y, x = inside.nonzero()[0].tolist()
+                cls, color = int(classes[row, y, x]), int(colors[row, y, x])
+                spots.append(Spot(cls, color, box_of(inside), size))
+        found.append(sorted(spots, key=lambda spot: -spot.pixels))
+    return found
+
+
+def box_of(inside: Tensor) -> Box:
+    """The box around some pixels.
+
+    Args:
+        inside: (H, W) bool, True somewhere.
+
+    Returns:
+        It, to the outer borders of its pixels.
+
+    Raises:
+        ValueError: there is no pixel.
+    """
+    if not inside.any():
+        raise ValueError("no pixel is inside: nothing has no box")
+    height, width = inside.shape
+    rows, columns = (inside.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    return (
+        columns[0] / width,
+        rows[0] / height,
+        (columns[-1] + 1) / width,
+        (rows[-1] + 1) / height,
+    )
 
 
 def found_objects(
     named: Sequence[Named],
-    areas: Sequence[Area],
+    areas: Sequence[Spot],
     class_names: Sequence[str],
     color_names: Sequence[str],
 ) -> int:

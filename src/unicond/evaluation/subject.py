@@ -12,6 +12,7 @@ from unicond.adapters.config import Attention, JointConfig
 from unicond.calls.request import Given, Held, Weights
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.model import Model, given
+from unicond.sampling.solvers import named
 
 Way = Literal["two_way", "one_way", "aligned"]
 """How a held branch and the other look at each other."""
@@ -52,6 +53,9 @@ class Sampling:
         ensemble: noises whose estimates are averaged.
         weight: of reconstruction guidance, 0.0 is off.
         optimizer: in the place of that weight.
+
+    Raises:
+        ValueError: there is no such solver, or it has no eta.
     """
 
     steps: int | None = None
@@ -68,6 +72,10 @@ class Sampling:
     ensemble: int | None = None
     weight: float | None = None
     optimizer: AdamW | None = None
+
+    def __post_init__(self) -> None:
+        if self.solver is not None:
+            named(self.solver, self.eta)
 
     def label(self) -> str:
         """The settings that are not defaults, as in "steps=10 guidance=2"."""

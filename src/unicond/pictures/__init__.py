@@ -9,6 +9,7 @@ from unicond.pictures.files import (
     check_fingerprint,
     check_output_folder,
     fingerprint,
+    make_output_folder,
     whole_file,
 )
 from unicond.pictures.fitting import Policy, allowed_size, check_size, fit, resized
@@ -36,6 +37,7 @@ __all__ = [
     "example_depths",
     "fingerprint",
     "fit",
+    "make_output_folder",
     "parameters_text",
     "parse_seeds",
     "read_depth",

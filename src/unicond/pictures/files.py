@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,10 +102,37 @@ def whole_file(path: FilePath) -> Generator[BinaryIO]:
 
 
 def check_output_folder(path: FilePath) -> Path:
-    """Make a folder and try to write there, before any work is done.
+    """Try to write in a folder before any work is done, and leave nothing there.
 
-    A file is really written and removed: permission bits say nothing about root, read-only disks or
-    quotas.
+    A file is really written and removed, below what is missing of the path, under another name:
+    permission bits say nothing about root, read-only disks or quotas.
+
+    Args:
+        path: of the folder, which may be missing.
+
+    Returns:
+        The folder; what is missing of it still is.
+
+    Raises:
+        PictureError: it cannot be made, or nothing can be written there.
+    """
+    folder = Path(path).expanduser()
+    whole = Path(os.path.realpath(folder))
+    there = next(part for part in (whole, *whole.parents) if os.path.exists(part))
+    aside = there / f".{secrets.token_hex(6)}.probe"
+    try:
+        place = aside / whole.relative_to(there)
+        place.mkdir(parents=True)
+        (place / "probe").touch()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def make_output_folder(path: FilePath) -> Path:
+    """Make a folder that can be written to.
 
     Args:
         path: of the folder; missing ones are made.
@@ -115,19 +143,20 @@ def check_output_folder(path: FilePath) -> Path:
     Raises:
         PictureError: it cannot be made, or nothing can be written there.
     """
-    folder = Path(path).expanduser()
+    folder = check_output_folder(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(6)}.probe"
-        probe.touch()
-        probe.unlink()
     except OSError as error:
-        in_way = next((p for p in (folder, *folder.parents) if p.is_file()), None)
-        reason = f"{in_way} is a file" if in_way else error.strerror or str(error)
-        raise PictureError(
-            f"cannot write to the output folder {folder}: {reason}; choose another folder"
-        ) from error
+        raise _unwritable(folder, error) from error
     return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> PictureError:
+    in_way = next((p for p in (folder, *folder.parents) if p.is_file()), None)
+    reason = f"{in_way} is a file" if in_way else error.strerror or str(error)
+    return PictureError(
+        f"cannot write to the output folder {folder}: {reason}; choose another folder"
+    )
 
 
 def fingerprint(path: FilePath) -> dict[str, str]:

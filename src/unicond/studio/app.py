@@ -14,7 +14,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
-from unicond.pictures.files import check_output_folder
+from unicond.pictures.files import make_output_folder
 from unicond.studio import documented, errors, folder, queue
 from unicond.studio.board import Board
 from unicond.studio.database import Database
@@ -95,7 +95,7 @@ def _held(settings: Settings) -> FileLock:
     Raises:
         ValueError: another one does, or nothing can be written there.
     """
-    data = check_output_folder(settings.data)
+    data = make_output_folder(settings.data)
     (data / folder.JOBS).mkdir(exist_ok=True)
     lock = FileLock(data / folder.LOCK)
     try:

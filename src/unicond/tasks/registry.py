@@ -6,7 +6,6 @@ from typing import Concatenate, ParamSpec, cast
 from pydantic import TypeAdapter, ValidationError
 
 from unicond.calls.output import Output
-from unicond.calls.prepared import Callback
 from unicond.model import Model
 from unicond.tasks.base import Task, pictures_back
 from unicond.tasks.compose import Compose
@@ -28,16 +27,14 @@ TASKS: Mapping[str, type[Task]] = {
 }
 
 
-def again(model: Model, recorded: Mapping[str, object], callback: Callback | None = None) -> Output:
-    """Run a task as a record says.
+def task_of(recorded: Mapping[str, object]) -> Task:
+    """The task that a record tells of.
 
     Args:
-        model: the base and adapters that the record names.
         recorded: `Record.task`.
-        callback: called after each move.
 
     Returns:
-        What the task made then.
+        It.
 
     Raises:
         ValueError: an unknown task, fields of another version, or a picture that came from memory,
@@ -48,13 +45,12 @@ def again(model: Model, recorded: Mapping[str, object], callback: Callback | Non
         raise ValueError(f"this picture was made by a task {name!r}; known are {', '.join(TASKS)}")
     kind = TASKS[cast(str, name)]
     try:
-        task = TypeAdapter(kind).validate_python(pictures_back(kind, recorded))
+        return TypeAdapter(kind).validate_python(pictures_back(kind, recorded))
     except ValidationError as error:
         raise ValueError(
             f"the recorded {name} is not complete ({error.error_count()} fields): it was made by "
             "another version of unicond, or changed"
         ) from error
-    return task.run(model, callback)
 
 
 def _calls(task: Callable[P, Task]) -> Callable[Concatenate[Model, P], Output]:

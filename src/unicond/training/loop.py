@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from unicond.pictures.files import check_output_folder
+from unicond.pictures.files import make_output_folder
 from unicond.training import checkpoints, processes
 from unicond.training.attention import QuickAttention
 from unicond.training.budget import Budget
@@ -225,7 +225,7 @@ def _begun(
     about: Mapping[str, object],
 ) -> Run:
     """A run at its start, in a folder where what an earlier one has left is in order."""
-    check_output_folder(folder)
+    make_output_folder(folder)
     track = tensorboard_folder(folder, setup.track, report)
     helper = processes.accelerator(config.precision, track)
     _check_division(config, setup, helper.num_processes)

@@ -12,7 +12,7 @@ from unicond.data import renders
 from unicond.data.folders import whole_folder
 from unicond.data.renders import Recipe as Renders
 from unicond.data.renders import RenderRecipe
-from unicond.pictures.files import check_output_folder
+from unicond.pictures.files import make_output_folder
 from unicond.training import cards, checkpoints, presets, processes
 from unicond.training.budget import Budget
 from unicond.training.cards import TrainingCard
@@ -183,8 +183,8 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
         shop.report(1.0, f"{job.folder} is up to date")
         return job.folder
     place = shop.runs / job.name
-    check_output_folder(job.folder.parent)
-    check_output_folder(place)
+    make_output_folder(job.folder.parent)
+    make_output_folder(place)
     loop = job.config.loop
     if shop.device.type == "cuda":
         loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)

@@ -15,8 +15,6 @@ from unicond.world.vocabulary import check_word
 
 Vec3 = tuple[float, float, float]
 
-NEAR_M = 1.0
-"""Nothing that a generated scene shows is nearer to the camera plane than this."""
 FAR_M = 40.0
 """Ground beyond this camera-z distance has dissolved into the haze and counts as sky."""
 

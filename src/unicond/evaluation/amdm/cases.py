@@ -12,10 +12,10 @@ from unicond.evaluation.amdm.layouts import Layout, layout
 from unicond.evaluation.amdm.models import Wanted
 from unicond.evaluation.amdm.relations import find, holds
 from unicond.evaluation.amdm.scenes import Acting, acting
-from unicond.evaluation.amdm.verdicts import look
 from unicond.evaluation.amdm.wanted import of_entry
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.judge import Reading
+from unicond.evaluation.mig.probed import look, spots_of
 from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import keep_pictures
 from unicond.evaluation.study import Bench, network_calls
@@ -148,7 +148,7 @@ def _score_layout(
     asked: Sequence[Layout], styles: Sequence[str], row: int, reading: Reading
 ) -> Values:
     entry, pictures = asked[row].entry, len(reading.classes)
-    found = look([entry] * pictures, reading.classes, reading.colors)
+    found = look([spots_of(entry)] * pictures, reading.classes, reading.colors)
     every = [one for seen in found for one in seen]
     return {
         "pictures": pictures,

@@ -78,6 +78,6 @@ PART = Part(
     show,
     draw,
     Asked(layouts=8, each=1, scenes=8),
-    steps=None,
+    steps=(PAPER_STEPS, PAPER_STYLE_STEPS),
     of_scenes=True,
 )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from unicond.evaluation.cases import TABLE_WORLD
-from unicond.evaluation.metrics_boxes import Box, box_of
+from unicond.evaluation.metrics_objects import Box, box_of
 from unicond.evaluation.mig.bench import Entry, Instance
 from unicond.evaluation.mig.colors import RANGES
 from unicond.world.captions import solid_words

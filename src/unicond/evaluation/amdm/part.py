@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 from unicond.aggregation.manner import DEFAULT, Manner
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.cases import Maker
-from unicond.evaluation.amdm.models import PAPER_STEPS, Wanted, adapters_of, make
+from unicond.evaluation.amdm.models import PAPER_STEPS, Wanted, adapters_of, make, window_of
 from unicond.evaluation.study import Bench, Study
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
@@ -55,7 +56,7 @@ class Part:
         show: after `make`: the pictures of its page.
         draw: saves the plot of its table as a PNG.
         sizes: what it measures where nothing is said.
-        steps: moves, where nothing is said; None has several.
+        steps: moves, where nothing is said; several are of different rows.
         beside: {title: HTML} that stands on its page above the numbers.
         of_scenes: its cases are people who act alone, no layouts.
         sweeps: it compares several manners.
@@ -70,7 +71,7 @@ class Part:
     show: Callable[[Bench, Asked], Pictures]
     draw: Callable[[Table, Path], object]
     sizes: Asked
-    steps: int | None = PAPER_STEPS
+    steps: tuple[int, ...] = (PAPER_STEPS,)
     beside: Mapping[str, str] = field(default_factory=dict[str, str])
     of_scenes: bool = False
     sweeps: bool = False
@@ -113,6 +114,23 @@ class Part:
                 f"is no {', no '.join(missing)}: train what is missing with {commands}, or give "
                 f"{' '.join(f'--adapter {name}=FOLDER' for name in missing)}"
             )
+
+    def check_windows(self, model: Model, manners: Sequence[Manner], steps: int | None) -> None:
+        """Refuse windows that a run does not have.
+
+        Args:
+            model: that is measured.
+            manners: that are asked for.
+            steps: moves; None are the part's own.
+
+        Raises:
+            ValueError: the message says which moves there are.
+        """
+        try:
+            for count, manner in product(self.steps if steps is None else (steps,), manners):
+                window_of(model, Sampling(count), manner)
+        except ValueError as error:
+            raise ValueError(f"--part {self.name}: {error}") from None
 
 
 def maker(names: Sequence[str], sampling: Sampling, manner: Manner = DEFAULT) -> Maker:

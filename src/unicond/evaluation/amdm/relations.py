@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from unicond.evaluation.judge import Reading
-from unicond.evaluation.metrics_boxes import Box, seen_spots
+from unicond.evaluation.metrics_objects import Box, seen_spots
 from unicond.evaluation.people import People, read_people
 from unicond.world.layout import Frame
 from unicond.world.relations import COLUMN_OVERLAP, spatial

@@ -7,13 +7,11 @@ from functools import partial
 
 from unicond.evaluation.amdm.cases import REAL
 from unicond.evaluation.amdm.layouts import level_of
-from unicond.evaluation.estimates import Estimate, Estimates, mean, over, row_of
+from unicond.evaluation.estimates import COSTS, Estimate, Estimates, mean, over, row_of
 from unicond.evaluation.mig.table import mig_row
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.tables import Row
 from unicond.world.vocabulary import RELATIONS
-
-COSTS = ("seconds", "calls", "network_rows")
 
 
 def total(samples: Samples, name: str, rows: Sequence[int]) -> float:

@@ -80,5 +80,5 @@ PART = Part(
     show,
     draw,
     Asked(layouts=100, each=1, scenes=100),
-    PAPER_STYLE_STEPS,
+    (PAPER_STYLE_STEPS,),
 )

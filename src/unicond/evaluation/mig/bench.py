@@ -24,7 +24,7 @@ from pydantic import (
     field_validator,
 )
 
-from unicond.evaluation.metrics_boxes import Box
+from unicond.evaluation.metrics_objects import Box
 from unicond.evaluation.mig.colors import RANGES
 
 TOLD = 5

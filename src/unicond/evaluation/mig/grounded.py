@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from unicond.annotators.base import default_device, loaded
-from unicond.evaluation.metrics_boxes import Box
+from unicond.evaluation.metrics_objects import Box
 from unicond.evaluation.mig import DETECTOR, SEGMENTER
 from unicond.evaluation.mig.rule import Detection
 from unicond.evaluation.subject import fingerprint

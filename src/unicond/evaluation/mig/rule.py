@@ -25,7 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unicond.evaluation.metrics_boxes import Box, box_iou
+from unicond.evaluation.metrics_boxes import box_iou
+from unicond.evaluation.metrics_objects import Box
 from unicond.evaluation.mig.bench import Entry
 from unicond.evaluation.mig.colors import color_share
 from unicond.pictures.reading import read_picture, to_pil

@@ -29,14 +29,8 @@ from torch import Tensor
 
 from unicond.calls.companions import companion
 from unicond.evaluation.cases import TABLE_WORLD
-from unicond.evaluation.metrics_boxes import (
-    PLACED,
-    Spot,
-    largest_alike,
-    placed_ious,
-    seen_spots,
-)
-from unicond.evaluation.metrics_objects import MIN_PIXELS
+from unicond.evaluation.metrics_boxes import PLACED, largest_alike, placed_ious
+from unicond.evaluation.metrics_objects import MIN_PIXELS, Spot, seen_spots
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures

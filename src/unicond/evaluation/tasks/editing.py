@@ -25,7 +25,7 @@ from torch import Tensor
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.judge import Reading
 from unicond.evaluation.metrics_depth import score_depth, valid_pixels
-from unicond.evaluation.metrics_objects import seen_objects
+from unicond.evaluation.metrics_objects import seen_spots
 from unicond.evaluation.metrics_pictures import psnr, psnr_where
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples, as_list
@@ -123,7 +123,7 @@ def edits_done(
         One answer an edit.
     """
     right = (reading.classes == after.classes) & (reading.colors == after.colors)
-    areas = seen_objects(reading.classes, reading.colors, 1)
+    areas = seen_spots(reading.classes, reading.colors, 1)
     answers: list[bool] = []
     for row, edit in enumerate(edits):
         if edit.entity is None or edit.solid is None:

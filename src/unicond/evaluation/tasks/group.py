@@ -81,6 +81,11 @@ class Group:
     heads: tuple[str, ...] = ()
 
     @property
+    def adapters(self) -> tuple[str, ...]:
+        """Those that it is measured with: what it needs, and what it goes without."""
+        return (*self.needs, *self.takes)
+
+    @property
     def study(self) -> Study:
         """The group as `tabulate` takes it."""
         return Study(

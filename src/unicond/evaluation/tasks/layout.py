@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from unicond.evaluation.cases import TABLE_WORLD
+from unicond.evaluation.mig.probed import look
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
@@ -41,7 +42,7 @@ from unicond.evaluation.tasks.group import (
     only,
     through_autoencoder,
 )
-from unicond.evaluation.tasks.placed import Things, clear_scene, things_of, verdicts
+from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
 from unicond.pictures.sheet import Line
 from unicond.tasks.layout import GROUNDED, Layout
 from unicond.tasks.layout import METHODS as TASK_METHODS
@@ -83,7 +84,8 @@ class Layouts:
         keep_pictures(self.bench.folder / "pictures" / name, self.numbers, pictures)
         reading = self.bench.judge(pictures)
         spots = [one.spots for one in self.things]
-        told = verdicts(spots, reading.classes, reading.colors)
+        seen = look(spots, reading.classes, reading.colors)
+        told = [[one.verdict for one in each] for each in seen]
         found: dict[str, list[float | None]] = {
             "instances": [sum(one.success for one in each) / len(each) for each in told],
             "miou": [sum(one.iou for one in each) / len(each) for each in told],

@@ -7,11 +7,7 @@ same class and colour, and there is nobody and nothing else.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from unicond.evaluation.metrics_boxes import Spot, box_of, seen_spots
-from unicond.evaluation.mig.rule import Detection, Verdict, best_iou, verdict
+from unicond.evaluation.metrics_objects import Spot, box_of
 from unicond.grounding import Placed
 from unicond.world.captions import GROUND_WORDS, solid_words
 from unicond.world.edits import LEAST_SHARE, LOOKED_AT, TRIES
@@ -80,47 +76,6 @@ def things_of(scenes: Sequence[Scene], drawn: Rendering) -> tuple[Things, ...]:
         )
         found.append(Things(scene, spots))
     return tuple(found)
-
-
-def verdicts(
-    asked: Sequence[Sequence[Spot]], classes: Tensor, colors: Tensor
-) -> list[list[Verdict]]:
-    """COCO-MIG's rule (`mig.rule`) on things in pictures, as a probe reads them.
-
-    Detections of a thing are the connected areas of its class, and those of its class and one
-    colour, which part touching things; whatever their colour, every one counts. Its mask are the
-    pixels of its class in its box.
-
-    Args:
-        asked: of each picture, with the boxes asked for.
-        classes: (B, H, W), indices into `CLASSES`.
-        colors: (B, H, W), indices into `COLOR_NAMES`.
-
-    Returns:
-        For each picture one verdict a thing.
-    """
-    apart = seen_spots(classes, colors)
-    whole = seen_spots(classes, torch.zeros_like(colors))
-    found: list[list[Verdict]] = []
-    for row, spots in enumerate(asked):
-        areas = [*whole[row], *apart[row]]
-        found.append([])
-        for spot in spots:
-            seen = [Detection(one.box, 1.0) for one in areas if one.cls == spot.cls]
-            share = color_share(spot, classes[row], colors[row])
-            found[-1].append(verdict(best_iou(spot.box, seen), share))
-    return found
-
-
-def color_share(spot: Spot, classes: Tensor, colors: Tensor) -> float:
-    """How much of a thing's class in its box has its colour, 0 of nothing; maps (H, W)."""
-    height, width = classes.shape
-    left, top, right, bottom = spot.box
-    rows = slice(round(top * height), round(bottom * height))
-    columns = slice(round(left * width), round(right * width))
-    mask = classes[rows, columns] == spot.cls
-    hits = mask & (colors[rows, columns] == spot.color)
-    return int(hits.sum()) / max(int(mask.sum()), 1)
 
 
 def clear_scene(

@@ -184,8 +184,3 @@ def opened(path: Path) -> Image.Image | None:
 def settings_text(job: Job) -> str:
     """The form of a job as JSON, for people."""
     return json.dumps(json.loads(job.form), indent=2, ensure_ascii=False)
-
-
-def seen_of(desk: Desk, job: Job) -> Seen:
-    """What is shown of a job at a glance."""
-    return Seen(job, _live(job, desk.board.of(job.id), 0.0, 0))

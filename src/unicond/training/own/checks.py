@@ -11,7 +11,7 @@ from unicond.adapters.joint import JointAdapter
 from unicond.data.blobs import header
 from unicond.data.rows import IMAGE
 from unicond.data.sources import Pairs, check_mode, check_unchanged, file_of
-from unicond.pictures.files import PictureError, check_output_folder
+from unicond.pictures.files import PictureError, make_output_folder
 from unicond.training import cards, checkpoints, starting
 from unicond.training.budget import Budget
 from unicond.training.journal import Report
@@ -83,8 +83,8 @@ def check_folders(job: PictureJob) -> None:
     begun = any(name.startswith(f".{CONFIG_FILE}.") for name in left)
     if not (names <= left or CONFIG_FILE in names or begun):
         raise ValueError(f"{job.out} is not empty, and no adapter's folder: give another --out")
-    check_output_folder(job.out)
-    check_output_folder(job.folder)
+    make_output_folder(job.out)
+    make_output_folder(job.folder)
 
 
 def check_start(job: PictureJob, condition: OwnCondition) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unicond.evaluation.metrics_boxes import Box, Spot, seen_spots
+from unicond.evaluation.metrics_objects import Spot, seen_spots
 from unicond.evaluation.mig.bench import Entry
 from unicond.evaluation.mig.rule import (
     LEAST_IOU,
@@ -57,46 +57,44 @@ class Seen:
         return verdict(self.iou, self.share)
 
 
-def look(entries: Sequence[Entry], classes: Tensor, colors: Tensor) -> list[list[Seen]]:
-    """Look for the instances of entries in pictures.
+def spots_of(entry: Entry) -> tuple[Spot, ...]:
+    """An entry's instances, in their order."""
+    return tuple(
+        Spot(CLASSES.index(one.thing), COLOR_NAMES.index(one.color), one.bbox)
+        for one in entry.segment
+    )
+
+
+def look(asked: Sequence[Sequence[Spot]], classes: Tensor, colors: Tensor) -> list[list[Seen]]:
+    """Look for things in pictures.
 
     Args:
-        entries: one a picture.
+        asked: of each picture, with the boxes asked for.
         classes: (B, H, W), indices into `CLASSES`.
         colors: (B, H, W), indices into `COLOR_NAMES`.
 
     Returns:
-        For each picture its entry's instances, in their order.
+        For each picture what is seen of its things, in their order.
     """
     apart = seen_spots(classes, colors)
     whole = seen_spots(classes, torch.zeros_like(colors))
     found: list[list[Seen]] = []
-    for row, entry in enumerate(entries):
-        spots = [*whole[row], *apart[row]]
-        found.append(
-            [
-                Seen(
-                    best_iou(one.bbox, _detections(one.thing, spots)),
-                    _share(classes[row], colors[row], one.bbox, one.thing, one.color),
-                )
-                for one in entry.segment
-            ]
-        )
+    for row, spots in enumerate(asked):
+        areas = [*whole[row], *apart[row]]
+        found.append([])
+        for spot in spots:
+            seen = [Detection(one.box, 1.0) for one in areas if one.cls == spot.cls]
+            share = _share(spot, classes[row], colors[row])
+            found[-1].append(Seen(best_iou(spot.box, seen), share))
     return found
 
 
-def _detections(thing: str, spots: Sequence[Spot]) -> list[Detection]:
-    """The areas of a class."""
-    cls = CLASSES.index(thing)
-    return [Detection(spot.box, 1.0) for spot in spots if spot.cls == cls]
-
-
-def _share(classes: Tensor, colors: Tensor, box: Box, thing: str, color: str) -> float:
-    """How much of the class in a box has a colour; 0 of nothing."""
+def _share(spot: Spot, classes: Tensor, colors: Tensor) -> float:
+    """How much of a thing's class in its box has its colour, 0 of nothing; maps (H, W)."""
     height, width = classes.shape
-    left, top, right, bottom = box
+    left, top, right, bottom = spot.box
     rows = slice(round(top * height), round(bottom * height))
     columns = slice(round(left * width), round(right * width))
-    mask = classes[rows, columns] == CLASSES.index(thing)
-    hits = mask & (colors[rows, columns] == COLOR_NAMES.index(color))
+    mask = classes[rows, columns] == spot.cls
+    hits = mask & (colors[rows, columns] == spot.color)
     return int(hits.sum()) / max(int(mask.sum()), 1)
