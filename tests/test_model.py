@@ -192,6 +192,14 @@ def test_memory_is_no_record(tiny, picture):
         ({"depth": "nowhere.png"}, "nowhere.png"),
         ({"held": "oneway"}, "held is 'oneway'; give one of one_way, two_way"),
         ({"attention": "near"}, "attention is 'near'; give one of global, aligned"),
+        (
+            {"sampling": "released", "solver": "heun", "branches": ["image"]},
+            "published solvers ddim, euler, .*, not with 'heun'",
+        ),
+        (
+            {"sampling": "released", "solver": unicond.sampling.solvers.DDIM()},
+            "not with 'DDIM'",
+        ),
         ({"sampling": "theirs"}, "sampling is 'theirs'; give one of unicond, released"),
         ({"num_inference_steps": 1.5}, "num_inference_steps is 1.5; give an integer"),
     ],

@@ -234,7 +234,9 @@ class Model:
         """
         references = references or {}
         names = self._branches(branches, pictures, references)
-        conditions, moved = walks.on_plan(plan, conditions_of(pictures, references), names)
+        conditions, moved = self._given(
+            plan, conditions_of(pictures, references), names, mechanisms
+        )
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
         task, conditions = self._task(conditions, names, moved)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
@@ -282,6 +284,16 @@ class Model:
             device=self.backbone.device.type,
         )
         return prepared(self._parts(names, said, pictured), record, inputs, own, callback)
+
+    def _given(
+        self,
+        plan: str | Plan | None,
+        known: Mapping[str, Given],
+        names: Sequence[str],
+        mechanisms: Sequence[Mechanism],
+    ) -> tuple[dict[str, Given], frozenset[str]]:
+        """What is given as a plan wants it, and what moves of the caller's own move."""
+        return walks.on_plan(plan, known, names, self.backbone.schedule, mechanisms)
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]

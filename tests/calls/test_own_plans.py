@@ -8,6 +8,7 @@ import unicond.calls.rerun
 from unicond.mechanisms.inversion.methods import plan_edit
 from unicond.sampling import plans
 from unicond.sampling.solvers import DDIM
+from unicond.sampling.state import Move
 
 STEPS = 3
 
@@ -32,6 +33,24 @@ def test_moves_are_the_plan_that_a_run_would_follow(tiny):
     assert mine.record.num_inference_steps == STEPS
     with pytest.raises(ValueError, match=r"made with DDIM, moves of its own"):
         unicond.calls.rerun.repeat(tiny, mine.record)
+
+
+def test_what_is_known_in_part_starts_where_moves_of_its_own_do(tiny, picture):
+    """`alpha x0 + sigma z`, as of a picture that is given whole; noise alone where a run has it."""
+    late = plans.path({"image": [0.5, 0.25, 0.0]})
+    mask = torch.zeros(64, 64)
+    mask[:, :32] = 1
+
+    def start(plan, **how):
+        given = unicond.given(picture, **how)
+        return tiny.prepare("a dog", branches=["image"], image=given, plan=plan).state.latents
+
+    whole = start(late)["image"]
+    for how in ({"mask": mask}, {"guide": True}):
+        assert torch.equal(start(late, **how)["image"], whole)
+    usual = plans.descend(times(tiny), {"image": 1.0})
+    free = tiny.prepare("a dog", branches=["image"], plan=usual).state.latents["image"]
+    assert torch.equal(start(usual, mask=mask)["image"], free)
 
 
 def test_a_given_picture_goes_up_and_comes_back_beside_its_edit(tiny, picture):
@@ -74,6 +93,10 @@ def test_a_reference_has_its_own_words(tiny):
         ({"num_inference_steps": 9}, "the plan has 3 moves already"),
         ({"solver": DDIM(), "eta": 0.5}, r"give it to DDIM\(eta=0.0\) itself"),
         ({"plan": plans.path({"image": [0.0, 0.5, 0.0]})}, "starts 'image' clean, but no picture"),
+        (
+            {"plan": [Move({"image": 0.3}, {"image": 0.0})]},
+            "starts 'image' at t=0.3, but no picture",
+        ),
         ({"references": {"depth": unicond.Reference()}}, "'depth', which is a branch"),
         ({"sampling": "released"}, "not by plan 'moves'"),
     ],

@@ -77,6 +77,12 @@ def test_weights_that_condition_guidance_moves_away_from_are_checked(tiny):
             tiny("a dog", **known, **options)
 
 
+@pytest.mark.parametrize("against", [0.5, {"depth": 0.0}])
+def test_nothing_is_moved_away_from_without_condition_guidance(tiny, against):
+    with pytest.raises(ValueError, match="but condition guidance is off: give a weight"):
+        tiny("a dog", depth=DEPTH, condition_guidance_against=against)
+
+
 def test_a_held_branch_that_the_weaker_weights_let_hear_is_not_kept(tiny):
     """Its rows change in that variant, though not in the others."""
     known = {"depth": DEPTH, "held": "two_way", "conditioning_scale": {"depth": (1.0, 0.0)}}

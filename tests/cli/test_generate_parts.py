@@ -84,6 +84,16 @@ def test_a_guide_is_made(folder, model):
     [
         (["--guide", "depth"], "guide names 'depth', of which no picture is given: give it, too"),
         (["--mask-threshold", "0.5"], "mask_threshold: no mask is given"),
+        (["--mask-invert"], "mask_invert: no mask is given"),
+        (["--ip-scale", "0.5"], "ip_scale: no picture is given"),
+        (["--depth-kind", "metric"], "depth_kind: no picture is given"),
+        (["--fit", "pad"], "fit: no picture is given"),
+        (
+            ["--condition-guidance", "0", "--condition-guidance-against", "0.5"],
+            "condition_guidance_against: condition guidance is off",
+        ),
+        (["--condition-guidance-against", "0.5"], "but condition guidance is off"),
+        (["--sampling", "released", "--solver", "heun"], "published solvers ddim, euler, "),
         (["--reconstruction-weight", "much"], "--reconstruction-weight: 'much' is not a number"),
         (["--reconstruction-weight", "1"], "nothing is known in part"),
         (["--reconstruction-lr", "0.1"], "give reconstruction_iterations too"),

@@ -411,7 +411,7 @@ MASK = torch.zeros(1, 1, 4, 4)
         (lambda: Edit(prompt="a", quantile=-0.1), r"\[0, 1\)"),
         (lambda: Edit(prompt="a", scale=float("nan")), "finite"),
         (lambda: MagicFusion(other=OTHER, temperature=0.0), "temperature > 0"),
-        (lambda: MagicFusion(other=OTHER, weight=-1.0), "weight >= 0"),
+        (lambda: MagicFusion(other=OTHER, weight=-1.0), "weight of the second model is -1.0"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message):

@@ -154,6 +154,8 @@ def test_energies_that_are_none_are_refused_before_the_run(energy, said):
         sample([Universal(energy=quadratic, branch="depth")])
     with pytest.raises(ValueError, match="scale is -1"):
         Universal(energy=quadratic, scale=-1)
+    off = Universal(energy=quadratic, scale=0.0, branch="depth")
+    assert torch.equal(sample([off]), sample([]))
     with pytest.raises(ValueError, match="iterations >= 1"):
         Descent(iterations=0)
 

@@ -169,6 +169,34 @@ PREDICTED = ("DPS", "MCG", "PiGDM", "Universal")
 """What a held, noisy branch serves: its prediction changes with what it looks at."""
 
 
+def test_null_text_has_a_target(bench):
+    state = setup_of(bench, [], up_and_down(TIMES, ("source", "image"))).state
+    assert NullText(target="image").begin(state) is state
+    with pytest.raises(ValueError, match="null-text inversion is asked of 'pose'"):
+        NullText(target="pose").begin(state)
+
+
+SCALED = (
+    *("DPS", "MCG", "PiGDM", "Universal", "Classifier", "Reconstruction", "Layout"),
+    *("SelfGuidance", "Readout", "PaintWithWords", "MagicFusion", "NoiseCollage", "Regions"),
+)
+
+
+@pytest.mark.parametrize("scale", [float("inf"), float("nan"), -1.0])
+@pytest.mark.parametrize("name", SCALED)
+def test_scales_are_finite_and_not_negative(bench, name, scale):
+    with pytest.raises(
+        ValueError, match=r" is -?[\d.infa]+; it must be 0 .off. or positive, and fin"
+    ):
+        KINDS[name].make(bench, scale)
+
+
+@pytest.mark.parametrize("name", ["Regions", "NoiseCollage"])
+def test_the_scene_weighs_a_finite_share(bench, name):
+    with pytest.raises(ValueError, match="the weight of the scene is inf"):
+        dataclasses.replace(KINDS[name].make(bench, 1.0), scene=float("inf"))
+
+
 @pytest.mark.parametrize("name", ACTING)
 def test_what_acts_on_a_held_branch_alone_is_refused(bench, name):
     def run_of(scale, start, hold=("depth",)):
@@ -268,6 +296,14 @@ CALLS = {
     "another branch": (
         lambda _: {"mechanisms": [Replacement("pose", torch.zeros(1), torch.zeros(1))]},
         "replacement is asked of 'pose', but the branches of this run are image",
+    ),
+    "a source that is not there": (
+        lambda _: {"mechanisms": [Direct()]},
+        "direct inversion is asked of 'source', but the branches of this run are image",
+    ),
+    "words of a source that is not there": (
+        lambda _: {"mechanisms": [NullText(target="image")]},
+        "null-text inversion is asked of 'source', but the branches of this run are image",
     ),
     "known of another size": (lambda _: part(known=(1, 4, 8, 4)), "what is known of 'image'"),
     "known of more samples": (lambda _: part(known=(2, 4, 8, 8)), "what is known of 'image'"),

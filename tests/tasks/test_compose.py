@@ -193,7 +193,10 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, picture, tmp_path):
             {"method": "noise_collage", "regions": (BALL,), "scene": 0.0},
             "the objects leave 62% of the picture bare",
         ),
-        ({"method": "multidiffusion", "regions": (BALL,), "scene": -1.0}, "must be 0 or positive"),
+        (
+            {"method": "multidiffusion", "regions": (BALL,), "scene": -1.0},
+            "must be 0 .off. or positive",
+        ),
         ({"method": "panorama", "size": (64, 128), "scene": 0.5}, "places are, and there are none"),
         ({"method": "panorama"}, r"is not larger than what .* draws at once \(64\)"),
         (

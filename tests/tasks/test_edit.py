@@ -149,6 +149,10 @@ def test_memory_is_no_record(tiny, picture):
         ({"style_prompt": "paint"}, r"takes no style_prompt: it is of style_injection"),
         ({"scale": 5.0}, r"'direct\+p2p' takes no scale: it is of semantic; leave it out"),
         ({"align": "magic"}, "align 'magic' is none of swap, refine"),
+        (
+            {"method": "semantic", "scale": 3.0, "weight": {"a blue ball": 2.0}},
+            "weight names the prompt itself, 'a blue ball'",
+        ),
         ({"method": "semantic", "per": "voxel"}, "per 'voxel' is none of value, pixel"),
         ({"per": "pixel"}, "takes no per: it is of semantic"),
         ({"method": "direct+pnp", "weight": {"ball": 2.0}}, "no weight: it is of p2p and semantic"),

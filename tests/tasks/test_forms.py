@@ -158,6 +158,17 @@ def test_forms_say_what_is_where(tiny, grounders):
     assert torch.equal(out.latents["image"], task.run(model).latents["image"])
 
 
+def test_options_of_what_is_not_there_are_refused_before_anything_is_loaded():
+    one = {"task": "aggregate", "prompt": "a", "ip_scale": 0.5}
+    for told, said in (
+        ({**one, "model": [{"name": "text"}, {"name": "migc"}]}, "no model 'style' is there"),
+        ({"task": "generate", "sampling": "released", "solver": "heun"}, "published solvers ddim"),
+        ({"task": "generate", "mask_invert": True}, "mask_invert: no mask is given"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Filled(ANY.validate_python(told), lambda _: "", {}).check()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -51,6 +51,19 @@ def grounded(tiny, grounders):
 OTHERS = [name for name in METHODS if name not in ("segmentation", "readout", *GROUNDED)]
 
 
+def test_what_the_adapters_decide_is_checked_when_they_are_known(grounded):
+    """More boxes than regions can be, and a scale, are of MIGC, though not of the usual method."""
+    many = Layout(PROMPT, BOXES[:1] * (MOST_REGIONS + 4), **USUAL).run(grounded)
+    assert many.record.task["method"] == "migc"
+    said = replace(Grounding.of(BOXES), interactions=(Interaction(0, "touching", 1),))
+    scaled = Layout(PROMPT, said, scale=0.5, **USUAL).run(grounded)
+    assert scaled.record.task["method"] == "interact"
+    with pytest.raises(ValueError, match="'regions' has no scale"):
+        Layout(PROMPT, BOXES, scale=0.5, **USUAL).run(grounded.only("depth"))
+    with pytest.raises(ValueError, match="16 are the most"):
+        Layout(PROMPT, BOXES[:1] * (MOST_REGIONS + 4), **USUAL).run(grounded.only("depth"))
+
+
 @pytest.mark.parametrize("method", GROUNDED)
 def test_grounding_adapters_are_told_the_boxes(grounded, method, plain):
     """The method's own adapter alone, whatever else is loaded."""
@@ -247,9 +260,9 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, tmp_path):
     [
         ({"method": "magic"}, "no method 'magic': choose one of regions, noise_collage"),
         ({"boxes": ()}, "a layout needs boxes"),
-        ({"boxes": (("a ball", 0.0, 0.0, 1.2, 1.0),)}, "leaves the picture"),
+        ({"boxes": (("a ball", 0.0, 0.0, 1.2, 1.0),)}, "the box of 'a ball' is"),
         ({"boxes": (("a ball", 0.4, 0.0, 0.4, 1.0),), "method": "text"}, "is empty"),
-        ({"boxes": (("", 0.0, 0.0, 1.0, 1.0),)}, "a region needs a prompt"),
+        ({"boxes": (("", 0.0, 0.0, 1.0, 1.0),)}, "a box needs a phrase"),
         ({"boxes": BOXES[:1] * (MOST_REGIONS + 1)}, "17 places are given, and 16 are the most"),
         ({"scale": 2.0}, "'regions' has no scale: drop it, or choose layout or paint_with_words"),
         ({"head": "depth"}, "'regions' reads nothing off the network: drop head"),
@@ -260,7 +273,7 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, tmp_path):
         ),
         ({"method": "self_guidance", "scale": -1.0}, "must be 0 .off. or positive"),
         ({"coarse": 0.5}, "'regions' draws no map that could be coarse"),
-        ({"method": "layout", "scale": -1.0}, "layout guidance needs scale >= 0"),
+        ({"method": "layout", "scale": -1.0}, "scale is -1.0; it must be 0 .off. or"),
         (
             {"method": "layout", "prompt": "a ball and a box"},
             "'a red ball', 'a blue box' not in the prompt 'a ball and a box': 'layout' places",

@@ -89,6 +89,8 @@ def test_what_does_not_fit_is_refused(tiny, depth):
         (dict(models=["depth", "text"], pictures={"1": depth}, window=(1, 9)), "beyond the plan"),
         (dict(models=["text", "text"], first=3), "the first is to be model 3, but there are 2"),
         (dict(models=["text", "text"], start="late"), "choose one of own, shared, joined"),
+        (dict(models=["text", "text"], seed=-1), "seed -1 is out of range"),
+        (dict(models=["text", "text"], seed=2**63 - 1, count=2), "is out of range; give 0 to"),
         (dict(models=["text", "text"], weights=[0.5, 0.5]), "2 models are mixed by 1 weights"),
         (dict(models=["text"]), "several models are aggregated, but 1 given"),
     ]

@@ -60,13 +60,19 @@ def weaker_of(
         fixed: the branches that do not move.
 
     Returns:
-        The same as `pairings_of` with other weights; none where it names none, or is off.
+        The same as `pairings_of` with other weights; none where it names none.
 
     Raises:
-        ValueError: they are the weights that the branches have anyway, or do not fit what is held.
+        ValueError: they are the weights that the branches have anyway, or do not fit what is held;
+            or condition guidance is off.
     """
     against = record.condition_guidance_against
-    if not isinstance(against, Mapping) or record.condition_guidance == 0:
+    if against and record.condition_guidance == 0:
+        raise ValueError(
+            f"condition_guidance_against is {against}, but condition guidance is off: give a "
+            "weight (condition_guidance=), or drop it"
+        )
+    if not isinstance(against, Mapping) or not against:
         return []
     other = replace(record, conditioning_scale={**record.conditioning_scale, **against})
     weaker = pairings_of(other, configs, fixed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from unicond.mechanisms.guidance.gradients import AdamW
+from unicond.mechanisms.known import check_scale
 from unicond.pictures.checks import check_prompt, check_seed, is_one_prompt
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind
@@ -277,11 +278,7 @@ def guidance_weights(
     for branch, one in known.items():
         number, usual = wanted.get(branch), 1.0 if one.guide or optimizer is not None else 0.0
         found[branch] = usual if number is None else float(number)
-        if not 0.0 <= found[branch] < math.inf:
-            raise ValueError(
-                f"reconstruction_weight of {branch!r} is {number}; give 0 (off) or a positive "
-                "number, usually 0.3 to 1.5"
-            )
+        check_scale(found[branch], f"reconstruction_weight of {branch!r}")
     return found
 
 

@@ -4,7 +4,7 @@ Ours holds a clean branch exactly at t = 0 and ends clean. `"released"` is UniCo
 pipeline, which counts the last model index as clean (see `sampling.released`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,7 @@ from unicond.backbones.base import Backbone
 from unicond.calls.inputs import Inputs
 from unicond.calls.record import Record
 from unicond.calls.request import Given
+from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.sampling import named_plans, plans, released
@@ -34,11 +35,13 @@ class Walk:
         plan: the moves.
         pure: standard deviation of a branch that starts at pure noise.
         levels: {t: level} of masked parts; None takes the move's own.
+        part_way: branches that the caller's own moves start between clean and noise.
     """
 
     plan: Plan
     pure: float = 1.0
     levels: Mapping[float, float] | None = None
+    part_way: frozenset[str] = frozenset()
 
 
 def walk(
@@ -59,13 +62,15 @@ def walk(
         The plan, and what goes with it.
 
     Raises:
-        ValueError: nothing is left to generate, or the published setting on a flow model.
+        ValueError: nothing is left to generate, or the published setting on a flow model or with a
+            solver that it has not.
     """
     starts = {b: conditions[b].start if b in conditions else 1.0 for b in record.branches}
     hold = [branch for branch, known in conditions.items() if known.hold]
     if record.sampling == "unicond":
         if moves is not None:
-            return Walk(moves)
+            between = [b for b in record.branches if _is_part_way(schedule, moves, b)]
+            return Walk(moves, part_way=frozenset(between))
         times = schedule.times(record.num_inference_steps, record.spacing)
         if record.plan is None:
             return Walk(plans.descend(times, starts, hold))
@@ -80,6 +85,7 @@ def walk(
         raise ValueError(
             "sampling 'released' is defined for models of discrete steps, not for flow"
         )
+    released.check_solver(record.solver)
     times = released.times_of(schedule, record.solver, record.num_inference_steps)
     spans = [(1 - r, 1 - r if branch in hold else 1.0) for branch, r in starts.items()]
     rows = released.parse([spans], record.num_inference_steps)
@@ -139,7 +145,8 @@ def _start(
             latents[branch] = clean[branch]
             continue
         z = noise[branch] = source.draw(branch, like)
-        if branch not in conditions or conditions[branch].start == 1:
+        noise_alone = branch not in conditions or conditions[branch].start == 1
+        if noise_alone and not (branch in walk.part_way and branch in clean):
             latents[branch] = walk.pure * z
         else:
             alpha, sigma = backbone.schedule.alpha(t), backbone.schedule.sigma(t)
@@ -202,7 +209,11 @@ def guides(record: Record, inputs: Inputs, clean: Latents) -> list[Mechanism]:
 
 
 def on_plan(
-    asked: str | Plan | None, conditions: Mapping[str, Given], branches: Sequence[str]
+    asked: str | Plan | None,
+    conditions: Mapping[str, Given],
+    branches: Sequence[str],
+    schedule: DiscreteSchedule | FlowSchedule,
+    mechanisms: Sequence[Mechanism] = (),
 ) -> tuple[dict[str, Given], frozenset[str]]:
     """What is given, as a plan wants it.
 
@@ -210,6 +221,8 @@ def on_plan(
         asked: a plan by name, moves, or None.
         conditions: {branch: how it is given}.
         branches: of the run.
+        schedule: of the base.
+        mechanisms: the caller's own.
 
     Returns:
         The conditions, and the branches that moves of the caller's own move.
@@ -221,7 +234,8 @@ def on_plan(
         return dict(conditions), frozenset()
     if isinstance(asked, str):
         return _on_named(asked, conditions, branches), frozenset()
-    return dict(conditions), _own_moves(asked, conditions, branches)
+    begun = {one.branch for one in mechanisms if isinstance(one, CCDF)}
+    return dict(conditions), _own_moves(asked, conditions, branches, schedule, begun)
 
 
 def _on_named(
@@ -271,7 +285,11 @@ def _on_named(
 
 
 def _own_moves(
-    moves: Plan, conditions: Mapping[str, Given], branches: Sequence[str]
+    moves: Plan,
+    conditions: Mapping[str, Given],
+    branches: Sequence[str],
+    schedule: DiscreteSchedule | FlowSchedule,
+    begun: Collection[str],
 ) -> frozenset[str]:
     """Check moves that the caller brings.
 
@@ -280,13 +298,15 @@ def _own_moves(
             what is not given starts as noise.
         conditions: {branch: how it is given}.
         branches: of the run.
+        schedule: of the base.
+        begun: branches that a mechanism starts part-way by itself.
 
     Returns:
         The branches that they move.
 
     Raises:
-        ValueError: no moves, other branches than the run's, a jump, or a clean start of a branch
-            of which no picture is given.
+        ValueError: no moves, other branches than the run's, a jump, or a start below noise of a
+            branch of which no picture is given.
     """
     if not moves:
         raise ValueError("the plan has no move: nothing would be done; give at least one")
@@ -298,9 +318,21 @@ def _own_moves(
         )
     plans.check(moves)
     for branch, t in moves[0].t.items():
-        if t == 0 and branch not in conditions:
+        part_way = branch not in begun and _is_part_way(schedule, moves, branch)
+        if branch not in conditions and (t == 0 or part_way):
+            where = "clean" if t == 0 else f"at t={t:g}"
             raise ValueError(
-                f"the plan starts {branch!r} clean, but no picture of it is given: give one, or "
-                "start it as noise"
+                f"the plan starts {branch!r} {where}, but no picture of it is given: give one, or "
+                "start it as noise (at 1, or at the first time of as many steps)"
             )
     return frozenset(branches) - plans.held(moves)
+
+
+def _is_part_way(schedule: DiscreteSchedule | FlowSchedule, moves: Plan, branch: str) -> bool:
+    """Whether moves start a branch between clean and where a run of as many steps has noise."""
+    start = moves[0].t[branch]
+    steps = len({move.t[branch] for move in moves if move.falls(branch)})
+    if isinstance(schedule, DiscreteSchedule):
+        steps = min(steps, len(schedule.alphas_cumprod))
+    # at least 2: the only time of a single step of "leading" spacing is next to clean
+    return 0 < start < (schedule.times(max(steps, 2))[0] if steps else 1.0)

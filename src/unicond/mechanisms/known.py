@@ -1,8 +1,16 @@
-"""Checks before a run: that there is a branch, and that what is known of it has its shape."""
+"""Checks before a run: of scales, of branches, and that what is known has their shape."""
+
+import math
 
 from torch import Tensor
 
 from unicond.sampling.state import State
+
+
+def check_scale(scale: float, what: str = "scale") -> None:
+    """Raise ValueError where a scale or weight is negative, infinite or no number."""
+    if not 0.0 <= scale < math.inf:
+        raise ValueError(f"{what} is {scale}; it must be 0 (off) or positive, and finite")
 
 
 def check_branch(state: State, branch: str, who: str) -> State:

@@ -100,6 +100,15 @@ END_INDEX: Mapping[str, int] = {
 }
 
 
+def check_solver(solver: str) -> None:
+    """Raise ValueError unless the published pipeline has a scheduler of this name."""
+    if solver not in END_INDEX:
+        raise ValueError(
+            f"sampling 'released' walks with one of the published solvers {', '.join(END_INDEX)}, "
+            f"not with {solver!r}: choose one of them, or drop sampling"
+        )
+
+
 def levels(times: Sequence[float]) -> Mapping[float, float]:
     """{t: level} of a masked part: the next index even where held, clean at the last."""
     return dict(zip(times, [*times[1:], 0.0], strict=True))

@@ -110,8 +110,8 @@ class Edit(Task):
         style_prompt: what that one shows.
 
     Raises:
-        ValueError: an unknown method, a strength out of range, a style that is missing, or an
-            option that the method does not take.
+        ValueError: an unknown method, a strength out of range, a style that is missing, an option
+            that the method does not take, or a weight of the prompt itself beside `scale`.
     """
 
     PICTURES: ClassVar[frozenset[str]] = frozenset({"picture", "style"})
@@ -133,6 +133,11 @@ class Edit(Task):
 
     def __post_init__(self) -> None:
         self._check_options(self.parts())
+        if self.method == "semantic" and self.prompt in self.weight:
+            raise ValueError(
+                f"weight names the prompt itself, {self.prompt!r}: weight is of further edits, so "
+                "give the prompt's own as scale (--scale)"
+            )
         if self.style is None and self.method == "style_injection":
             raise ValueError("style_injection takes its look from a picture: give style (--style)")
         if self.source_subject and not self.subject:

@@ -13,6 +13,7 @@ from unicond.grounding import Placed
 from unicond.model import Model
 from unicond.pictures.decoding import Source
 from unicond.sampling import named_plans
+from unicond.sampling.released import check_solver
 from unicond.sampling.solvers import named
 from unicond.tasks import forms
 from unicond.tasks.base import Task
@@ -60,6 +61,8 @@ class Filled:
             settings_of(self.form)
             if self.form.solver is not None:
                 named(self.form.solver, self.form.eta)
+                if self.form.sampling == "released":
+                    check_solver(self.form.solver)
             if self.form.plan is not None:
                 named_plans.parse(self.form.plan)
         else:
@@ -97,7 +100,8 @@ class Filled:
             {branch: how it is given}.
 
         Raises:
-            ValueError: a mask, noise, guide or hold of a branch without a picture.
+            ValueError: a mask, noise, guide or hold of a branch without a picture, or an option
+                of what is not given.
         """
         form = self.form
         assert isinstance(form, forms.Generate)
@@ -110,8 +114,7 @@ class Filled:
                         f"{what} names {branch!r}, of which no picture is given: give it, too "
                         f"(--give {branch}=FILE)"
                     )
-        if form.mask_threshold is not None and not form.mask:
-            raise ValueError("mask_threshold: no mask is given (--mask) that it could make binary")
+        _check_used(form, pictures)
         return {
             b: Given(
                 self.read(picture),
@@ -270,6 +273,10 @@ class Filled:
             start=form.start,
             step_sizes=form.step_size,
         )
+        if form.ip_scale != forms.Aggregate.model_fields["ip_scale"].default and not styled:
+            raise ValueError(
+                "ip_scale: no model 'style' is there (--model style=FILE) that it could weigh"
+            )
         weights = [member.weight for member in form.model if member is not first]
         pictured = {n: one.picture for n, one in members.items() if one.picture is not None}
         return Together(
@@ -307,6 +314,25 @@ class Filled:
         if name not in self.bases:
             raise ValueError(f"no model {name!r} is here: there is {', '.join(self.bases)}")
         return self.bases[name]
+
+
+def _check_used(form: forms.Generate, pictures: Mapping[str, forms.Picture]) -> None:
+    """Raise ValueError where an option is of something that is not given."""
+    uses = (
+        ("mask_threshold", form.mask, "no mask is given (--mask) that it could make binary"),
+        ("mask_invert", form.mask, "no mask is given (--mask) that it could invert"),
+        ("ip_scale", form.image_prompt, "no picture is given (--image-prompt) that it could weigh"),
+        ("depth_kind", pictures, "no picture is given (--depth) that could be read so"),
+        ("fit", pictures, "no picture is given (--image, --depth) that it could bring to size"),
+        (
+            "condition_guidance_against",
+            form.condition_guidance != 0,
+            "condition guidance is off: give a weight (--condition-guidance), or drop it",
+        ),
+    )
+    for name, used, why in uses:
+        if not used and getattr(form, name) != forms.Generate.model_fields[name].default:
+            raise ValueError(f"{name}: {why}")
 
 
 class _Common(TypedDict):

@@ -100,9 +100,11 @@ class Layout(Conditioned):
                 "a layout needs boxes: give at least one as (phrase, left, top, right, bottom) "
                 "(--box 'a red ball@0.1,0.3,0.4,0.9')"
             )
-        if method not in GROUNDED:
+        if self.method is None:  # the model's adapters decide, and `run` checks again
+            Grounding.of(self.boxes)
+        elif method not in GROUNDED:
             boxed(self.places)
-        if self.scale is not None and method not in SCALED:
+        if self.scale is not None and self.method not in (None, *SCALED):
             raise ValueError(
                 f"method {method!r} has no scale: drop it, or choose {' or '.join(SCALED)}"
             )

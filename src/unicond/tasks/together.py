@@ -34,7 +34,7 @@ from unicond.aggregation.together import aggregate
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback, Prepared
-from unicond.calls.request import Given
+from unicond.calls.request import Given, seeds_of
 from unicond.grounding import Grounding
 from unicond.loading import load
 from unicond.model import Model
@@ -74,7 +74,8 @@ class Together(Task):
             `"joined"`, from the first one's state when the window begins.
 
     Raises:
-        ValueError: numbers that do not fit, or a picture or prompt of a model that is not there.
+        ValueError: numbers that do not fit, seeds out of range, or a picture or prompt of a model
+            that is not there.
     """
 
     PICTURES_BY_NAME: ClassVar[frozenset[str]] = frozenset({"pictures"})
@@ -107,6 +108,7 @@ class Together(Task):
                     f"a {what} is given to model {unknown[0]}, but there are {len(self.models)}: "
                     f"number them from 1"
                 )
+        seeds_of(self.seed, self.count, {})
         check_first(self.first, len(self.models))
         if self.weights is not None:
             check_weights(self.weights, len(self.models))

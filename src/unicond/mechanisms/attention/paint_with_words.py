@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.mechanisms.attention.words import check_marks
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import (
     Changes,
@@ -79,7 +79,7 @@ class PaintWithWords(Mechanism):
         prompt: name of the variants' prompt.
 
     Raises:
-        ValueError: a scale that is not finite.
+        ValueError: a scale that is negative or infinite.
     """
 
     regions: Sequence[Painted]
@@ -89,8 +89,7 @@ class PaintWithWords(Mechanism):
     prompt: str = "positive"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.scale < math.inf:
-            raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive, usually 0.4")
+        check_scale(self.scale)
 
     @override
     def check(self, setup: Setup) -> None:

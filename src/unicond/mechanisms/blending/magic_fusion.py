@@ -28,7 +28,7 @@ from unicond.mechanisms.blending.classifier_free import ClassifierFree, check_ou
 from unicond.mechanisms.blending.extending import extended
 from unicond.mechanisms.blending.multidiffusion import Regions
 from unicond.mechanisms.blending.noise_collage import NoiseCollage
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.sampling.predictions import Prediction, Predictions, nudges
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, State
@@ -55,7 +55,8 @@ class MagicFusion(Mechanism):
         window: when it acts; outside, the run's own model is alone.
 
     Raises:
-        ValueError: a negative weight or blur, or a temperature that is not positive.
+        ValueError: a weight or blur that is negative or infinite, or a temperature that is not
+            positive.
     """
 
     other: Denoiser
@@ -67,11 +68,10 @@ class MagicFusion(Mechanism):
     window: Window = ALWAYS
 
     def __post_init__(self) -> None:
-        if not (self.weight >= 0 and self.blur >= 0 and self.temperature > 0):
-            raise ValueError(
-                "fusion needs weight >= 0, blur >= 0 and temperature > 0, not "
-                f"{self.weight}, {self.blur}, {self.temperature}"
-            )
+        check_scale(self.weight, "the weight of the second model")
+        check_scale(self.blur, "blur")
+        if not self.temperature > 0:
+            raise ValueError(f"fusion needs temperature > 0, not {self.temperature}")
 
     @override
     def check(self, setup: Setup) -> None:

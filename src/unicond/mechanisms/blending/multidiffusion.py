@@ -29,7 +29,7 @@ from unicond.mechanisms.blending import regions as areas
 from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.mechanisms.views import check_beside
 from unicond.sampling.predictions import Prediction, Predictions
@@ -166,7 +166,7 @@ class Regions(Prompted):
             so that its object comes to be inside; usually `Window.share(0, 0.2)`; None is never.
 
     Raises:
-        ValueError: no region, more than 16, or a negative weight of the scene.
+        ValueError: no region, more than 16, or a weight of the scene that is negative or infinite.
     """
 
     regions: Sequence[Region]
@@ -177,8 +177,7 @@ class Regions(Prompted):
 
     def __post_init__(self) -> None:
         areas.check(self.regions)
-        if not self.scene >= 0:
-            raise ValueError(f"the weight of the scene is {self.scene}; it must be 0 or positive")
+        check_scale(self.scene, "the weight of the scene")
 
     @override
     def prompts(self) -> Mapping[str, str]:

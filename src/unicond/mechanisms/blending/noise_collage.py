@@ -14,7 +14,6 @@ out themselves where a map (pose, edges, depth) tells the objects' shapes, as Un
 Source: Shirakawa and Uchida 2024, arXiv:2403.03485, section 3 (crop and merge).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +24,7 @@ from unicond.mechanisms.blending import regions as areas
 from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.blending.extending import extended, weighted_mean
 from unicond.mechanisms.blending.regions import Region
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.mechanisms.prompted import Prompted, by_text
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -58,8 +57,7 @@ class NoiseCollage(Prompted):
 
     def __post_init__(self) -> None:
         areas.check(self.objects)
-        if not (math.isfinite(self.scene) and self.scene >= 0):
-            raise ValueError(f"the weight of the scene is {self.scene}; it must be 0 or positive")
+        check_scale(self.scene, "the weight of the scene")
 
     @override
     def prompts(self) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unicond.mechanisms.known import check_scale
 from unicond.sampling.state import State
 
 Box = tuple[float, float, float, float]
@@ -45,11 +46,7 @@ class Region:
             raise ValueError("a region needs a prompt: say what is to be seen there")
         if (self.box is None) == (self.mask is None):
             raise ValueError(f"region {self.prompt!r} needs a box or a mask, one of them")
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(
-                f"the weight of region {self.prompt!r} is {self.weight}; it must be 0 (left out) "
-                "or positive"
-            )
+        check_scale(self.weight, f"the weight of region {self.prompt!r}")
         if self.box is not None:
             _check_box(self.prompt, self.box)
         if self.mask is not None:

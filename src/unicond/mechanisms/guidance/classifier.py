@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.guidance.energies import checked, tried
 from unicond.mechanisms.guidance.gradients import along_the_score, ascends
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, Setup, State
 from unicond.sampling.window import ALWAYS, Window
@@ -42,12 +42,18 @@ class Classifier(Mechanism):
         scale: g; 1.0 is Bayes' rule, usually 1 to 10; 0.0 is off.
         branch: what is classified.
         window: when it acts.
+
+    Raises:
+        ValueError: a scale that is negative or infinite.
     """
 
     log_probability: LogProbability
     scale: float = 1.0
     branch: str = "image"
     window: Window = ALWAYS
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
 
     @override
     def check(self, setup: Setup) -> None:

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.gradients import Change, ascends, displaced, guided
+from unicond.mechanisms.known import check_scale
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -43,7 +44,7 @@ class DPS(Mechanism):
         window: when it acts.
 
     Raises:
-        ValueError: a negative scale.
+        ValueError: a scale that is negative or infinite.
     """
 
     measurement: Measurement
@@ -52,8 +53,7 @@ class DPS(Mechanism):
     window: Window = ALWAYS
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive")
+        check_scale(self.scale)
 
     @override
     def check(self, setup: Setup) -> None:

@@ -11,7 +11,6 @@ place on the box's border counts by its share inside, so that no box vanishes on
 sample of which E is small already is not moved.
 """
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +29,7 @@ from unicond.mechanisms.guidance.energies import (
 from unicond.mechanisms.guidance.gradients import BARE, follow, nudged
 from unicond.mechanisms.guidance.readout import Readout
 from unicond.mechanisms.guidance.self_guidance import SelfGuidance
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -105,10 +104,11 @@ class Layout(Mechanism):
     window: Window = FIRST_FIFTH
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.scale < math.inf and self.iterations >= 1 and self.stop >= 0):
+        check_scale(self.scale)
+        if not (self.iterations >= 1 and self.stop >= 0):
             raise ValueError(
-                "layout guidance needs scale >= 0 (0 is off), iterations >= 1 and stop >= 0, not "
-                f"{self.scale}, {self.iterations}, {self.stop}"
+                "layout guidance needs iterations >= 1 and stop >= 0, not "
+                f"{self.iterations} and {self.stop}"
             )
 
     @override

@@ -29,6 +29,7 @@ from unicond.mechanisms.guidance.gradients import (
     displaced,
     guided,
 )
+from unicond.mechanisms.known import check_scale
 from unicond.mechanisms.measurement import Measurement
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -55,8 +56,8 @@ class PiGDM(Mechanism):
         window: when it acts.
 
     Raises:
-        ValueError: an operator that is not linear, a negative scale, or the published form with a
-            noisy measurement.
+        ValueError: an operator that is not linear, a scale that is negative or infinite, or the
+            published form with a noisy measurement.
     """
 
     measurement: Measurement
@@ -67,8 +68,7 @@ class PiGDM(Mechanism):
 
     def __post_init__(self) -> None:
         self.measurement.linear("PiGDM")
-        if not self.scale >= 0:
-            raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive")
+        check_scale(self.scale)
         if self.published and self.measurement.noise_std > 0:
             raise ValueError(
                 f"the published form is for exact measurements, and noise_std is "

@@ -13,7 +13,6 @@ Source: Epstein et al. 2023, arXiv:2306.00986, section 3. Deviates: what a word 
 has is read from their mean map.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
+
+from unicond.mechanisms.known import check_scale
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class Term(ABC):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < math.inf:
-            raise ValueError(f"the weight of a term is {self.weight}; it must be 0 or positive")
+        check_scale(self.weight, "the weight of a term")
         for words in (self.words, self.source_words):
             if words is not None and (words.ndim != 2 or not (words > 0).any(1).all()):
                 raise ValueError(

@@ -9,7 +9,6 @@ Source: Luo et al. 2023 (Readout Guidance), arXiv:2312.02150, section 3. Deviate
 one of the score, of which every solver makes its own step; the source moves the latents by it.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +21,7 @@ from typing_extensions import override
 from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.energies import Watch, checked, guided_by
 from unicond.mechanisms.guidance.gradients import ascends
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -75,8 +74,7 @@ class Readout(Mechanism):
     window: Window = ALWAYS
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.scale < math.inf:
-            raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive")
+        check_scale(self.scale)
         if self.wanted.ndim != 4 or not self.wanted.isfinite().all():
             raise ValueError(
                 f"what is wanted has shape {tuple(self.wanted.shape)}; it must be finite, "

@@ -46,7 +46,7 @@ from unicond.mechanisms.guidance.gradients import (
     nudged,
     optimised,
 )
-from unicond.mechanisms.known import check_known
+from unicond.mechanisms.known import check_known, check_scale
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, Setup, Sight, State
@@ -66,7 +66,7 @@ class Target:
         until: it is known up to this time only: it acts in moves to `s >= until`.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: a weight that is negative or infinite.
     """
 
     branch: str
@@ -77,10 +77,7 @@ class Target:
     until: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
-            raise ValueError(
-                f"the weight of {self.branch!r} is {self.weight}; it must be 0 (off) or positive"
-            )
+        check_scale(self.weight, f"the weight of {self.branch!r}")
 
     @property
     def loose(self) -> Tensor | None:

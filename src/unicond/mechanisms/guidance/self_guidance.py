@@ -10,7 +10,6 @@ Source: Epstein et al. 2023, arXiv:2306.00986, section 3. Deviates: the maps are
 16 x 16 places.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +27,7 @@ from unicond.mechanisms.guidance.energies import (
     guided_by,
 )
 from unicond.mechanisms.guidance.properties import Appearance, Seen, Term
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.sampling.controls import Layer
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
@@ -64,8 +63,7 @@ class SelfGuidance(Mechanism):
     window: Window = ALWAYS
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.scale < math.inf:
-            raise ValueError(f"scale is {self.scale}; it must be 0 (off) or positive")
+        check_scale(self.scale)
         if self.source == self.branch:
             raise ValueError(f"branch and source are both {self.branch!r}; give two branches")
 

@@ -26,7 +26,7 @@ from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.correction.repaint import resampled
 from unicond.mechanisms.guidance.energies import checked, guided_by, tried
 from unicond.mechanisms.guidance.gradients import ascends
-from unicond.mechanisms.known import check_branch
+from unicond.mechanisms.known import check_branch, check_scale
 from unicond.mechanisms.measurement import Pixels, Space
 from unicond.sampling.plans import Plan
 from unicond.sampling.predictions import Predictions
@@ -82,7 +82,7 @@ class Universal(Mechanism):
         window: when it acts.
 
     Raises:
-        ValueError: a negative scale.
+        ValueError: a scale that is negative or infinite.
     """
 
     energy: PictureEnergy
@@ -93,11 +93,7 @@ class Universal(Mechanism):
     window: Window = ALWAYS
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise ValueError(
-                f"scale is {self.scale}; it must be 0 (off) or positive: energies are low where "
-                "the picture is as wanted"
-            )
+        check_scale(self.scale)
 
     @override
     def check(self, setup: Setup) -> None:
@@ -140,10 +136,11 @@ class Universal(Mechanism):
     @override
     def revise(self, predictions: Predictions, state: State, move: Move) -> Predictions:
         """Backward: move x0, and eps so that both belong to the same latents."""
-        alpha, sigma = state.scales(self.branch)
         moves = self.branch in move.moving() and not ascends(move)
-        acts = moves and sigma > 0 and self.window.active(move, self.branch)
-        if self.backward is None or not acts:
+        if self.backward is None or not moves or not self.window.active(move, self.branch):
+            return predictions
+        alpha, sigma = state.scales(self.branch)
+        if sigma == 0:
             return predictions
         old = predictions[self.branch]
         shift = self._descended(old.x0, self.backward)

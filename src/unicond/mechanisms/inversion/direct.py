@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.inversion.ascent import check_way, waypoint
 from unicond.mechanisms.inversion.paths import rises
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, Setup, State
 
@@ -45,6 +46,11 @@ class Direct(Mechanism):
     def displaces(self, move: Move) -> Collection[str]:
         """The source, wherever it is put back."""
         return () if rises(move, self.source) else (self.source,)
+
+    @override
+    def begin(self, state: State) -> State:
+        """Only a check: there is such a branch."""
+        return check_branch(state, self.source, "direct inversion")
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:

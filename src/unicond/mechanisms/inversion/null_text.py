@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.inversion.ascent import check_way, waypoint
 from unicond.mechanisms.inversion.paths import check_first_order, check_landed, falls, lands, level
+from unicond.mechanisms.known import check_branch
 from unicond.sampling.predictions import Prediction, Predictions
 from unicond.sampling.prompts import Prompt, Prompts, reword
 from unicond.sampling.rows import Variant
@@ -98,6 +99,13 @@ class NullText(Mechanism):
     def sees(self, move: Move) -> Sight:
         """All of the picture, for the fit."""
         return "whole" if move.falls(self.source) else "part"
+
+    @override
+    def begin(self, state: State) -> State:
+        """Only a check: there are such branches."""
+        for branch in (self.source, *([] if self.target is None else [self.target])):
+            check_branch(state, branch, "null-text inversion")
+        return state
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:

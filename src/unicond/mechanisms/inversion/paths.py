@@ -93,7 +93,7 @@ def jump_and_down(
 
 def rises(move: Move, branch: str) -> bool:
     """Whether a branch is inverted by this move: it goes up, and not by a jump of noise."""
-    return move.kind == "step" and move.s[branch] > move.t[branch]
+    return move.kind == "step" and move.rises(branch)
 
 
 def falls(move: Move, branch: str) -> bool:

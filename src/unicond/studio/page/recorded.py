@@ -99,7 +99,8 @@ def _generated(record: Record, sample: int, find: Find) -> dict[str, object]:
         "spacing": record.spacing,
         "eta": record.eta,
         "condition_guidance": record.condition_guidance,
-        "condition_guidance_against": record.condition_guidance_against,
+        "condition_guidance_against": record.condition_guidance
+        and record.condition_guidance_against,
         "perturbed_guidance": record.perturbed_guidance,
         "guidance_window": _ends(record.guidance_window),
         "joint_scale": record.joint_scale,
@@ -150,10 +151,10 @@ def _given(record: Record, sample: int, find: Find) -> dict[str, object]:
         "guide": [branch for branch, one in given.items() if one.guide],
     }
     for one in given.values():
-        found |= {"depth_kind": one.kind, "fit": one.fit, "mask_invert": one.invert}
+        found |= {"depth_kind": one.kind, "fit": one.fit}
         break
     for one in masks.values():
-        found["mask_threshold"] = one.threshold
+        found |= {"mask_invert": one.invert, "mask_threshold": one.threshold}
         break
     return found
 
