@@ -234,9 +234,7 @@ class Model:
         """
         references = references or {}
         names = self._branches(branches, pictures, references)
-        conditions, moved = self._given(
-            plan, conditions_of(pictures, references), names, mechanisms
-        )
+        conditions, moved = self._given(plan, pictures, references, names, mechanisms)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
         task, conditions = self._task(conditions, names, moved)
         inputs = read_inputs(conditions, kinds, size, self.backbone)
@@ -288,11 +286,13 @@ class Model:
     def _given(
         self,
         plan: str | Plan | None,
-        known: Mapping[str, Given],
+        pictures: Mapping[str, Picture | Sequence[Picture] | Given],
+        references: Mapping[str, Reference],
         names: Sequence[str],
         mechanisms: Sequence[Mechanism],
     ) -> tuple[dict[str, Given], frozenset[str]]:
         """What is given as a plan wants it, and what moves of the caller's own move."""
+        known = conditions_of(pictures, references)
         return walks.on_plan(plan, known, names, self.backbone.schedule, mechanisms)
 
     def _task(

@@ -32,7 +32,7 @@ MINUTE_SHARES = {
     "normals": 0.2,
     "gligen": 0.5,
     "interact": 0.5,
-    "migc": 0.5,
+    "migc": 0.85,
 }
 """How long each adapter is trained, of the minutes of `Preset.joint` or `Preset.grounding`; what
 starts from depth needs little."""
@@ -158,7 +158,7 @@ def mini() -> Preset:
     `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`,
     `image-encoder`, `image-prompt`, `pixels`, `probes`.
     Hardware and time: 2 CPU cores: 0.5 + 4.7 hours for autoencoder and base, 2.5 for depth and 5
-    for all other conditions, 10 minutes for each readout head, 30 for each grounding adapter, 1
+    for all other conditions, 10 minutes for each readout head, 30 for GLIGEN and for InteractDiffusion, 50 for MIGC, 1
     hour for image prompts, 1 + 0.75 for the rest; a GPU: budgets 30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
