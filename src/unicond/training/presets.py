@@ -158,8 +158,9 @@ def mini() -> Preset:
     `joint --condition depth`, `readout --condition depth`, `gligen`, `interact`, `migc`,
     `image-encoder`, `image-prompt`, `pixels`, `probes`.
     Hardware and time: 2 CPU cores: 0.5 + 4.7 hours for autoencoder and base, 2.5 for depth and 5
-    for all other conditions, 10 minutes for each readout head, 30 for GLIGEN and for InteractDiffusion, 50 for MIGC, 1
-    hour for image prompts, 1 + 0.75 for the rest; a GPU: budgets 30 times shorter.
+    for all other conditions, 10 minutes for each readout head, 30 for GLIGEN, 30 for
+    InteractDiffusion, 50 for MIGC, 1 hour for image prompts, 1 + 0.75 for the rest; a GPU: budgets
+    30 times shorter.
     Scores (seed 0): in the card of each folder of weights.
     """
     return Preset()
