@@ -25,10 +25,12 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder with a depth map and a soft mask."""
+    """A folder with a depth map, a soft mask, and a thing in a box."""
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).save("depth.png")
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1)).T.copy()).save("mask.png")
+    thing = {"phrase": "a red ball", "box": [0.1, 0.4, 0.5, 0.9]}
+    (tmp_path / "boxes.json").write_text(json.dumps({"boxes": [thing]}))
     return tmp_path
 
 
@@ -183,9 +185,12 @@ def test_ctrl_c_while_sampling_leaves_nothing_half_written(folder, model, monkey
         (["--only", "normals", "--prompt", "a red ball"], {"normals"}),
         (["--give", "normals=depth.png", "--depth", "depth.png"], {"image"}),
         (["--prompt", "a red ball"], {"image", "depth"}),
+        (["--prompt", "a red ball", "--image-prompt", "depth.png"], {"image"}),
+        (["--prompt", "a red ball", "--boxes", "boxes.json"], {"image"}),
+        (["--boxes", "boxes.json", "--depth", "depth.png"], {"image"}),
     ],
 )
-def test_the_adapters_of_the_branches_that_are_named_come_along(folder, arguments, made):
+def test_the_adapters_of_what_is_said_come_along(folder, arguments, made):
     done = invoke("generate", *arguments, "--steps", 1)
     assert done.exit_code == 0, done.output
     found = {path.stem.partition("_")[2] for path in Path("out").glob("0_*.png")}

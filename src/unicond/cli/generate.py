@@ -13,6 +13,7 @@ from unicond.cli.running import pairs
 if TYPE_CHECKING:
     from unicond.calls.request import Against, Scale
     from unicond.grounding import Grounding
+    from unicond.tasks.forms import Generate
 
 
 def generate(
@@ -225,7 +226,7 @@ def generate(
 def _make(options: Mapping[str, object], loading: Loading, out: Path, head: str) -> None:
     """Make what is asked for."""
     from unicond.cli.asked import fill, form_of
-    from unicond.cli.running import load_model, make, refuse_idle, shipped
+    from unicond.cli.running import load_model, make, refuse_idle
     from unicond.pictures.files import check_output_folder
     from unicond.tasks import forms
     from unicond.tasks.generate import Generate
@@ -236,9 +237,7 @@ def _make(options: Mapping[str, object], loading: Loading, out: Path, head: str)
         raise ValueError("--head is of a readout: drop it, or add --method readout")
     check_output_folder(out)
     if loading.base == "mini" and loading.adapter is None:
-        names = (branch.replace("_", "-") for branch in form.told())
-        own = ["none"] if by_head else shipped(names) or None
-        loading = loading._replace(adapter=own)
+        loading = loading._replace(adapter=["none"] if by_head else _own(form) or None)
     model = refuse_idle(load_model(*loading), form.boxes, form.image_prompt or None)
     asked = filled
     if by_head:
@@ -246,6 +245,16 @@ def _make(options: Mapping[str, object], loading: Loading, out: Path, head: str)
         assert isinstance(task, Generate)
         asked = replace(task, head=head)
     make(asked, model, "sampling", out)
+
+
+def _own(form: "Generate") -> list[str]:
+    """The embedded adapters of what a form says something of."""
+    from unicond.cli.running import shipped
+    from unicond.tasks.layout import preferred
+
+    branches = shipped(branch.replace("_", "-") for branch in form.told())
+    grounders = [] if form.boxes is None else shipped(preferred(form.boxes))[:1]
+    return [*branches, *grounders, *shipped(["image-prompt"] if form.image_prompt else [])]
 
 
 def read_boxes(file: Path | None) -> "Grounding | None":
