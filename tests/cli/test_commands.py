@@ -109,7 +109,7 @@ def test_what_cannot_be_made_again_is_told_before_anything_loads(run, depth_file
         settings["record"]["mechanisms"] = ["Mine"]
         write_png(shown.copy(), tmp_path / "own.png", settings)
     told = run("rerun", tmp_path / "own.png", "--out", "again", model=False)
-    assert "was made with Mine, which a record does not hold" in str(told.exception)
+    assert "was made with Mine, of which a record holds the name alone" in str(told.exception)
     depth_file.write_bytes(b"another")
     told = run("rerun", path, "--out", "again", model=False)
     assert "has changed since this was made" in str(told.exception)

@@ -82,10 +82,11 @@ def test_regions_are_boxes_or_masks_of_a_given_picture_under_its_depth(run, tiny
         (["--region", "a ball@0,0,1,1"], "'composable' does not use regions"),
         (["--with", "a ball", "--out", "/proc/none"], "/proc/none"),
         (["--with", "a ball", "--give", "pose"], "--give 'pose' is not of the form NAME=VALUE"),
-        (["--with", "a ball", "--give", "sketch=x.png"], "no adapter 'sketch'"),
+        (["--with", "a ball", "--give", "sketch=there.png"], "no adapter 'sketch'"),
     ],
 )
-def test_bad_options_are_one_line(run, arguments, message):
+def test_bad_options_are_one_line(run, tmp_path, arguments, message):
+    write_png(torch.zeros(3, 64, 64), tmp_path / "there.png", {})
     refused = run(*arguments)
     assert isinstance(refused.exception, ValueError)
     assert message in str(refused.exception)

@@ -68,7 +68,7 @@ def test_adapters_follow_from_what_is_given():
         (["--box", "a ball"], "--box 'a ball' is not PHRASE@LEFT,TOP,RIGHT,BOTTOM"),
         (["--box", "a ball@0,0,1"], "is not PHRASE@LEFT,TOP,RIGHT,BOTTOM"),
         (["--box", "a ball@0,0,1,all"], "--box: 'all' is not a number"),
-        (["--box", "a ball@0,0,1,2"], "leaves the picture"),
+        (["--box", "a ball@0,0,1,2"], "the box of 'a ball' is (0.0, 0.0, 1.0, 2.0)"),
         (["--box", BALL, "--method", "layout"], "'a red ball' not in the prompt 'a meadow'"),
         (["--box", BALL, "--method", "segmentation"], "made for another network (mini@"),
         (["--box", BALL, "--size", "wide"], "--size 'wide' is not SIDE or HEIGHTxWIDTH"),

@@ -334,5 +334,8 @@ def _is_part_way(schedule: DiscreteSchedule | FlowSchedule, moves: Plan, branch:
     steps = len({move.t[branch] for move in moves if move.falls(branch)})
     if isinstance(schedule, DiscreteSchedule):
         steps = min(steps, len(schedule.alphas_cumprod))
-    # at least 2: the only time of a single step of "leading" spacing is next to clean
-    return 0 < start < (schedule.times(max(steps, 2))[0] if steps else 1.0)
+    if not steps:
+        return 0 < start < 1
+    # the only time of a single step of "leading" spacing is next to clean: noise there, and nowhere
+    # between it and the first of two
+    return 0 < start < schedule.times(max(steps, 2))[0] and start != schedule.times(steps)[0]

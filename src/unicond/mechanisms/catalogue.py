@@ -289,7 +289,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="MCG",
         home="guidance.mcg:MCG",
-        seams=("wrap", "settle"),
+        seams=("begin", "wrap", "settle"),
         calls="1, gradient",
         memory=_GRAPH,
         source="2206.00941",
