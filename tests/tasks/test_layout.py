@@ -269,7 +269,15 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, tmp_path):
         ({"method": "readout"}, "follows one map inside the boxes, and 0 conditions are given"),
         (
             {"method": "readout", "conditions": {"depth": torch.zeros(3, 64, 64)}},
-            "no readout head 'depth': embedded are",
+            "the readout head 'depth' was made for 'mini@",
+        ),
+        (
+            {
+                "method": "readout",
+                "conditions": {"depth": torch.zeros(3, 64, 64)},
+                "head": "nowhere",
+            },
+            "no readout head 'nowhere': embedded are depth, softedge",
         ),
         ({"method": "self_guidance", "scale": -1.0}, "must be 0 .off. or positive"),
         ({"coarse": 0.5}, "'regions' draws no map that could be coarse"),
