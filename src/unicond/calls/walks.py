@@ -14,7 +14,6 @@ from unicond.backbones.base import Backbone
 from unicond.calls.inputs import Inputs
 from unicond.calls.record import Record
 from unicond.calls.request import Given
-from unicond.mechanisms.correction.ccdf import CCDF
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.sampling import named_plans, plans, released
@@ -234,7 +233,7 @@ def on_plan(
         return dict(conditions), frozenset()
     if isinstance(asked, str):
         return _on_named(asked, conditions, branches), frozenset()
-    begun = {one.branch for one in mechanisms if isinstance(one, CCDF)}
+    begun = {branch for one in mechanisms for branch in one.starts}
     return dict(conditions), _own_moves(asked, conditions, branches, schedule, begun)
 
 

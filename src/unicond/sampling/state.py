@@ -218,6 +218,11 @@ class Mechanism:
     restores: ClassVar[bool] = False
     """Whether `settle` puts back what is known, into whatever the state is: it comes last."""
 
+    @property
+    def starts(self) -> Collection[str]:
+        """The branches whose start `begin` makes of what it holds: they may start part-way."""
+        return ()
+
     def check(self, setup: "Setup") -> None:
         """Raise ValueError where plan, solver, shapes or the other mechanisms rule this one out."""
 

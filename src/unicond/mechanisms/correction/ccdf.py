@@ -52,6 +52,12 @@ class CCDF(Mechanism):
     def __post_init__(self) -> None:
         self.measurement.linear("CCDF")
 
+    @property
+    @override
+    def starts(self) -> Collection[str]:
+        """Its branch, from the estimate."""
+        return (self.branch,)
+
     @override
     def check(self, setup: Setup) -> None:
         """Refuse a branch that is held: nothing would be mended."""
