@@ -7,13 +7,11 @@ Not counted: what the allocator and the kernels take beside that, usually 1 to 2
 """
 
 import argparse
-import json
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -25,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from benchmarks.files import json_file, write_json
 from unicond.adapters.attach import attached
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.network import unique_bytes
@@ -276,7 +275,7 @@ def row(setting: Setting) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the rows into this file")
+    parser.add_argument("--json", type=json_file, help="write the rows into this file")
     options = parser.parse_args()
     rows = [row(setting) for setting in SETTINGS]
     names = list(rows[0])
@@ -284,7 +283,7 @@ def main() -> None:
     for each in rows:
         print("| " + " | ".join(str(value) for value in each.values()) + " |")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,11 @@ most memory of a process that makes two steps in one way and nothing else.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -31,6 +29,7 @@ from peft import LoraConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.files import json_file, write_json
 from benchmarks.peaks import peak_gib, peak_memory
 from benchmarks.timing import interleave, ratio
 from benchmarks.training import GIB, Alive, as_autocast
@@ -267,7 +266,7 @@ def line(way: str, found: Mapping[str, float]) -> str:
 def main() -> None:
     """Measure, count, print, and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_step", description=__doc__)
-    parser.add_argument("--json", type=Path, help="file for the table")
+    parser.add_argument("--json", type=json_file, help="file for the table")
     parser.add_argument("--size", choices=SIZES, default="sd15", help="of the network")
     parser.add_argument("--rounds", type=int, default=5, help="the median counts; 0: only count")
     parser.add_argument("--only", nargs="+", choices=WAYS, help="some ways")
@@ -294,7 +293,7 @@ def main() -> None:
     if options.json:
         command = " ".join(["python -m benchmarks.training_step", *sys.argv[1:]])
         about = {"command": command, "rounds": options.rounds, "machine": describe_machine(device)}
-        options.json.write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
+        write_json(options.json, about | {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -21,12 +21,10 @@ At the real size every bar is printed with pass or FAIL; the exit status is 1 if
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -36,6 +34,7 @@ from torch._dynamo import config as dynamo
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bars import Bar, report
+from benchmarks.files import json_file, write_json
 from benchmarks.peaks import peak_gib, peak_memory
 from benchmarks.timing import Ratio, interleave, ratio
 from unicond.adapters.attach import attached
@@ -352,7 +351,7 @@ def measure(bench: Bench, size: str, wanted: Sequence[str], rounds: int) -> list
 def main() -> int:
     """Measure, print, and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unicon", description=__doc__)
-    parser.add_argument("--json", type=Path, help="file for the table")
+    parser.add_argument("--json", type=json_file, help="file for the table")
     parser.add_argument("--size", choices=SIZES, default="sd15", help="of the network")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts")
     parser.add_argument("--only", nargs="+", choices=(*WAYS, *CALLS), help="some ways")
@@ -375,7 +374,7 @@ def main() -> int:
         command = " ".join(["python -m benchmarks.unicon", *sys.argv[1:]])
         rows, told = [each.to_json() for each in found], [bar.to_json() for bar in checked]
         table = {"command": command, "rounds": rounds, "machine": machine, "rows": rows}
-        options.json.write_text(json.dumps(table | {"bars": told}, indent=2) + "\n")
+        write_json(options.json, table | {"bars": told})
     return report(checked)
 
 

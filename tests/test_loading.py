@@ -72,6 +72,12 @@ def test_a_loras_part_for_the_text_encoder_is_loaded_too(tiny_base, tmp_path):
     assert 1e-3 < moved[0] < moved[1]
 
 
+@pytest.mark.parametrize("name", ["seed", "my depth", "depth-map", "callback"])
+def test_a_branch_that_no_call_can_give_is_refused(tiny_base, name):
+    with pytest.raises(ValueError, match=f"'{name}' cannot be a branch of a call: take letters"):
+        unicond.load(tiny_base, {name: DEPTH})
+
+
 def test_two_adapters_of_one_branch_are_refused(tiny_base, tmp_path):
     shutil.copytree(DEPTH, tmp_path / "depth")
     with pytest.raises(ValueError, match="two branches would be called 'depth'"):

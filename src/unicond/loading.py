@@ -1,5 +1,6 @@
 """Loading a model: a base, its adapters, and ordinary LoRAs."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def load(
             )
         found[name] = adapter
         if isinstance(adapter, JointAdapter):
+            if not can_be_branch(name):
+                raise ValueError(
+                    f"{name!r} cannot be a branch of a call: take letters, digits and _, and no "
+                    f"name of a setting, as in {{'depth': {where!r}}}"
+                )
             check_fit(backbone.network, where, adapter)
             joint[name] = Loaded(where, adapter.requires_grad_(False).eval())
         elif isinstance(adapter, GroundingAdapter):
@@ -89,6 +95,11 @@ def load(
             prompters[name] = Loaded(where, adapter)
     check_bases(base, found)
     return Model(backbone, joint, dict(loras or {}), grounders, prompters)
+
+
+def can_be_branch(name: str) -> bool:
+    """Whether `model(..., name=picture)` can be said: an identifier, and no setting of a call."""
+    return name.isidentifier() and name not in inspect.signature(Model.__call__).parameters
 
 
 def load_readout(name: str | Path) -> ReadoutHead:

@@ -53,6 +53,12 @@ def test_float16_on_the_cpu_is_refused(bases):
         unicond.load(bases["one"], dtype=torch.float16)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.int8])
+def test_a_format_that_is_none_is_refused(bases, dtype):
+    with pytest.raises(ValueError, match=f"dtype is {dtype!r}; it is torch.float32"):
+        unicond.load(bases["one"], dtype=dtype)
+
+
 @pytest.mark.parametrize("overflows", [True, False])
 def test_an_autoencoder_that_overflows_stays_in_float32(overflows, bases, tmp_path):
     folder = tmp_path / "base"

@@ -191,6 +191,10 @@ def known(picture, **options):
     ("arguments", "message"),
     [
         ({"reconstruction_weight": 1.0}, "nothing is known in part"),
+        (
+            {"reconstruction_window": (0.5, 0.0)},
+            r"_window says when .* nothing is known in",
+        ),
         ({"reconstruction_optimizer": AdamW()}, "nothing is known in part"),
         ({"reconstruction_weight": {"depth": 1.0}}, "names 'depth', which is not given"),
         (

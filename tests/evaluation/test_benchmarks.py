@@ -1,5 +1,6 @@
 """The benchmark runs from the command line, and its ratios are ratios."""
 
+import argparse
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.files import json_file, write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,3 +88,15 @@ def test_a_training_step_is_set_against_plain_lora_training(tmp_path):
     assert rows["pair_checkpointing"]["turn_gib"] < 0.6 * rows["pair"]["turn_gib"]
     assert all(0.2 < row["ratio"] < 20 for row in rows.values())
     assert all(0.1 < row["peak_gib"] < 4 for row in rows.values())
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(argparse.ArgumentTypeError, match="is a folder; give a file, as"):
+        json_file(str(tmp_path))
+    with pytest.raises(argparse.ArgumentTypeError, match=r"cannot write to .* is a file"):
+        json_file(str(tmp_path / "file" / "table.json"))
+    path = json_file(str(tmp_path / "new" / "table.json"))
+    assert not path.parent.exists()
+    write_json(path, {"rows": [1]})
+    assert json.loads(path.read_text()) == {"rows": [1]}

@@ -181,7 +181,8 @@ def test_settings_are_part_of_the_run(subject_of, run):
     assert "fid" not in one.metrics()  # one picture has no covariance
     paper = SETTINGS["paper"]
     assert paper.generation.label() == (
-        "steps=50 solver=ddim guidance=7.5 condition_guidance=0.0 perturbed_guidance=0.0 eta=1.0"
+        "steps=50 solver=ddim guidance=7.5 condition_guidance=0.0 perturbed_guidance=0.0 eta=1.0 "
+        "joint_plan=joint"
     )
     assert (paper.estimation.solver, paper.estimation.noise) == ("euler_ancestral", 0.1)
 
@@ -195,6 +196,28 @@ def test_eta_reaches_the_sampler(subject_of, held_out):
         for eta in (0.0, 1.0)
     ]
     assert not torch.equal(*pictures)
+
+
+def test_a_plan_of_what_is_drawn_from_text_alone(subject_of, held_out):
+    """It is not asked of a condition that is held, which could not follow it."""
+    cases = held_out.cases(range(2))
+    told = (cases.captions, cases.seeds)
+    subject = subject_of(DEPTH)
+    ahead = subject.with_settings(Sampling(steps=2, joint_plan="condition-first"))
+    branches = ["image", subject.branch]
+    wanted = subject.model(
+        list(cases.captions),
+        seed=list(cases.seeds),
+        branches=branches,
+        num_inference_steps=2,
+        plan="condition-first",
+    )
+    for found, branch in zip(ahead.joint(*told), branches, strict=True):
+        assert torch.equal(found, wanted.pictures[branch].float())
+    plainly = subject.with_settings(Sampling(steps=2))
+    assert not torch.equal(ahead.joint(*told)[0], plainly.joint(*told)[0])
+    held = [each.to_image(*told, cases.condition) for each in (ahead, plainly)]
+    assert torch.equal(*held)
 
 
 def test_the_models_own_way_follows_what_it_was_trained_for():

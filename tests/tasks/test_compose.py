@@ -225,11 +225,26 @@ def test_what_does_not_fit_is_refused_before_the_network_runs(
         Compose(**{"prompt": SCENE, **USUAL, **arguments}).run(tiny)
 
 
-def test_two_models_must_share_the_noise_schedule(tiny, tiny_base, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "changed", "message"),
+    [
+        ("scheduler/scheduler_config", {"beta_end": 0.02}, "must share the noise schedule, but at"),
+        ("vae/config", {"scaling_factor": 0.5}, "must share the latents, but the autoencoder of"),
+        ("vae/config", {"shift_factor": 0.1}, r"by 0.18215 and 0.1: take models with one auto"),
+    ],
+)
+def test_two_models_must_share_latents_and_schedule(
+    part, changed, message, tiny, tiny_base, tmp_path
+):
     shutil.copytree(tiny_base, tmp_path / "v")
-    path = tmp_path / "v" / "scheduler" / "scheduler_config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "beta_end": 0.02}))
+    path = tmp_path / "v" / f"{part}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
     other = {"texts": {"a red ball": 1.0}, "other": str(tmp_path / "v")}
-    with pytest.raises(ValueError, match="must share the noise schedule, but at t="):
+    with pytest.raises(ValueError, match=message):
+        Compose(SCENE, method="magic_fusion", **other, **USUAL).run(tiny)
+
+
+def test_pixels_and_latents_are_not_one_picture(tiny):
+    other = {"texts": {"a red ball": 1.0}, "other": "mini-pixel"}
+    with pytest.raises(ValueError, match=r"are \(4, 8, 8\), of mini-pixel \(3, 64, 64\)"):
         Compose(SCENE, method="magic_fusion", **other, **USUAL).run(tiny)

@@ -1,6 +1,7 @@
 """Layouts: every method knows of the boxes in its own way; what they are drawn as; refusals."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import unicond
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutConfig, ReadoutHead
 from unicond.calls.output import read_record
-from unicond.grounding import Grounding, Interaction
+from unicond.grounding import Box, Grounding, Interaction
 from unicond.mechanisms.blending.regions import MOST_REGIONS
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
@@ -84,11 +85,35 @@ def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):
     out = task.run(grounded)
     recorded = json.loads(json.dumps(out.record.task))
     assert TypeAdapter(Layout).validate_python(pictures_back(Layout, recorded)).boxes == said
-    plainly = Layout(PROMPT, said, method="regions", **USUAL).run(grounded)
+    with pytest.warns(UserWarning, match="method 'regions' takes no interactions, beta: what"):
+        plainly = Layout(PROMPT, said, method="regions", **USUAL).run(grounded)
     same = Layout(PROMPT, BOXES, method="regions", **USUAL).run(grounded)
     assert torch.equal(plainly.latents["image"], same.latents["image"])
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "lost"),
+    [
+        ("gligen", {"interactions": (Interaction(0, "left of", 1),)}, "interactions"),
+        ("gligen", {"migc_steps": 3, "repeat": 2}, "migc_steps, repeat"),
+        ("migc", {"beta": 0.3}, "beta"),
+        ("interact", {"boxes": (Box("a dog", (0.1, 0.2, 0.5, 0.9), ea_scale=0.5),)}, "ea_scale"),
+        ("interact", {"beta": 0.3, "interactions": (Interaction(0, "left of", 1),)}, ""),
+        ("gligen", {"scale": 0.5, "beta": 0.3, "cut": True}, ""),
+        ("migc", {"naive_fuser_steps": 2}, ""),
+    ],
+)
+def test_what_a_method_does_not_take_of_boxes_is_told(grounded, method, changes, lost):
+    task = Layout(PROMPT, replace(Grounding.of(BOXES), **changes), method=method, **USUAL)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        task.run(grounded)
+    said = [str(one.message) for one in told if "does nothing" in str(one.message)]
+    wanted = f"method {method!r} takes no {lost}: what the boxes say of that does nothing"
+    assert said == ([wanted] if lost else [])
+
+
+@pytest.mark.filterwarnings("ignore:method .* takes no interactions")
 def test_what_was_trained_for_boxes_comes_first(grounded, tiny):
     acts = Grounding(Grounding.of(BOXES).boxes, (Interaction(0, "left of", 1),))
     for model, boxes, method in (

@@ -266,6 +266,18 @@ def test_models_that_are_told_too_much_or_too_little(grounded, changes, message)
         Together("a dog", ("text", "migc"), **USUAL, **changes).run(grounded)
 
 
+@pytest.mark.parametrize("name", ["interact", "migc", "gligen"])
+def test_one_grounding_model_given_twice(grounded, name):
+    with pytest.raises(ValueError, match="models 1 and 2 are one model asked the same thing"):
+        Together("a dog", (name, name), grounding=SAID, **USUAL).run(grounded)
+
+
+def test_boxes_that_no_model_takes(grounded, depth):
+    task = Together("a dog", ("text", "depth"), pictures={"2": depth}, grounding=SAID, **USUAL)
+    with pytest.raises(ValueError, match="none of the models takes them: the grounding adapters"):
+        task.run(grounded)
+
+
 def test_boxes_on_the_command_line(tiny_base, grounders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "boxes.json"

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from unicond.calls.image_prompts import ImagePrompt
 from unicond.calls.prepared import Prepared
+from unicond.calls.record import Record
 from unicond.pictures.reading import read_picture
 
 
 def ask_the_same(one: Prepared, other: Prepared) -> bool:
-    """Whether two calls ask the same of equal networks, whatever their noise.
+    """Whether two calls ask the same of equal networks, whatever their noise and MIGC's last move.
 
     Args:
         one: a call.
@@ -26,10 +27,17 @@ def ask_the_same(one: Prepared, other: Prepared) -> bool:
     Returns:
         False where they differ, or where that cannot be told.
     """
-    alike = replace(other.record, seeds=one.record.seeds, base=one.record.base) == one.record
+    same = {"seeds": one.record.seeds, "base": one.record.base}
+    alike = _unlimited(replace(other.record, **same)) == _unlimited(one.record)
     return alike and all(
         _is_same(mine, theirs) for mine, theirs in zip(_told(one), _told(other), strict=True)
     )
+
+
+def _unlimited(record: Record) -> Record:
+    """A record without the move until which MIGC acts: asked longer it is no other model."""
+    endless = tuple(replace(one, migc_steps=None) for one in record.grounding)
+    return replace(record, grounding=endless)
 
 
 def _told(call: Prepared) -> tuple[object, ...]:

@@ -141,6 +141,11 @@ class Backbone(ABC):
         channels = int(self.network.config["in_channels"])
         return channels, size[0] // self.factor, size[1] // self.factor
 
+    @property
+    def latent_scale(self) -> tuple[float, float]:
+        """(factor, shift): latents are `factor (z - shift)` of the autoencoder's own z."""
+        return float(self._autoencoder.config["scaling_factor"]), self._shift
+
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (B, C, h, w) of pictures (B, 3, H, W) in [-1, 1]: the mode of the posterior."""

@@ -111,6 +111,12 @@ class PixelDiffusion(StableDiffusion):
 
     @property
     @override
+    def latent_scale(self) -> tuple[float, float]:
+        """A latent is a pixel."""
+        return 1.0, 0.0
+
+    @property
+    @override
     def multiple(self) -> int:
         """What the network unshuffles, and its levels then halve, evenly."""
         return self._unshuffle * 2 ** (len(self.network.config["block_out_channels"]) - 1)

@@ -35,15 +35,20 @@ def dtype_for(device: torch.device, parameters: int) -> torch.dtype:
 
 
 def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a format that the device is not made for.
+    """Refuse a format that is none, or that the device is not made for.
 
     Args:
         dtype: what the caller asks for.
         device: where the network will run.
 
     Raises:
-        ValueError: float16 on a CPU.
+        ValueError: no floating `torch.dtype`, or float16 on a CPU.
     """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(
+            f"dtype is {dtype!r}; it is torch.float32, torch.bfloat16 or, on a GPU, torch.float16; "
+            "leave it out for what suits the device"
+        )
     if dtype == torch.float16 and device.type == "cpu":
         raise ValueError(
             "float16 is not for the CPU, which is slower with it than with float32: take bfloat16 "

@@ -42,7 +42,8 @@ class StableDiffusion(Backbone):
             if count > most and not cut:
                 raise ValueError(
                     f"the phrase {phrase[:60]!r}... has {count} tokens, and the text encoder takes "
-                    f"{most}: shorten it, or ask for cut=True"
+                    f"{most}: shorten it, or have it cut: Grounding(..., cut=True), "
+                    '"cut": true in a file of boxes (--boxes)'
                 )
         output = self.text_encoders[0](self._tokens(phrases, 0))
         return output.pooler_output.float(), output.last_hidden_state.float()

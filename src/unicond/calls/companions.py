@@ -32,7 +32,7 @@ def companion(
         A denoiser of the branch `"image"`.
 
     Raises:
-        ValueError: their latents or noise schedules differ.
+        ValueError: their latents, what these are scaled by, or noise schedules differ.
     """
     check_companion(model.backbone, other.backbone, size)
     theirs = other.backbone
@@ -53,7 +53,7 @@ def check_companion(ours: Backbone, theirs: Backbone, size: Size | None = None) 
         size: (height, width) of the picture.
 
     Raises:
-        ValueError: their latents or noise schedules differ.
+        ValueError: their latents, what these are scaled by, or noise schedules differ.
     """
     shape = size or (ours.multiple, ours.multiple)
     if ours.latent_shape(shape) != theirs.latent_shape(shape):
@@ -61,6 +61,13 @@ def check_companion(ours: Backbone, theirs: Backbone, size: Size | None = None) 
             f"two models in one picture must share the latents, but at {shape} pixels those of "
             f"{ours.name} are {ours.latent_shape(shape)}, of {theirs.name} "
             f"{theirs.latent_shape(shape)}"
+        )
+    if not all(map(math.isclose, ours.latent_scale, theirs.latent_scale)):
+        (factor, shift), (other_factor, other_shift) = ours.latent_scale, theirs.latent_scale
+        raise ValueError(
+            f"two models in one picture must share the latents, but the autoencoder of {ours.name} "
+            f"scales them by {factor:g} and shifts them by {shift:g}, that of {theirs.name} by "
+            f"{other_factor:g} and {other_shift:g}: take models with one autoencoder"
         )
     for t in (number / COMPARED for number in range(1, COMPARED + 1)):
         scales = [(one.schedule.alpha(t), one.schedule.sigma(t)) for one in (ours, theirs)]

@@ -21,6 +21,7 @@ from unicond.sampling.noise import Generators, apart
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule
 from unicond.sampling.state import Latents, Mechanism, State
+from unicond.sampling.window import ALWAYS
 
 KNOWN = 0.5  # a mask value from which a latent counts as known, where one must be
 APART = 1000  # streams between two members of an ensemble: more than a run has branches
@@ -181,8 +182,14 @@ def guides(record: Record, inputs: Inputs, clean: Latents) -> list[Mechanism]:
         One mechanism, or none where all weights are 0.
 
     Raises:
-        ValueError: a mask that knows nothing: no value at the latents' size is at least 0.5.
+        ValueError: a mask that knows nothing: no value at the latents' size is at least 0.5; or a
+            window of guidance where nothing is known in part.
     """
+    if record.reconstruction_window != ALWAYS and not record.reconstruction_weight:
+        raise ValueError(
+            "reconstruction_window says when reconstruction guidance acts, but nothing is known in "
+            "part: give a picture with a mask, or with guide=True, or drop it"
+        )
     if not any(record.reconstruction_weight.values()):
         return []
     targets: list[Target] = []

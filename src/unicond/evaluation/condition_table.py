@@ -81,6 +81,7 @@ SETTINGS: Mapping[str, Setting] = {
             guidance=7.5,
             condition_guidance=0.0,
             perturbed_guidance=0.0,
+            joint_plan="joint",
         ),
         Sampling(steps=20, solver="euler_ancestral", guidance=1.0, noise=0.1, ensemble=1),
     ),

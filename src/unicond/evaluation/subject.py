@@ -47,6 +47,7 @@ class Sampling:
         noise: share of noise on a picture that is given and held, 0 to 1.
         eta: noise of the `"ddim"` solver, 0 to 1.
         plan: the way through the times of image and condition, by name.
+        joint_plan: that of both drawn from text alone, in the place of `plan`.
         joint_scale: of joint attention, 0.0 is off.
         weights: what the image and what the condition receive, (w_x, w_y).
         refresh: moves after which a held branch that hears runs again.
@@ -66,6 +67,7 @@ class Sampling:
     noise: float | None = None
     eta: float | None = None
     plan: str | None = None
+    joint_plan: str | None = None
     joint_scale: float | None = None
     weights: Weights | None = None
     refresh: int | None = None
@@ -132,7 +134,9 @@ class Subject:
 
     def joint(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Image and condition picture, both (B, 3, H, W), from text alone."""
-        pictures = self._generate(prompts, seeds, ("image", self.branch), {})
+        chosen = self.generation
+        drawn = self.with_settings(replace(chosen, plan=chosen.joint_plan or chosen.plan))
+        pictures = drawn._generate(prompts, seeds, ("image", self.branch), {})
         return pictures["image"], pictures[self.branch]
 
     def estimate(self, images: Tensor, seeds: Sequence[int], way: Way | None = None) -> Tensor:

@@ -18,8 +18,9 @@ in it. What was trained for boxes comes first where none is asked for, `interact
 does what; a model without such an adapter takes `regions`.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import get_args
 
 import torch
@@ -30,7 +31,7 @@ from unicond.adapters.grounding.config import Method
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
 from unicond.calls.request import Given
-from unicond.grounding import Grounding, Placed
+from unicond.grounding import Box, Grounding, Placed
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
 from unicond.mechanisms.blending.multidiffusion import Regions
@@ -53,6 +54,14 @@ SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "i
 """Methods whose strength is a scale."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
+HEARD: Mapping[str, frozenset[str]] = {
+    "gligen": frozenset({"scale", "beta"}),
+    "interact": frozenset({"scale", "beta", "interactions"}),
+    "migc": frozenset(
+        {"migc_steps", "naive_fuser_steps", "repeat", "ca_scale", "ea_scale", "sac_scale"}
+    ),
+}
+"""What methods take of a grounding besides phrases and boxes; others take nothing more."""
 USUAL = "regions"
 """The method of a model that was not trained for boxes."""
 MOVED = 300.0
@@ -152,7 +161,16 @@ class Layout(Conditioned):
         if self.method == "segmentation":
             drawn = draw_segmentation(self.places, size)
             given[self._segmentation(model)] = Given(drawn, noise=self.coarse)
-        mechanisms = METHODS[self.method or USUAL](self, model, size)
+        method = self.method or USUAL
+        if lost := [
+            name for name in said(Grounding.of(self.boxes)) if name not in HEARD.get(method, ())
+        ]:
+            warnings.warn(
+                f"method {method!r} takes no {', '.join(lost)}: what the boxes say of that does "
+                "nothing",
+                stacklevel=2,
+            )
+        mechanisms = METHODS[method](self, model, size)
         grounding = None
         if self.method in GROUNDED:
             model, grounding = self._grounded(model), self.grounding
@@ -209,6 +227,25 @@ class Layout(Conditioned):
                 f"method 'segmentation' draws {found[0]!r} itself: drop it from the conditions"
             )
         return found[0]
+
+
+def said(grounding: Grounding) -> list[str]:
+    """What a grounding says besides phrases and boxes, but for what is as it always is.
+
+    Args:
+        grounding: of a layout.
+
+    Returns:
+        Names of fields of `Grounding` and of `Box`.
+    """
+    whole = [each for each in fields(Grounding) if each.name not in ("boxes", "cut")]
+    found = [each.name for each in whole if getattr(grounding, each.name) != each.default]
+    single = [each for each in fields(Box) if each.name not in ("phrase", "box")]
+    return found + [
+        each.name
+        for each in single
+        if any(getattr(box, each.name) != each.default for box in grounding.boxes)
+    ]
 
 
 def preferred(grounding: Grounding) -> tuple[str, ...]:

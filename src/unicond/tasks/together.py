@@ -74,8 +74,8 @@ class Together(Task):
             `"joined"`, from the first one's state when the window begins.
 
     Raises:
-        ValueError: numbers that do not fit, seeds out of range, or a picture or prompt of a model
-            that is not there.
+        ValueError: numbers that do not fit, seeds out of range, a picture or prompt of a model
+            that is not there, or boxes that no model takes.
     """
 
     PICTURES_BY_NAME: ClassVar[frozenset[str]] = frozenset({"pictures"})
@@ -119,6 +119,11 @@ class Together(Task):
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
+        if self.grounding is not None and not {*self.models} & {*model.grounders}:
+            raise ValueError(
+                "boxes are given (--boxes), but none of the models takes them: the grounding "
+                f"adapters of this model are {', '.join(model.grounders) or 'none'}"
+            )
         first = self.first - 1
         calls = {first: self._call(model, first, 0, self.size, callback)}
         rest = [number for number in range(len(self.models)) if number != first]
@@ -169,7 +174,8 @@ class Together(Task):
                 raise ValueError(
                     f"{which} is {name!r}, which is told where things are: give boxes (--boxes)"
                 )
-            if place and grounding.migc_steps is None:
+            migc = model.grounders[name].adapter.config.method == "migc"
+            if place and migc and grounding.migc_steps is None:
                 # it is asked until the window has passed, and acts as long
                 grounding = replace(grounding, migc_steps=self.steps(model))
             return model.only(name), {"grounding": grounding}

@@ -1,13 +1,12 @@
 """What is asked of a training on one's own pictures."""
 
-import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unicond import conditions
 from unicond.data.augment import AugmentConfig
 from unicond.data.conditions import kind_of
-from unicond.model import Model
+from unicond.loading import can_be_branch
 from unicond.sampling.suits import Suits
 from unicond.training.budget import Budget
 from unicond.training.joint import JointRecipe
@@ -127,7 +126,7 @@ def condition_of(name: str, trigger: str | None = None) -> OwnCondition:
         ValueError: the name cannot be a branch's.
     """
     branch, aligned = name.replace("-", "_"), kind_of(name).aligned
-    if not branch.isidentifier() or branch in inspect.signature(Model.__call__).parameters:
+    if not can_be_branch(branch):
         raise ValueError(
             f"condition {name!r} cannot be a branch of a model's call: take letters, digits and _, "
             "and no name of a setting"
