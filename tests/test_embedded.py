@@ -24,18 +24,16 @@ from unicond.training.readout import SHIPPED as HEADS
 
 MB = 1_000_000
 METHODS = get_args(Method)
-ALWAYS = {"mini": 30, "probes": 6} | {f"adapters/{one.name}": 3 for one in CONDITIONS}
 LIMITS = {
-    **ALWAYS,
-    "mini-pixel": 10,
+    **{"mini": 30, "mini-pixel": 10, "probes": 6},
+    **{f"adapters/{one.name}": 3 for one in CONDITIONS},
     **{"adapters/gligen": 9, "adapters/interact": 9, "adapters/migc": 4},
     f"adapters/{IMAGE_PROMPT}": 4,
     **{f"readout/{name}": 1 for name in HEADS},
 }
-"""All that can ship, and MB at most, an image prompt with its encoder."""
-THERE = [name for name in LIMITS if name in ALWAYS or (EMBEDDED / name).is_dir()]
-BASES = [name for name in THERE if name.startswith("mini")]
-ADAPTERS = [name.removeprefix("adapters/") for name in THERE if name.startswith("adapters/")]
+"""All that ships, and MB at most, an image prompt with its encoder."""
+BASES = [name for name in LIMITS if name.startswith("mini")]
+ADAPTERS = [name.removeprefix("adapters/") for name in LIMITS if name.startswith("adapters/")]
 SCENES = 6
 CHANGED = 0.02
 """By how much pictures in [-1, 1] differ in the mean where something else was told."""
@@ -66,10 +64,10 @@ def mini():
 def test_nothing_ships_but_what_is_in_the_table():
     cards = {path.parent.relative_to(EMBEDDED) for path in EMBEDDED.rglob("card.json")}
     whole = {folder.as_posix() for folder in cards if folder.parent not in cards}
-    assert whole == {*THERE}
+    assert whole == {*LIMITS}
 
 
-@pytest.mark.parametrize("name", THERE)
+@pytest.mark.parametrize("name", LIMITS)
 def test_each_is_small_and_has_a_card(name):
     folder = EMBEDDED / name
     assert size_of(folder) <= LIMITS[name] * MB

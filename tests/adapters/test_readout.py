@@ -1,6 +1,7 @@
 """Readout heads: what they read, their loss by hand, and their files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,3 +122,14 @@ def test_channels_are_those_of_the_networks_blocks(tiny):
     assert channels_of(tiny.backbone.network) == (64, 32)
     with pytest.raises(ValueError, match="no up_blocks"):
         channels_of(torch.nn.Linear(1, 1))
+
+
+def test_the_error_is_said_where_it_was_measured(head, tmp_path):
+    head.save_pretrained(tmp_path / "plain")
+    assert "error" not in json.loads((tmp_path / "plain" / CONFIG_FILE).read_text())
+    head.config = replace(CONFIG, error=0.02)
+    head.save_pretrained(tmp_path / "told")
+    assert ReadoutHead.from_pretrained(tmp_path / "told").config.error == 0.02
+    for wrong in (0.0, -1.0, True, "small"):
+        with pytest.raises(ValueError, match="give a number above 0, or leave it out"):
+            replace(CONFIG, error=wrong)

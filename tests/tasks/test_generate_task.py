@@ -1,6 +1,7 @@
 """Pictures under maps: by an adapter, or by a readout head; what was given is told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from pydantic import TypeAdapter
 import unicond
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
+from unicond.loading import load_readout
 from unicond.pictures.metadata import write_png
 from unicond.tasks.filled import Filled
 from unicond.tasks.forms import Generate as Form
 from unicond.tasks.forms import Picture
 from unicond.tasks.generate import Generate
-from unicond.tasks.heads import READ, has_head
+from unicond.tasks.heads import READ, SHARE, has_head
 
 PROMPT = "a red ball"
 USUAL = {"num_inference_steps": 3, "guidance_scale": 3.0}
@@ -53,7 +55,7 @@ def test_an_adapter_is_given_the_map(tiny):
     assert torch.equal(part.latents["image"], same.latents["image"])
 
 
-def test_a_head_follows_the_map_in_the_place_of_the_adapter(tiny, plain, head_ships):
+def test_a_head_follows_the_map_in_the_place_of_the_adapter(tiny, plain, head_ships, tmp_path):
     asked = {"conditions": {"depth": MAP}, "method": "readout", **USUAL}
     out = unicond.generate(tiny, PROMPT, **asked)
     assert set(out.pictures) == {"image"}
@@ -64,6 +66,15 @@ def test_a_head_follows_the_map_in_the_place_of_the_adapter(tiny, plain, head_sh
     assert torch.equal(off.latents["image"], plain)
     usual = unicond.generate(tiny, PROMPT, scale=READ, head=str(head_ships), **asked)
     assert torch.equal(usual.latents["image"], out.latents["image"])
+    surer = load_readout(head_ships)
+    surer.config = replace(surer.config, error=SHARE / (3 * READ))
+    surer.save_pretrained(tmp_path / "surer")
+    found = [
+        unicond.generate(tiny, PROMPT, scale=scale, head=str(tmp_path / head), **asked)
+        for scale, head in ((None, "surer"), (3 * READ, head_ships))
+    ]
+    assert torch.equal(*(each.latents["image"] for each in found))
+    assert not torch.equal(found[0].latents["image"], out.latents["image"])
     part = unicond.generate(tiny, PROMPT, masks={"depth": left_half()}, **asked)
     other = torch.where(left_half() == 1, MAP, -MAP)
     same = Generate(

@@ -83,6 +83,8 @@ def test_everything_is_made_and_loads(made):
         assert (config.blocks, config.width) == ((16, 16), 8)
         assert config.channels == (3 if name == "pose" else 1)
         assert config.base.startswith("mini@")
+        scores = json.loads((folder / "card.json").read_text())["scores"]
+        assert config.error == scores["held_out_error"]
     for folder, method in zip(grounded, METHODS, strict=True):
         config = GroundingAdapter.from_pretrained(folder).config
         assert (folder.parent.name, folder.name, config.method) == ("adapters", method, method)

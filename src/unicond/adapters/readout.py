@@ -39,6 +39,8 @@ class ReadoutConfig(stored.StoredConfig):
         channels: of the map.
         width: of the head, a multiple of 8.
         base: the network that it was made for: a Hub id or a name.
+        error: mean square of its error on held-out maps in [-1, 1], which the usual scale of
+            guidance follows; None where it was not measured.
 
     Raises:
         ValueError: a field is outside of what is allowed.
@@ -48,14 +50,18 @@ class ReadoutConfig(stored.StoredConfig):
     FORMAT: ClassVar[int] = 1
     KIND: ClassVar[str] = "a readout head"
     TUPLES: ClassVar[tuple[str, ...]] = ("blocks",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("error",)
 
     kind: str
     blocks: tuple[int, ...]
     channels: int = 3
     width: int = 64
     base: str = "unknown"
+    error: float | None = None
 
     def __post_init__(self) -> None:
+        if self.error is not None and not (type(self.error) is float and self.error > 0):
+            raise ValueError(f"error is {self.error!r}; give a number above 0, or leave it out")
         numbers = {"channels": (self.channels,), "width": (self.width,), "blocks": self.blocks}
         for name, values in numbers.items():
             if not values or not all(type(value) is int and value >= 1 for value in values):

@@ -15,7 +15,9 @@ from unicond.model import Model
 from unicond.pictures.fitting import Size
 
 READ = 10.0
-"""Usual scale: less than 1 over the variance of a shipped head's error."""
+"""Usual scale of a head whose error was not measured."""
+SHARE = 0.25
+"""Usual scale of others, times the variance of the head's error."""
 
 
 def fits(head: ReadoutHead, network: nn.Module) -> bool:
@@ -48,7 +50,7 @@ def follow(
         known: the map, wholly or where a mask is white.
         size: (height, width) of the run in pixels.
         head: as `load_readout` takes it; "" is the embedded one of the condition.
-        scale: None is `READ`, 0.0 is off.
+        scale: None is the head's `usual_scale`, 0.0 is off.
 
     Returns:
         The mechanism.
@@ -73,9 +75,14 @@ def follow(
         head=loaded.to(backbone.device),
         wanted=wanted,
         mask=inputs.masks.get(branch),
-        scale=READ if scale is None else scale,
+        scale=usual_scale(loaded) if scale is None else scale,
         branch="image",
     )
+
+
+def usual_scale(head: ReadoutHead) -> float:
+    """How strongly a head is followed where nothing is said: the surer it is, the more."""
+    return READ if head.config.error is None else SHARE / head.config.error
 
 
 def with_map(out: Output, branch: str, guide: Readout) -> Output:

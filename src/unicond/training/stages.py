@@ -9,6 +9,7 @@ pipeline), `adapters/<condition or method>/`, `readout/<condition>/`, `image_enc
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -279,7 +280,7 @@ def train_readout(shop: Workshop, name: str = "depth") -> Path:
         task = ReadoutTask(config, head.to(shop.device), parts, noising, train, held)
 
         def save(folder: Path, card: TrainingCard) -> None:
-            del card
+            head.config = replace(head.config, error=card.scores["held_out_error"])
             head.save_pretrained(folder, torch.float16)
 
         return task, save
