@@ -302,7 +302,7 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, tmp_path):
                 "conditions": {"depth": torch.zeros(3, 64, 64)},
                 "head": "nowhere",
             },
-            "no readout head 'nowhere': embedded are depth, softedge",
+            "no readout head 'nowhere': embedded are depth, pose, softedge",
         ),
         ({"method": "self_guidance", "scale": -1.0}, "must be 0 .off. or positive"),
         ({"coarse": 0.5}, "'regions' draws no map that could be coarse"),
