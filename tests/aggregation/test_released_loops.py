@@ -19,8 +19,9 @@ from unicond.sampling.loop import run
 from unicond.sampling.noise import Generators
 from unicond.sampling.plans import descend
 from unicond.sampling.predictions import from_output
+from unicond.sampling.rows import Variant
 from unicond.sampling.solvers import DDIM
-from unicond.sampling.state import State
+from unicond.sampling.state import Mechanism, Move, State
 from unicond.sampling.window import Window
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "amdm"
@@ -32,6 +33,7 @@ out there; of three models the golden file has the rule by which they are mixed.
 SCHEDULE = schedules.from_config(META["scheduler"])
 TOYS = load_file(GOLDEN / "toy_models.safetensors")
 ATOL = 1e-4  # of states of unit variance, after ten float32 steps
+ONCE = 1e-5  # likewise, of one formula
 
 
 class Toy:
@@ -63,12 +65,24 @@ class Toy:
         return found
 
 
+class Stepped(Mechanism):
+    """Keeps what a move led to, before it is mixed."""
+
+    def __init__(self):
+        self.latents = []
+
+    def settle(self, state, predictions, move):
+        self.latents.append(dict(state.latents))
+        return state
+
+
 def names_of(case):
     """The models, the kept one first."""
     return ["interact", "ip" if case["kind"] == "interactip" else "migc"]
 
 
-def run_case(name, batch=1):
+def run_case(name, batch=1, more=(), to_the_end=False):
+    """Their auxiliary models go on to the end; ours only where that is asked for."""
     case = CASES[name]
     params, names, count = case["params"], names_of(case), case["num_inference_steps"]
     toys = {model: Toy(model) for model in names}
@@ -96,10 +110,10 @@ def run_case(name, batch=1):
         window=window,
     )
     parallel = Parallel(members)
-    mechanisms = [parallel, *([aggregate] if params["is_mixed"] else [])]
+    mechanisms = [parallel, *more, *([aggregate] if params["is_mixed"] else [])]
     start = {branch: times[0] for branch in branches}
     state = State(latents, start, SCHEDULE, MemberNoise(members))
-    whole = lockstep(plans, branches, window)
+    whole = lockstep(plans, branches, Window.steps(0, count) if to_the_end else window)
     progress = list(run(state, parallel, whole, DDIM(), mechanisms))
     return dict(zip(branches, names, strict=True)), progress, toys
 
@@ -137,6 +151,36 @@ def test_every_state_is_the_recorded_one(name):
     assert all(toys[model].calls == last + 1 for model in others)
 
 
+def intermediate(name):
+    """(key, ours) of all that is recorded of a case, its start apart."""
+    stepped, params = Stepped(), CASES[name]["params"]
+    names, progress, _ = run_case(name, more=[stepped], to_the_end=True)
+    for number, (made, before) in enumerate(zip(progress, stepped.latents, strict=True)):
+        mixes = params["is_mixed"] and params["optim_start"] <= number <= params["optim_end"]
+        at = f"{name}/{number:02d}"
+        if mixes:
+            states = [before[branch] for branch in names]
+            yield f"{at}/mixed", mixed(states, [params["omega"]], "released")
+        for branch, model in names.items():
+            yield f"{at}/eps/{model}", made.predictions[branch].eps
+            yield f"{at}/stepped/{model}", before[branch]
+            if mixes:
+                yield f"{at}/optimized/{model}", made.state.latents[branch]
+    for branch, model in names.items():
+        yield f"{name}/final/{model}", progress[-1].state.latents[branch]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_tensor_of_a_move_is_the_recorded_one(name):
+    """Predicted, stepped, mixed and optimised, of the auxiliary models to the end as well."""
+    found = dict(intermediate(name))
+    of_moves = {key for key in RECORDED if key.startswith(f"{name}/") and "/init/" not in key}
+    assert {*found} == of_moves
+    for key, value in found.items():
+        error = (value - RECORDED[key]).abs().max()
+        assert error < ATOL, f"{key}: {error:.2e}"
+
+
 @pytest.mark.parametrize("name", ["migc2_10", "ip2_10"])
 def test_samples_of_a_batch_are_runs_of_one(name):
     one, two = (run_case(name, batch)[1][-1].state.latents["image"] for batch in (1, 2))
@@ -164,6 +208,29 @@ def test_mean_and_optimisation_are_the_recorded_ones(tag):
             [a - p * b / b.norm() for a, b in zip(told[f"{tag}/mixed"], apart, strict=True)]
         )
         torch.testing.assert_close(found, mine, rtol=0, atol=ATOL)
+
+
+@pytest.mark.parametrize("tag", [each["tag"] for each in META["functions"]])
+def test_the_mean_is_the_recorded_one_at_the_time_of_the_state_too(tag):
+    told = load_file(GOLDEN / "functions.safetensors")
+    past = Past(SCHEDULE.time(case_of(tag)["t"]), told[f"{tag}/eps"])
+    found = released_mean(told[f"{tag}/x"], past, SCHEDULE)
+    torch.testing.assert_close(found, told[f"{tag}/mu_at_t"], rtol=0, atol=ONCE)
+
+
+@pytest.mark.parametrize("tag", sorted({each["tag"][:-3] for each in META["functions"]}))
+def test_the_mean_of_a_network_is_the_recorded_one(tag):
+    """Of both rows by themselves, the negative one first, and guided."""
+    told = load_file(GOLDEN / "functions.safetensors")
+    t, x = SCHEDULE.time(case_of(f"{tag}_b1")["t"]), told[f"{tag}/cfg_x"]
+    toy, move = Toy("interact"), Move({"image": t}, {"image": t})
+    state = State({"image": x}, move.t, SCHEDULE, Generators(range(1)))
+    rows = toy(state, [Variant("negative"), Variant("positive")])
+    guided = ClassifierFree(7.5).wrap(toy, move)(state)
+    wanted = [*told[f"{tag}/mu_nocfg_batch"].split(1), told[f"{tag}/mu_cfg7.5"]]
+    for said, mean in zip([*rows, *guided], wanted, strict=True):
+        found = released_mean(x, Past(t, said["image"].eps), SCHEDULE)
+        torch.testing.assert_close(found, mean, rtol=0, atol=ONCE)
 
 
 def test_published_sizes_are_for_latents_of_64_x_64():

@@ -88,6 +88,19 @@ def test_what_it_hears(module):
     close(module.layout(picture, regions().at((8, 8))), IO, "mod/seed0/la_out")
 
 
+def test_how_much_of_phrase_and_box_it_hears(module):
+    """By the queries and keys of the enhancement, through diffusers' own scores."""
+    asked = []
+    layers = (module.ea.to_q, module.ea.to_k)
+    hooks = [one.register_forward_hook(lambda *told: asked.append(told[-1])) for one in layers]
+    module.enhanced(tensors(IO)["mod/image_token"][0], wanted())
+    for hook in hooks:
+        hook.remove()
+    query, key = (module.ea.head_to_batch_dim(one.expand(3, -1, -1)) for one in asked)
+    found = module.ea.get_attention_scores(query, key).unflatten(0, (3, -1))
+    close(found, IO, "mod/seed0/ea_attn")
+
+
 def test_gates(module):
     gate = CBAM(64, 4)
     gate.load_state_dict(part(tensors("migc/migc_w_fp16.safetensors"), "mid.sac.cbam1."))
