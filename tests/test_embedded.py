@@ -7,11 +7,15 @@ from typing import get_args
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
 
 import unicond
 from unicond import Box, Grounding, Interaction
 from unicond.adapter_loading import IMAGE_PROMPT
+from unicond.adapters import hub
 from unicond.adapters.grounding.config import Method
+from unicond.adapters.image_prompt.encoder import FOLDER
+from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.backbones.files import EMBEDDED
 from unicond.conditions import CONDITIONS, named
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
@@ -99,6 +103,38 @@ def test_diffusers_opens_the_base_and_draws_the_same(mini):
     ).images
     error = (theirs - ours.latents["image"]).abs().max()
     assert error < 1e-3 * theirs.std()  # float32, four steps
+
+
+@pytest.mark.parametrize("size", [(128, 128), (75, 90)])
+def test_diffusers_opens_the_image_prompt_and_sees_the_same(size):
+    """In the published layout: weights in a subfolder, and the encoder beside them."""
+    folder = EMBEDDED / "adapters" / IMAGE_PROMPT
+    pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED / "mini", safety_checker=None)
+    pipeline.load_ip_adapter(
+        str(EMBEDDED),
+        subfolder=f"adapters/{IMAGE_PROMPT}",
+        weight_name=hub.MODEL_FILE,
+        image_encoder_folder=FOLDER,
+    )
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(256, (*size, 3), generator=generator, dtype=torch.uint8)
+    image, ours = Image.fromarray(values.numpy()), Prompter.from_pretrained(folder)
+    found = ours.embeds([values.permute(2, 0, 1) / 127.5 - 1])
+    with torch.no_grad():
+        [wanted] = pipeline.prepare_ip_adapter_image_embeds(image, None, "cpu", 1, False)
+        [tokens] = pipeline.unet.encoder_hid_proj([wanted])
+    assert wanted.std() > 0.1
+    assert torch.equal(found, wanted)
+    mine = ours.adapter.tokens(found)[:1]
+    torch.testing.assert_close(mine, tokens.flatten(1, 2), rtol=0, atol=1e-5)  # of two rows here
+    theirs = [
+        one
+        for name, one in pipeline.unet.attn_processors.items()
+        if name.endswith("attn2.processor")
+    ]
+    for layer, other in zip(ours.adapter.layers(), theirs, strict=True):
+        assert torch.equal(layer.to_k_ip.weight, other.to_k_ip[0].weight)
+        assert torch.equal(layer.to_v_ip.weight, other.to_v_ip[0].weight)
 
 
 def told(name, cases):
