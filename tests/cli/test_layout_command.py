@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from unicond.calls.output import read_record
 from unicond.cli import layout
 from unicond.pictures.metadata import write_png
+from unicond.tasks.layout import GROUNDED
 
 RUNNER = CliRunner()
 BALL = "a red ball@0.1,0.3,0.4,0.9"
@@ -130,6 +131,22 @@ def test_an_adapter_is_told_the_file(run, tmp_path, file, grounders):
     (said,) = record.grounding
     assert (said.beta, said.scale, said.interactions[0].action) == (0.5, 0.5, "pushing")
     assert record.adapters == {"interact": str(grounders["interact"])}
+
+
+@pytest.mark.parametrize("method", GROUNDED)
+def test_a_depth_map_beside_the_file(run, tmp_path, file, grounders, tiny, method):
+    write_png(torch.linspace(-1, 1, 64).expand(3, 64, 64), tmp_path / "depth.png", {})
+    depth = f"depth={tiny.adapters['depth'].source}"
+    options = ["--boxes", file, "--method", method, "--size", "64x64"]
+    options += ["--adapter", f"{method}={grounders[method]}", "--adapter", depth]
+    pictures = []
+    for out, more in (("both", ["--depth", "depth.png"]), ("boxes", [])):
+        made = run("a person", *options, *more, "--out", out)
+        assert made.exit_code == 0, made.output
+        record = read_record(tmp_path / out / "0_image.png")
+        assert record.adapters.keys() == {method, *(["depth"] if more else [])}
+        pictures.append(np.asarray(Image.open(tmp_path / out / "0_image.png")))
+    assert not np.array_equal(*pictures)
 
 
 def test_boxes_are_said_once(run, file):

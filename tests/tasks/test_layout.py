@@ -77,6 +77,22 @@ def test_grounding_adapters_are_told_the_boxes(grounded, method, plain):
     assert out.record.adapters == {method: str(grounded.grounders[method].source)}
 
 
+@pytest.mark.parametrize("method", GROUNDED)
+def test_grounding_adapters_act_beside_a_condition(grounded, method):
+    depth = torch.linspace(-1, 1, 64).expand(3, 64, 64)
+    task = Layout(PROMPT, BOXES, method=method, conditions={"depth": depth}, **USUAL)
+    out, said = task.run(grounded), Grounding.of(BOXES)
+    same = grounded.only("depth", method)(PROMPT, grounding=said, depth=depth, **USUAL)
+    assert torch.equal(out.latents["image"], same.latents["image"])
+    assert out.record.adapters.keys() == {"depth", method}
+    assert out.record.generated == ("image",)
+    assert (out.pictures["depth"] - depth).abs().max() < 1e-6
+    boxes_alone = Layout(PROMPT, BOXES, method=method, **USUAL).run(grounded)
+    depth_alone = grounded.only("depth")(PROMPT, depth=depth, **USUAL)
+    for other in (boxes_alone, depth_alone):
+        assert (out.latents["image"] - other.latents["image"]).abs().max() > 1e-3
+
+
 def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):
     boxes = Grounding.of(BOXES).boxes
     said = Grounding(boxes, (Interaction(0, "left of", 1),), beta=0.7)
