@@ -5,6 +5,7 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from typing import get_args
 
 import pytest
@@ -16,7 +17,7 @@ from unicond import Box, Grounding, Interaction, Window
 from unicond.adapters.during import Attached
 from unicond.adapters.grounding.attach import Attachment, until_step
 from unicond.adapters.grounding.config import Method
-from unicond.adapters.grounding.inputs import Boxes
+from unicond.adapters.grounding.inputs import Boxes, Instances, Seeded
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.cli import app
@@ -120,6 +121,46 @@ def test_migc_acts_up_to_its_step(models):
     assert (made(model, naive) - made(model)).abs().max() > 1e-3
     loud = Grounding((Box(BALL.phrase, BALL.box, ca_scale=3.0),), migc_steps=9)
     assert (made(model, loud) - made(model, always)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["ca_scale", "ea_scale", "sac_scale"])
+def test_migcs_scales_are_each_boxs_own(models, name):
+    """And at 1.0 as if there were none."""
+    model = models["migc"]
+
+    def scaled(*values):
+        boxes = (replace(one, **{name: v}) for one, v in zip((BALL, DOG), values, strict=True))
+        return made(model, Grounding(tuple(boxes), migc_steps=9))
+
+    pooled, words = model.backbone.encode_phrases([BALL.phrase, DOG.phrase])
+    inputs = Instances(
+        masks=torch.ones(1, 2),
+        boxes=torch.tensor([[BALL.box, DOG.box]]),
+        phrases=pooled[None],
+        words=words[None],
+        size=(64, 64),
+        latents=(8, 8),
+        shuffle=Seeded((3,)),
+    )
+    adapter = model.grounders["migc"].adapter
+    attachment = Attachment(model.backbone.network, adapter, inputs, window=until_step(9))
+    assert torch.equal(scaled(1.0, 1.0), made(model, mechanisms=[Attached(attachment)]))
+    pictures = [scaled(*values) for values in ((1.0, 1.0), (3.0, 1.0), (1.0, 3.0), (0.0, 1.0))]
+    for one, other in combinations(pictures, 2):
+        assert (one - other).abs().max() > 1e-4
+
+
+def test_an_enhancement_of_scale_zero_gives_nothing(tiny_base, grounders, models):
+    """As if its last layer were zero."""
+    quiet = tuple(replace(one, ea_scale=0.0) for one in (BALL, DOG))
+    found = made(models["migc"], Grounding(quiet, migc_steps=9))
+    silenced = unicond.load(tiny_base, [grounders["migc"]])
+    with torch.no_grad():
+        for _, part in silenced.grounders["migc"].adapter.parts():
+            for value in part.ea.to_out[0].parameters():
+                value.zero_()
+    assert torch.equal(found, made(silenced, Grounding((BALL, DOG), migc_steps=9)))
+    assert (found - made(models["migc"], Grounding((BALL, DOG), migc_steps=9))).abs().max() > 1e-3
 
 
 def test_migc_is_told_a_phrase_several_times_over(models):
