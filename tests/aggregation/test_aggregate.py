@@ -207,12 +207,12 @@ def test_slerp_is_the_released_mix_of_orthogonal_states_of_one_norm():
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_even_weights_keep_a_third_for_the_first(count):
-    weights = even_weights(count)
+def test_even_weights_keep_for_the_first_what_it_has_of_two(count):
+    weights, others = even_weights(count), 2 / math.pi * math.acos(0.2)
     unit = [torch.eye(count, dtype=torch.float64)[n].view(1, count, 1, 1) for n in range(count)]
     shares = mixed(unit, weights, "lerp").flatten().tolist()
-    assert shares == pytest.approx([1 / 3, *[2 / 3 / (count - 1)] * (count - 1)])
-    assert even_weights(2) == pytest.approx((0.5,))
+    assert shares == pytest.approx([1 - others, *[others / (count - 1)] * (count - 1)])
+    assert even_weights(2) == pytest.approx((0.2,))
     norm = mixed(unit, weights, "slerp").norm()
     assert float(norm) == pytest.approx(1.0)
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import unicond
 from unicond.aggregation.manner import DEFAULT, PAPER, PAPER_STYLE, PAPER_THREE, Place
+from unicond.aggregation.mixing import even_weights
 from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.cli import app
@@ -209,7 +210,7 @@ def test_a_form_names_the_papers_manner(count, style, manner):
     plain = task(mean="none")
     assert (plain.mean, plain.step_sizes, plain.weights) == (None, None, manner.weights)
     weighted = task([*models[:-1], {**models[-1], "weight": 0.9}]).weights
-    assert list(weighted) == [*(manner.weights or [0.5] * (count - 1))[:-1], 0.9]
+    assert list(weighted) == [*(manner.weights or even_weights(count))[:-1], 0.9]
 
 
 def test_any_model_can_be_the_first(tiny, depth):

@@ -142,8 +142,9 @@ class Manner:
         return replace(self, mean=mean, start=start)
 
 
-WEIGHT = 0.5
-"""Of the first of two models where no weights are given, as published."""
+WEIGHT = 0.2
+"""Of the first of two models where no weights are given; published is 0.5 (`PAPER`), which gained
+less (`docs/amdm.md`)."""
 DEFAULT = Manner(mix="slerp", mean=None, window=Place(4), start="joined")
 """Of the Python API, the command line, the page, and `unicond table amdm`, whose part `sweep` found
 that what is where is settled in the very first moves."""

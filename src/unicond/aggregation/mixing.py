@@ -71,7 +71,7 @@ def even_weights(count: int) -> tuple[float, ...]:
     k-th's share against all before is `s_k / (s_1 + ... + s_k)`.
 
     >>> [round(weight, 3) for weight in even_weights(3)]
-    [0.707, 0.866]
+    [0.349, 0.775]
     """
     others = share_of(WEIGHT)
     shares = [

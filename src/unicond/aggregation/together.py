@@ -59,7 +59,7 @@ def aggregate(
         calls: what `Model.prepare` made, in the order in which they are mixed. Equal seeds start
             from the same noise; the paper's models each have their own, and need other seeds.
         weights: of all calls but the first, see `Aggregate`; where the manner has none,
-            `mixing.even_weights`, 0.5 of two models.
+            `mixing.even_weights`, 0.2 of two models.
         first: which call's picture is wanted, counted from 0; it is mixed before the others.
         manner: `"default"`, or `"paper"`, as published with so many models.
         mix: how states become one.

@@ -21,14 +21,13 @@ from typing_extensions import override
 from unicond.adapters.grounding.config import Method
 from unicond.aggregation.manner import (
     DEFAULT,
-    WEIGHT,
     Mean,
     Mix,
     Place,
     Start,
     check_sizes,
 )
-from unicond.aggregation.mixing import check_weights
+from unicond.aggregation.mixing import check_weights, even_weights
 from unicond.aggregation.placing import moves_of
 from unicond.aggregation.together import aggregate
 from unicond.calls.image_prompts import ImagePrompt
@@ -225,11 +224,11 @@ def weights_of(
         usual: where none is told; None is `aggregation.mixing.even_weights`.
 
     Returns:
-        One a model; one that is not told beside others is the usual one, or 0.5.
+        One a model; one that is not told beside others is the usual one.
     """
     if all(weight is None for weight in told):
         return usual
-    rest = [WEIGHT] * len(told) if usual is None else usual
+    rest = even_weights(len(told) + 1) if usual is None else usual
     return [own if weight is None else weight for weight, own in zip(told, rest, strict=True)]
 
 
