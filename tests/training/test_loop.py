@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -195,7 +196,54 @@ def test_without_tensorboard_it_says_how_to_get_it(tmp_path, monkeypatch):
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_a_full_disk_loses_nothing(tmp_path, full_disk):
+class Grainy(Line):
+    """Its two pictures take 3 kB each, so that the curves outgrow every other file."""
+
+    def show(self, folder):
+        for name in ("samples.png", "more.png"):
+            noise = np.random.default_rng(self.steps).integers(0, 255, (32, 32, 3), np.uint8)
+            Image.fromarray(noise).save(folder / name)
+
+
+def test_curves_that_cannot_be_written_stop_no_training(tmp_path, full_disk, capfd):
+    setup, told = Setup(pause_steps=2, track=True), []
+    whole, full = Grainy(), Grainy()
+    fit(whole, config(), tmp_path / "whole", setup=replace(setup, track=False))
+    with full_disk(8000):  # a checkpoint has 5.5 kB
+        fit(full, config(), tmp_path / "full", setup=setup, report=lambda _, x: told.append(x))
+    curves = [line for line in told if "tensorboard" in line]
+    assert curves == ["tensorboard gets no more (File too large); curves go to metrics.jsonl alone"]
+    assert told[-1].startswith("done: step 12")
+    assert curves[0] in (tmp_path / "full" / "log.txt").read_text()
+    assert lines(tmp_path / "full", "step") == lines(tmp_path / "whole", "step")
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(full)[name]), name
+    assert "Traceback" not in capfd.readouterr().err  # of the thread that writes them
+
+
+def test_curves_that_cannot_be_written_hide_no_stop(tmp_path, full_disk):
+    """The last picture does not fit, which is only found when the files are closed."""
+    task, told = Grainy(), []
+    task.interrupt_at = 6
+    setup = Setup(pause_steps=4, track=True)
+    quiet = replace(config(), report_steps=50)
+    with full_disk(5600), pytest.raises(KeyboardInterrupt, match="asked to stop"):
+        fit(task, quiet, tmp_path, setup=setup, report=lambda _, line: told.append(line))
+    assert checkpoints.position(tmp_path / "checkpoint").step == 6
+    assert sum("tensorboard gets no more" in line for line in told) == 1
+
+
+def test_a_folder_for_curves_that_cannot_be_made_stops_no_training(tmp_path):
+    told = []
+    (tmp_path / "tensorboard").write_text("in the way")
+    setup = Setup(track=True)
+    fit(Line(), config(), tmp_path, setup=setup, report=lambda _, line: told.append(line))
+    assert "tensorboard gets no more (" in told[0]
+    assert told[-1].startswith("done: step 12")
+
+
+@pytest.mark.parametrize(("track", "room"), [(False, 2000), (True, 100)])
+def test_a_full_disk_loses_nothing(tmp_path, full_disk, track, room):
     class Wide(Line):
         limit = None
 
@@ -210,16 +258,16 @@ def test_a_full_disk_loses_nothing(tmp_path, full_disk):
             return super().losses(part, generator)
 
     whole, full = Wide(), Wide()
-    often = Setup(pause_steps=4)
-    fit(whole, config(), tmp_path / "whole", setup=often)
-    full.limit = full_disk(2000)
+    often, told = Setup(pause_steps=4, track=track), replace(config(), report_steps=1)
+    fit(whole, told, tmp_path / "whole", setup=often)
+    full.limit = full_disk(room)
     with pytest.raises(checkpoints.SaveError, match="the checkpoint of step 4 is there still"):
-        fit(full, config(), tmp_path / "full", setup=often)
+        fit(full, told, tmp_path / "full", setup=often)
     full.limit.__exit__(None, None, None)
     assert checkpoints.position(tmp_path / "full" / "checkpoint").step == 4
     assert not [path for path in (tmp_path / "full").iterdir() if path.name.startswith(".")]
     again = Wide()
-    fit(again, config(), tmp_path / "full", setup=often)
+    fit(again, told, tmp_path / "full", setup=often)
     for name, value in state(whole).items():
         assert torch.equal(value, state(again)[name]), name
 
