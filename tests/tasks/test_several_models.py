@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields, replace
 from inspect import signature
+from itertools import combinations
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from unicond.cli.manners import window_of
 from unicond.cli.table_amdm import manners_of
 from unicond.grounding import Grounding
 from unicond.pictures.metadata import write_png
+from unicond.pictures.reading import read_picture
 from unicond.tasks import forms
 from unicond.tasks.base import pictures_back
 from unicond.tasks.filled import Filled
@@ -292,3 +294,39 @@ def test_boxes_on_the_command_line(tiny_base, grounders, tmp_path, monkeypatch):
     task = read_record(tmp_path / "out/aggregate/0_image.png").task
     assert (task["models"], task["weights"]) == (["interact", "migc"], [0.4])
     assert task["grounding"]["boxes"][0]["phrase"] == "a dog"
+
+
+def test_three_kinds_of_models_on_the_command_line(tiny_base, grounders, prompter, tmp_path):
+    """At a weight of 1 the model behind it gives nothing."""
+    generator = torch.Generator().manual_seed(2)
+    ref = write_png(torch.rand(3, 40, 30, generator=generator) * 2 - 1, tmp_path / "ref.png", {})
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(TypeAdapter(Grounding).dump_python(SAID, mode="json")))
+    named = {name: grounders[name] for name in ("interact", "migc")} | {"image-prompt": prompter}
+    options = [f"--adapter={name}={folder}" for name, folder in named.items()]
+    options += ["--boxes", str(file), "--base", str(tiny_base), "--steps", "4"]
+
+    def made(*weights):
+        migc, style = weights
+        models = ["interact", f"migc:{migc}", f"style={ref}:{style}"]
+        out = tmp_path / f"{migc}-{style}"
+        asked = [f"--model={model}" for model in models] + ["--prompt", "a dog", "--out", str(out)]
+        ran = CliRunner().invoke(app, ["aggregate", *asked, *options])
+        assert ran.exit_code == 0, ran.output
+        record = read_record(out / "0_image.png")
+        assert record.task["models"] == ["interact", "migc", "style"]
+        assert record.task["weights"] == [*weights]
+        assert record.num_inference_steps == 4
+        return record, read_picture(out / "0_image.png")
+
+    record, whole = made(0.5, 0.45)
+    assert record.task["prompt"] == "a dog"
+    assert record.task["pictures"]["3"]["path"] == str(ref)
+    assert [one["phrase"] for one in record.task["grounding"]["boxes"]] == ["a dog", "a red ball"]
+    assert "Aggregate" in record.mechanisms
+    pictures = [whole, *(made(*weights)[1] for weights in ((1.0, 0.45), (0.5, 1.0), (1.0, 1.0)))]
+    for one, other in combinations(pictures, 2):
+        assert (one - other).abs().max() > 1 / 127.5  # more than a step of 8 bits
+    model = unicond.load(tiny_base, [grounders["interact"]])
+    alone = model("a dog", grounding=SAID, num_inference_steps=4).pictures["image"][0]
+    assert (pictures[-1] - alone).abs().max() < 1 / 127.5
