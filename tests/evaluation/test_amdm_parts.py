@@ -157,12 +157,20 @@ def test_ablation(made, monkeypatch, tmp_path):
     bars = {panel.what.split()[0]: panel for panel in drawn if isinstance(panel, Bars)}
     assert {each.x for each in drawn if isinstance(each, Panel)} == {*ablation._SETTINGS}
     assert [*bars] == ["mix", "first", "start", "against"]
-    assert len(drawn) == 2 * 8
+    assert [panel.y for panel in drawn] == ["success", "miou"] * 8 + ["relation"] * 3
+    assert [panel.x for panel in drawn[-3:-1]] == ["window", "weight"]
     for kind, panel in bars.items():
         names = [row.name.removeprefix("ablation/") for row in panel.rows.values()]
         assert names == ["default", *(name for name in rows if name.startswith(f"{kind}/"))]
         assert panel.levels["alone"] is rows["interact"]
     assert f"score sum all ({2 * STEPS})" in bars["against"].rows
+    acting = {"truth", "interact", "migc", "default", "window", "weight", "first"}
+    acting |= {*same, "start/joined"}  # made once with the default
+    for name, row in rows.items():
+        told = {"relation", "relation_loss"} <= row.metrics.keys()
+        assert told == (not acting.isdisjoint((name, name.split("/")[0])))
+    for name in ("interact", "window/0", "weight/1"):
+        assert rows[name].metrics["relation_loss"] == 0
     found = tmp_path.glob("amdm-*/pictures/ablation/*/000.png")
     pictures = {path.parent.name: path.read_bytes() for path in found}
     assert pictures.pop("step-0") == pictures["start-own"]
@@ -191,7 +199,7 @@ def test_a_sweep_takes_every_manner(made):
         assert rows[names[2]][name] == 0
 
 
-def test_features(made, monkeypatch):
+def test_features(made, monkeypatch, tmp_path):
     monkeypatch.setattr(features, "PLACES", (0.0, 0.9))
     table, _ = made(features.PART, Asked(2, 1, 1), steps=3)
     names = [f"features/{o}/{n}" for o in ("migc", "style") for n in ("alone", "0")]
@@ -199,6 +207,16 @@ def test_features(made, monkeypatch):
     assert table.row("features/style/0").metrics["first_move"] == 0
     assert all(math.isfinite(row.metrics["fid"]) for row in table.rows)
     assert "style_taken" in table.row("features/style/alone").metrics
+    for other in ("migc", "style"):
+        alone, first = (table.row(f"features/{other}/{name}").metrics for name in ("alone", "0"))
+        assert {"relation", "relation_loss"} <= first.keys()
+        assert alone["relation_loss"] == 0
+        assert first["relation_loss"] == alone["relation"] - first["relation"]
+        counts = [
+            len([*tmp_path.glob(f"amdm-*/pictures/{part}/0/*.png")])
+            for part in (f"features-{other}", f"features-{other}-people")
+        ]
+        assert counts == [2, 1]
 
 
 def test_windows_begin_where_they_can():

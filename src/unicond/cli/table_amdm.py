@@ -58,7 +58,8 @@ People = Annotated[
         "--scenes",
         min=1,
         max=10_000,
-        help="With people who act; default 200 in mig, 100 in style, 40 in sweep, 8 in pictures.",
+        help="With people who act; default 200 in mig, 100 in style, ablation and features, 40 in "
+        "sweep, 8 in pictures.",
     ),
 ]
 Several = "; several are for --part sweep, which makes them all"

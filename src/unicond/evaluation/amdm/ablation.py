@@ -18,8 +18,10 @@ Around the default manner (`ablation/default`), beside the paper's (`ablation/pa
                    (with MIGC it has no weight in common) beside the aggregation of those two
 
 Each row has `success`, `miou`, `placed`, `colored`, the Frechet distance `fid` of the probe's
-features to the scenes', `seconds`, network `calls` and `network_rows` of a picture. What several
-rows share is made once.
+features to the scenes', `seconds`, network `calls` and `network_rows` of a picture. The default,
+`window/*`, `weight/*`, `first/*`, each model alone and the scenes themselves have `relation`, too,
+and `relation_loss` to InteractDiffusion, on scenes of people who act. What several rows share is
+made once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +40,7 @@ from unicond.evaluation.amdm.blends import (
     score_sum,
     with_averaged,
 )
-from unicond.evaluation.amdm.cases import REAL, Maker, layouts, measures
+from unicond.evaluation.amdm.cases import REAL, Maker, layouts, measures, people
 from unicond.evaluation.amdm.layouts import layout
 from unicond.evaluation.amdm.models import (
     GLIGEN,
@@ -50,7 +52,7 @@ from unicond.evaluation.amdm.models import (
     window_of,
 )
 from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
-from unicond.evaluation.amdm.rows import short_row
+from unicond.evaluation.amdm.rows import short_row, with_loss, with_relations
 from unicond.evaluation.curves import Bars, Panel, save_curves
 from unicond.evaluation.study import Bench
 from unicond.evaluation.subject import Sampling
@@ -75,6 +77,8 @@ SHOWN = 4
 _METRICS = ("success", "miou", "fid")
 _SETTINGS = ("window", "weight", "step", "models")
 _KINDS = ("mix", "first", "start", "against")
+_ACTED = ("window", "weight", "first")
+"""Settings and kinds that are made of people who act, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,13 +223,20 @@ def _own(name: str, made: Maker) -> Variant:
 def make_rows(bench: Bench, sizes: Asked) -> list[Row]:
     """All rows."""
     every = variants(bench, sizes.manner)
-    made = measures({each.measure: each.maker for each in every.values()})
+    made = {each.measure: each.maker for each in every.values()}
     prepare = partial(layouts, bench, "ablation", sizes.each, False)
-    found = bench.measure("ablation", made, prepare, sizes.layouts)
-    rows = [short_row("ablation/truth", found, REAL)]
-    for name, each in every.items():
-        row = short_row(f"ablation/{name}", found, each.measure)
-        rows.append(replace(row, metrics={**row.metrics, **each.facts}))
+    found = bench.measure("ablation", measures(made), prepare, sizes.layouts)
+    shown = {each.measure for name, each in every.items() if name.split("/")[0] in _ACTED}
+    acting = {name: made[name] for name in made if name in {INTERACT, MIGC, USUAL, *shown}}
+    prepare = partial(people, bench, "ablation-people", 1, False)
+    acted = bench.measure("ablation-people", measures(acting), prepare, sizes.scenes)
+    rows: list[Row] = []
+    for name, each in (("truth", None), *every.items()):
+        measure, facts = (each.measure, each.facts) if each else (REAL, {})
+        row = short_row(f"ablation/{name}", found, measure)
+        if measure in acted:
+            row = with_loss(with_relations(row, acted[measure]), acted, measure, INTERACT)
+        rows.append(replace(row, metrics={**row.metrics, **facts}))
     return rows
 
 
@@ -240,7 +251,7 @@ def show(bench: Bench, sizes: Asked) -> Pictures:
 
 
 def draw(table: Table, path: Path) -> Path:
-    """Success, mIoU and Frechet distance over each setting and of each kind."""
+    """Success, mIoU and Frechet distance over each setting and of each kind; then relations."""
     metrics = [metric for metric in _METRICS if metric in table.metrics()]
     title = f"aggregation, {table.scenes} layouts"
     return save_curves(panels(table, metrics), path, title, len(metrics))
@@ -254,18 +265,17 @@ def panels(table: Table, metrics: Sequence[str]) -> list[Panel | Bars]:
         metrics: a column each.
 
     Returns:
-        What is drawn, line by line.
+        What is drawn, line by line; in the last one `relation`, where it was measured.
     """
     levels = {"alone": table.row(f"ablation/{INTERACT}"), "MIGC": table.row(f"ablation/{MIGC}")}
-    found: list[Panel | Bars] = [
-        Panel(x, y, {"": [row for row in table.rows if x in row.metrics]}, levels)
-        for x in _SETTINGS
-        for y in metrics
-    ]
-    for kind in _KINDS:
-        rows = _bars(table, kind)
-        found += [Bars(y, rows, levels, f"{kind} (network calls)") for y in metrics]
-    return found
+
+    def panel(what: str, metric: str) -> Panel | Bars:
+        if what in _SETTINGS:
+            return Panel(what, metric, {"": [r for r in table.rows if what in r.metrics]}, levels)
+        return Bars(metric, _bars(table, what), levels, f"{what} (network calls)")
+
+    found = [panel(what, metric) for what in (*_SETTINGS, *_KINDS) for metric in metrics]
+    return found + [panel(what, "relation") for what in _ACTED if "relation" in table.metrics()]
 
 
 def _bars(table: Table, kind: str) -> dict[str, Row]:
@@ -286,5 +296,5 @@ PART = Part(
     make_rows,
     show,
     draw,
-    Asked(layouts=100, each=1, scenes=1),
+    Asked(layouts=100, each=1, scenes=100),
 )

@@ -7,6 +7,8 @@ rows `features/style/<first move>` a style that a picture shows:
     placed        share of instances in their box
     colored       share of boxes in which the thing that is there has its colour
     style_taken   share of pictures in which the probe reads the style that was shown
+    relation      share of relations that hold where people act, `relation_loss` what lacks to that
+                  without the other
     fid           Frechet distance of the probe's features to the scenes'
 
 A window takes calls of the other model in its own moves alone where that joins the first one.
@@ -18,11 +20,11 @@ from functools import partial
 from pathlib import Path
 
 from unicond.aggregation.manner import Manner, Place
-from unicond.evaluation.amdm.cases import Maker, layouts, measures
+from unicond.evaluation.amdm.cases import Maker, layouts, measures, people
 from unicond.evaluation.amdm.layouts import layout
 from unicond.evaluation.amdm.models import INTERACT, MIGC, steps_of, window_of
 from unicond.evaluation.amdm.part import Asked, Part, Pictures, grid, maker
-from unicond.evaluation.amdm.rows import short_row, with_style
+from unicond.evaluation.amdm.rows import short_row, with_loss, with_relations, with_style
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
@@ -64,9 +66,12 @@ def make_rows(bench: Bench, asked: Asked) -> list[Row]:
         part = f"features-{other}"
         prepare = partial(layouts, bench, part, asked.each, styled)
         found = bench.measure(part, measures(made), prepare, asked.layouts)
+        prepare = partial(people, bench, f"{part}-people", 1, styled)
+        acted = bench.measure(f"{part}-people", measures(made), prepare, asked.scenes)
         for name in made:
             row = short_row(f"features/{other}/{name}", found, name)
             row = with_style(row, found[name]) if styled else row
+            row = with_loss(with_relations(row, acted[name]), acted, name, ALONE)
             facts = {} if name == ALONE else {"first_move": float(name)}
             rows.append(replace(row, metrics={**row.metrics, **facts}))
     return rows
@@ -86,8 +91,8 @@ def draw(table: Table, path: Path) -> Path:
     """Each metric over the first move of the window; without aggregation as a level."""
     panels: list[Panel] = []
     for other, metric in (
-        *((MIGC, metric) for metric in ("placed", "colored", "success", "fid")),
-        *((STYLE, metric) for metric in ("style_taken", "fid")),
+        *((MIGC, metric) for metric in ("placed", "colored", "success", "relation", "fid")),
+        *((STYLE, metric) for metric in ("style_taken", "relation", "fid")),
     ):
         start = f"features/{other}/"
         rows = [row for row in table.rows if row.name.startswith(start)]
@@ -100,10 +105,11 @@ def draw(table: Table, path: Path) -> Path:
 
 PART = Part(
     "features",
-    "The window of the aggregation at other places: which moves make position, colours, style.",
+    "The window of the aggregation at other places: which moves make position, colours, relations, "
+    "style.",
     (INTERACT, MIGC, STYLE),
     make_rows,
     show,
     draw,
-    Asked(layouts=100, each=1, scenes=1),
+    Asked(layouts=100, each=1, scenes=100),
 )
