@@ -325,18 +325,18 @@ def test_words_are_not_looked_for_in_windows(bench, order):
         bench.model(NEW, branches=ALONE, references=beside, num_inference_steps=1, mechanisms=both)
 
 
-def go_edited(bench, method, *more):
+def go_edited(bench, method, *more, **options):
     edit = plan_edit(method, times(bench)[-2:], target="image")
     beside = {"source": unicond.Reference(prompt=OLD, picture=picture(4))}
     return bench.model(
         NEW,
         branches=ALONE,
-        image=picture(4),
         references=beside,
         plan=edit.plan,
         solver=edit.solver,
         guidance_scale=2.0,
         mechanisms=[*edit.mechanisms, *more, *edit.inner],
+        **{"image": picture(4), **options},
     )
 
 
@@ -365,12 +365,36 @@ def test_diffedit_encodes_the_picture_itself(bench, name):
         bench.model(NEW, branches=ALONE, image=picture(4), plan=plan, mechanisms=both)
 
 
-@pytest.mark.parametrize("name", ["DPS", "PiGDM", "Universal", "Classifier", "Readout"])
+def check_starts_where_the_source_does(progress):
+    """On the way up the target is the source, bit for bit."""
+    state, move = progress.state, progress.move
+    if move.rises("image"):
+        assert torch.equal(state.latents["image"], state.latents["source"]), move.s
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DPS", "MCG", "PiGDM", "Universal", "Classifier", "Reconstruction", "Readout"),
+        *("ILVR", "Replacement"),
+    ],
+)
 def test_guidance_rests_while_a_picture_goes_up(bench, name):
-    """The source comes back as it does without, by whatever is done to the edit."""
-    plain, guided = go_edited(bench, "ddim"), go_edited(bench, "ddim", *named(bench, name))
+    """Its edit starts where it is, and it comes back as without, whatever is done to the edit."""
+    plain = go_edited(bench, "ddim")
+    watch = check_starts_where_the_source_does
+    guided = go_edited(bench, "ddim", *named(bench, name), callback=watch)
     assert torch.equal(plain.latents["source"], guided.latents["source"])
     assert not torch.equal(plain.latents["image"], guided.latents["image"])
+
+
+@torch.no_grad()
+def test_an_edit_under_a_mask_starts_where_the_whole_picture_leads(bench):
+    """Its known part is put back on the way down, and ends as it was given."""
+    masked = unicond.Given(picture(4), mask=HALF[0])
+    out = go_edited(bench, "ddim", image=masked, callback=check_starts_where_the_source_does)
+    assert torch.equal(go_edited(bench, "ddim").latents["source"], out.latents["source"])
+    _check_known(bench, {"image": masked}, out)
 
 
 def test_a_second_model_is_not_looked_into(bench):

@@ -209,6 +209,24 @@ def test_held_branches_are_left_alone():
         assert mechanism().settle(state, {}, held) is state
 
 
+@pytest.mark.parametrize("name", [*METHODS, "replacement"])
+def test_what_is_inverted_is_left_alone(name):
+    """Its own branch's way up along the flow alone: not another's, nor a jump of noise."""
+    latents = random(1, *(BOARD if name == "ilvr" else SHAPE))
+    known = Replacement("image", torch.zeros_like(latents), torch.ones_like(latents[:, :1]))
+    mechanism = known if name == "replacement" else METHODS[name]()
+    up, noised = (Move({"image": 0.3}, {"image": 0.5}, kind) for kind in ("step", "renoise"))
+    beside = Move({"image": 0.6, "source": 0.3}, {"image": 0.5, "source": 0.5})
+    noise = Fixed()
+    state = start(latents, 0.5, noise)
+    assert mechanism.settle(state, {}, up) is state
+    assert noise.draws == 0
+    assert not mechanism.displaces(up)
+    for move in (noised, beside):
+        assert not torch.equal(mechanism.settle(state, {}, move).latents["image"], latents)
+        assert mechanism.displaces(move) == ("image",)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_sample_does_not_depend_on_its_batch(name):
     shape = BOARD if name == "ilvr" else SHAPE

@@ -16,6 +16,7 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.inversion.paths import rises
 from unicond.mechanisms.measurement import Measurement
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
@@ -28,9 +29,9 @@ class CCDF(Mechanism):
     """A late start and a projection; no network call, one noise draw a step and one at the start.
 
     t0 is the plan's: `plans.descend(times, {"image": 0.3})` starts there. What is measured is taken
-    as exact: noise in y comes out as it went in. On latent models the projection is made on the
-    predicted clean picture (one decoding and two encodings a step, see `Measurement.projected`), so
-    that y is met only nearly.
+    as exact: noise in y comes out as it went in. It rests while its branch is inverted. On latent
+    models the projection is made on the predicted clean picture (one decoding and two encodings a
+    step, see `Measurement.projected`), so that y is met only nearly.
 
     Args:
         measurement: y and the linear A; the noise level does not enter.
@@ -97,4 +98,5 @@ class CCDF(Mechanism):
         return self.measurement.projected(state, predictions, self.branch)
 
     def _acts(self, move: Move) -> bool:
-        return self.branch in move.moving() and self.window.active(move, self.branch)
+        moves = self.branch in move.moving() and not rises(move, self.branch)
+        return moves and self.window.active(move, self.branch)

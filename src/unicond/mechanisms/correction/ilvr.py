@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from unicond.mechanisms.inversion.paths import rises
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Mechanism, Move, Setup, State
@@ -27,7 +28,8 @@ from unicond.sampling.window import ALWAYS, Window
 class ILVR(Mechanism):
     """Coarse content of a reference; no network call, one noise draw a step.
 
-    On latent models phi averages latents, which is near the average of pictures, not equal.
+    It rests while its branch is inverted. On latent models phi averages latents, which is near the
+    average of pictures, not equal.
 
     Args:
         reference: y, (B or 1, C, H, W) clean latents.
@@ -92,7 +94,8 @@ class ILVR(Mechanism):
         return replace(state, latents={**state.latents, self.branch: mended})
 
     def _acts(self, move: Move) -> bool:
-        return self.branch in move.moving() and self.window.active(move, self.branch)
+        moves = self.branch in move.moving() and not rises(move, self.branch)
+        return moves and self.window.active(move, self.branch)
 
     def _coarse(self, values: Tensor) -> Tensor:
         averages = functional.avg_pool2d(values, self.factor)

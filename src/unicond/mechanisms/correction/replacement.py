@@ -16,6 +16,7 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.inversion.paths import rises
 from unicond.mechanisms.known import check_known
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
@@ -25,6 +26,9 @@ from unicond.sampling.state import Mechanism, Move, State
 @dataclass(frozen=True, eq=False)
 class Replacement(Mechanism):
     """Keep a part of one branch. No network call; one noise draw a step unless `noise` is given.
+
+    It rests while its branch is inverted along the flow, so that the inversion is of the picture
+    alone and the way down starts where it leads; from the first step down on the part is put back.
 
     With latent models what is kept is the latents: a place of theirs stands for a block of pixels,
     and the decoder mixes neighbours, so that pixels of the known part near its border, and the
@@ -54,8 +58,8 @@ class Replacement(Mechanism):
 
     @override
     def displaces(self, move: Move) -> Collection[str]:
-        """Its branch, while the part is known."""
-        here = self.branch in move.t
+        """Its branch, while the part is known and the branch is not inverted."""
+        here = self.branch in move.t and not rises(move, self.branch)
         return (self.branch,) if here and self._is_known(self._level(move)) else ()
 
     @override
@@ -72,7 +76,8 @@ class Replacement(Mechanism):
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
         """Put the known part back after the move."""
-        return self._replace(state, self._level(move))
+        resting = rises(move, self.branch)
+        return state if resting else self._replace(state, self._level(move))
 
     def _level(self, move: Move) -> float:
         return move.s[self.branch] if self.levels is None else self.levels[move.t[self.branch]]

@@ -15,6 +15,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from unicond.mechanisms.guidance.dps import DPS
+from unicond.mechanisms.guidance.gradients import ascends
 from unicond.mechanisms.process.own_step import mends
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.state import Move, State
@@ -27,7 +28,8 @@ class MCG(DPS):
     What is measured is taken as exact: noise in y comes out as it went in. One network call a move,
     with a graph and a backward pass. On latent models the gradient runs through the decoder, and
     the projection is made on the predicted clean picture (one decoding and two encodings a step,
-    see `Measurement.projected`), so that y is met only nearly.
+    see `Measurement.projected`), so that y is met only nearly. It rests while something is
+    inverted, the projection too.
 
     Args:
         measurement: y and the linear A; the noise level does not enter.
@@ -66,5 +68,5 @@ class MCG(DPS):
         return self.measurement.projected(state, predictions, self.branch)
 
     def _projects(self, move: Move) -> bool:
-        moves = self.branch in move.moving()
+        moves = self.branch in move.moving() and not ascends(move)
         return self.scale != 0 and moves and self.window.active(move, self.branch)
