@@ -1,10 +1,12 @@
 """Readout heads: what they read, their loss by hand, and their files."""
 
+import copy
 import json
 from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from unicond.adapters.readout import (
     CONFIG_FILE,
@@ -120,6 +122,9 @@ def test_damaged_folders_are_refused(head, tmp_path):
 
 def test_channels_are_those_of_the_networks_blocks(tiny):
     assert channels_of(tiny.backbone.network) == (64, 32)
+    adapted = copy.deepcopy(tiny.backbone.network)
+    adapted.add_adapter(LoraConfig(r=2, target_modules=["conv2"]))
+    assert channels_of(adapted) == (64, 32)
     with pytest.raises(ValueError, match="no up_blocks"):
         channels_of(torch.nn.Linear(1, 1))
 

@@ -616,17 +616,44 @@ def test_readout_guidance_goes_along_the_gradient(tiny, network, head):
         torch.testing.assert_close(slope, expected, rtol=0.02, atol=1e-6)  # eps is float32
 
 
-class Cut:
-    """A head that lets no gradient through."""
+class Spoilt:
+    """A head whose reading is changed; it says which blocks it reads, or does not."""
 
-    def __init__(self, head):
-        self.head, self.channels = head, head.channels
+    def __init__(self, head, change, says=False):
+        self.head, self.change, self.channels = head, change, head.channels
+        if says:
+            self.config = head.config
 
     def __call__(self, features, t):
-        return self.head(features, t).detach()
+        return self.change(self.head(features, t))
 
 
-def test_what_readout_guidance_cannot_do_is_refused(tiny, kinds, head):
+READINGS = {
+    "a number": (torch.mean, r"returned shape \(\); of 2 samples and .* \(1, 1, 64, 64\), it"),
+    "too many channels": (lambda read: read.expand(-1, 2, -1, -1), r"returned shape \(2, 2, 8, 8"),
+    "one sample": (lambda read: read[:1], r"it must be a tensor \(2, 1, height, width\)"),
+    "a list": (lambda read: read.flatten(1).mean(1).tolist(), r"the readout head returned \["),
+    "no gradient": (torch.detach, "the readout's error has no gradient"),
+}
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("case", READINGS)
+def test_a_head_that_reads_no_such_map_is_refused(tiny, kinds, head, case, says):
+    """Before the network runs, where the head says which blocks it reads; else in its first call.
+
+    The first call of all: no other is made before.
+    """
+    change, said = READINGS[case]
+    asked = []
+    hook = tiny.backbone.network.register_forward_pre_hook(lambda *_: asked.append(1))
+    with pytest.raises(ValueError, match=said):
+        walked(tiny, replace(kinds["readout"], head=Spoilt(head, change, says)))
+    hook.remove()
+    assert len(asked) == (0 if says else 1)
+
+
+def test_what_readout_guidance_cannot_do_is_refused(tiny, kinds):
     guide = kinds["readout"]
     with pytest.raises(ValueError, match="must be finite"):
         replace(guide, wanted=torch.ones(8, 8))
@@ -636,7 +663,5 @@ def test_what_readout_guidance_cannot_do_is_refused(tiny, kinds, head):
         walked(tiny, replace(guide, wanted=torch.ones(3, 1, 8, 8)))
     with pytest.raises(ValueError, match="a head of this kind of map"):
         replace(guide, wanted=torch.ones(1, 3, 8, 8))
-    with pytest.raises(ValueError, match="the readout's error has no gradient"):
-        walked(tiny, replace(guide, head=Cut(head)))
     with pytest.raises(ValueError, match="blocks on the way up"):
         sample([guide])

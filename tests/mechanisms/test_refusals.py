@@ -7,6 +7,7 @@ import torch
 
 import unicond
 from every_method import KINDS, NEW, OLD, Bench, picture
+from unicond.adapters.readout import ReadoutConfig, ReadoutHead
 from unicond.mechanisms.attention.editing import Edit
 from unicond.mechanisms.attention.masactrl import Subject
 from unicond.mechanisms.attention.paint_with_words import Painted
@@ -261,24 +262,32 @@ def guided_to(known=(1, 4, 8, 8), mask=(1, 1, 8, 8)):
     return {"mechanisms": [Reconstruction([target])]}
 
 
-def of_words(bench, samples, name, tokens=77):
-    """A method with words of so many samples."""
+def of_words(bench, samples, name, tokens=77, alone=False):
+    """A method with words of so many samples, beside its own or alone."""
     mine = bench.places(NEW, "box").expand(samples, -1)[:, :tokens]
     one = KINDS[name].make(bench, 1.0)
     if name == "PromptToPrompt":
-        one = dataclasses.replace(one, blend=LocalBlend(source=mine, target=mine))
+        kept = None if alone else one.alignment
+        blend = LocalBlend(source=mine, target=mine)
+        one = dataclasses.replace(one, alignment=kept, blend=blend)
     elif name == "MasaCtrl":
         one = dataclasses.replace(one, subject=Subject(source=mine, target=mine))
     elif name == "PaintWithWords":
         more = Painted(words=mine, mask=one.regions[0].mask)
-        one = dataclasses.replace(one, regions=[*one.regions, more])
+        one = dataclasses.replace(one, regions=[*([] if alone else one.regions), more])
     elif name == "Layout":
         more = Placed(words=mine, box=(0.5, 0.0, 1.0, 1.0))
-        one = dataclasses.replace(one, objects=[*one.objects, more])
+        one = dataclasses.replace(one, objects=[*([] if alone else one.objects), more])
     else:
-        one = dataclasses.replace(one, terms=[*one.terms, Position(words=mine, to=(0.5, 0.5))])
+        more = Position(words=mine, to=(0.5, 0.5))
+        one = dataclasses.replace(one, terms=[*([] if alone else one.terms), more])
     beside = {"source": unicond.Reference(prompt=OLD)} if isinstance(one, Edit) else {}
     return {"references": beside, "mechanisms": [one]}
+
+
+def of_another_head(bench):
+    head = ReadoutHead(ReadoutConfig(kind="depth", blocks=(64,), channels=1, width=8))
+    return {"mechanisms": [dataclasses.replace(KINDS["Readout"].make(bench, 1.0), head=head)]}
 
 
 def held(bench):
@@ -337,6 +346,17 @@ CALLS = {
         for name in MARKED
         if name != "MasaCtrl"
     },
+    **{
+        f"words of another tokenizer alone, {name}": (
+            lambda b, name=name: of_words(b, 1, name, 70, alone=True),
+            "words are marked in 70 tokens, but prompts have 77",
+        )
+        for name in MARKED
+    },
+    "a head of another network": (
+        of_another_head,
+        r"the readout head reads blocks of \(64,\) channels, and the network's have \(64, 32\)",
+    ),
     "a held branch": (held, "DPS acts on branch 'depth', which this run holds at t=0 "),
 }
 

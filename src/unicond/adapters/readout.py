@@ -216,9 +216,13 @@ def channels_of(network: nn.Module) -> tuple[int, ...]:
         raise ValueError(f"{type(network).__name__} has no up_blocks for a readout head to read")
     found = list[int]()
     for block in blocks[0].children():
-        last = [module for name, module in block.named_modules() if name.endswith("conv2")][-1]
-        assert isinstance(last, nn.Conv2d)
-        found.append(last.out_channels)
+        # an ordinary LoRA on it keeps the convolution as its base_layer
+        last = [
+            module
+            for name, module in block.named_modules()
+            if name.removesuffix(".base_layer").endswith("conv2") and isinstance(module, nn.Conv2d)
+        ]
+        found.append(last[-1].out_channels)
     return tuple(found)
 
 

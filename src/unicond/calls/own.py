@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
+from unicond.adapters.readout import channels_of
 from unicond.calls.request import Sampling
+from unicond.denoisers.network import NetworkDenoiser
+from unicond.mechanisms.attention.words import Marking, check_tokens
+from unicond.mechanisms.guidance.readout import Readout
 from unicond.sampling.plans import Plan
 from unicond.sampling.state import Mechanism, Solver
 
@@ -72,6 +78,28 @@ class Own:
             )
         return sum(move.kind == "step" for move in self.moves)
 
+    def check(self, denoiser: NetworkDenoiser) -> None:
+        """Refuse mechanisms that were made for prompts or a network of another kind.
+
+        Args:
+            denoiser: of the run; it is not asked.
+
+        Raises:
+            ValueError: words are marked in another number of tokens than its prompts have, or a
+                readout head reads other blocks than its network's.
+        """
+        tokens = {
+            prompt.tokens.shape[1]
+            for branches in denoiser.prompts.values()
+            for prompt in branches.values()
+        }
+        for mechanism in self.mechanisms:
+            if isinstance(mechanism, Marking):
+                for count in tokens:
+                    check_tokens(mechanism.marks(), count)
+            if isinstance(mechanism, Readout) and mechanism.scale:
+                _check_blocks(mechanism, denoiser.network)
+
     def usual(self, sampling: Sampling) -> bool:
         """Whether the walk follows from what is given: not the caller's own, nor the published."""
         return self.moves is None and sampling == "unicond"
@@ -84,3 +112,14 @@ class Own:
         """What the record calls everything that it cannot hold."""
         solver = () if self.solver is None else (type(self.solver).__name__,)
         return (*(type(mechanism).__name__ for mechanism in self.mechanisms), *solver)
+
+
+def _check_blocks(guide: Readout, network: nn.Module) -> None:
+    if guide.blocks is None:
+        return
+    found = channels_of(network)
+    if guide.blocks != found:
+        raise ValueError(
+            f"the readout head reads blocks of {guide.blocks} channels, and the network's have "
+            f"{found}: take a head that was trained for this base"
+        )

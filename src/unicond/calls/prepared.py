@@ -237,6 +237,7 @@ def prepared(
         keeper(record.cache, record.refresh, fixed, [*pairings, *weaker]),
         backbone.slicing,
     )
+    own.check(denoiser)
     solver = named(record.solver, record.eta) if own.solver is None else own.solver
     return Prepared(
         backbone,

@@ -11,7 +11,7 @@ Source: Cao et al. 2023, arXiv:2304.08465, eq. 3 to 7 (from step S = 4 and layer
 masks come from the maps of the present step so far, ours from those of all steps before.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -103,8 +103,13 @@ class MasaCtrl(Edit):
         state = super().begin(state)
         if self.subject is None:
             return state
-        check_marks((self.subject.source, self.subject.target), len(state.latents[self.target]))
+        check_marks(self.marks(), len(state.latents[self.target]))
         return state.remember(self._key, Gathered())
+
+    def marks(self) -> Iterator[Tensor]:
+        """The subject's words."""
+        if self.subject is not None:
+            yield from (self.subject.source, self.subject.target)
 
     @override
     def acts(self, move: Move) -> bool:

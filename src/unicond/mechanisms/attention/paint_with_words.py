@@ -9,14 +9,14 @@ Source: Balaji et al. 2022 (eDiff-I), arXiv:2211.01324, section 4.4 and eq. 5.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.attention.words import check_marks
+from unicond.mechanisms.attention.words import check_marks, check_tokens
 from unicond.mechanisms.known import check_branch, check_scale
 from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import (
@@ -108,7 +108,7 @@ class PaintWithWords(Mechanism):
         if self.scale == 0 or not self.regions:
             return state
         check_branch(state, self.branch, "paint-with-words")
-        check_marks((region.words for region in self.regions), len(state.latents[self.branch]))
+        check_marks(self.marks(), len(state.latents[self.branch]))
         samples, _, *size = state.latents[self.branch].shape
         for region in self.regions:
             if region.mask.shape not in ((1, 1, *size), (samples, 1, *size)):
@@ -117,6 +117,10 @@ class PaintWithWords(Mechanism):
                     f"{samples} samples"
                 )
         return state
+
+    def marks(self) -> Iterator[Tensor]:
+        """The regions' words."""
+        yield from (region.words for region in self.regions if self.scale)
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
@@ -159,11 +163,8 @@ class _Paint(Control):
         places, tokens = heads.q.shape[2], heads.k.shape[2]
         grid = grid_of(rows, places)
         marked: Tensor | None = None
+        check_tokens(self.paint.marks(), tokens)
         for region in self.paint.regions:
-            if region.words.shape[1] != tokens:
-                raise ValueError(
-                    f"words are marked in {region.words.shape[1]} tokens, but prompts have {tokens}"
-                )
             inside = F.adaptive_avg_pool2d(region.mask.to(heads.q), grid).flatten(2)
             one = inside.transpose(1, 2) * region.words.to(heads.q)[:, None]
             marked = one if marked is None else marked + one

@@ -103,7 +103,7 @@ class PromptToPrompt(Edit):
     @override
     def begin(self, state: State) -> State:
         state = super().begin(state)
-        check_marks(self._marks(), len(state.latents[self.target]))
+        check_marks(self.marks(), len(state.latents[self.target]))
         return state if self.blend is None else state.remember(self._key, Gathered())
 
     @override
@@ -134,7 +134,7 @@ class PromptToPrompt(Edit):
         mixed = torch.where(where, target, source)
         return replace(state, latents={**state.latents, self.target: mixed})
 
-    def _marks(self) -> Iterator[Tensor]:
+    def marks(self) -> Iterator[Tensor]:
         """All that is said of tokens."""
         if self.alignment is not None:
             yield from (self.alignment.shared, self.alignment.mapper)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,15 @@ class Tokenizer(Protocol):
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of a text, without start and end."""
+        ...
+
+
+@runtime_checkable
+class Marking(Protocol):
+    """A mechanism that says something of prompts' tokens."""
+
+    def marks(self) -> Iterable[Tensor]:
+        """All that is said: each (B or 1, ..., tokens); nothing where the mechanism is off."""
         ...
 
 
@@ -208,12 +217,36 @@ def check_marks(marks: Iterable[Tensor], samples: int) -> None:
             f"words are given for {wrong[0]} samples, but this run has {samples}: give prompts of "
             f"one, or of {samples}"
         )
-    tokens = {one.shape[-1] for one in found}
+    _check_alike(found)
+
+
+def check_tokens(marks: Iterable[Tensor], tokens: int) -> None:
+    """Refuse words that are marked in prompts of another length than a model's.
+
+    Args:
+        marks: each (B or 1, ..., tokens).
+        tokens: of a prompt.
+
+    Raises:
+        ValueError: some are.
+    """
+    for count in _check_alike(list(marks)):
+        if count != tokens:
+            raise ValueError(
+                f"words are marked in {count} tokens, but prompts have {tokens}: mark them by this "
+                "model's tokenizer (words.places)"
+            )
+
+
+def _check_alike(marks: Sequence[Tensor]) -> set[int]:
+    """The one number of tokens that words are marked in, if there are any."""
+    tokens = {one.shape[-1] for one in marks}
     if len(tokens) > 1:
         raise ValueError(
             f"words are marked in prompts of {' and of '.join(map(str, sorted(tokens)))} tokens: "
             "use one tokenizer for all"
         )
+    return tokens
 
 
 def _mark(row: Tensor, tokenizer: Tokenizer, there: Sequence[Word], text: str) -> bool:

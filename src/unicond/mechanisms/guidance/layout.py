@@ -11,14 +11,14 @@ place on the box's border counts by its share inside, so that no box vanishes on
 sample of which E is small already is not moved.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.attention.words import check_marks
+from unicond.mechanisms.attention.words import check_marks, check_tokens
 from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.energies import (
     Watch,
@@ -137,8 +137,12 @@ class Layout(Mechanism):
         if self.scale == 0 or not self.objects:
             return state
         check_branch(state, self.branch, "layout guidance")
-        check_marks((one.words for one in self.objects), len(state.latents[self.branch]))
+        check_marks(self.marks(), len(state.latents[self.branch]))
         return state
+
+    def marks(self) -> Iterator[Tensor]:
+        """The objects' words."""
+        yield from (one.words for one in self.objects if self.scale)
 
     @override
     def wrap(self, denoiser: Denoiser, move: Move) -> Denoiser:
@@ -173,12 +177,8 @@ class Layout(Mechanism):
             ValueError: words are marked in another number of tokens.
         """
         terms = list[Tensor]()
+        check_tokens((one.words for one in self.objects), maps.shape[-1])
         for one in self.objects:
-            if one.words.shape[1] != maps.shape[-1]:
-                raise ValueError(
-                    f"words are marked in {one.words.shape[1]} tokens, but prompts have "
-                    f"{maps.shape[-1]}"
-                )
             inside = one.inside(grid).to(maps) @ maps  # (B, heads, tokens)
             missed = (1 - inside / maps.sum(2)).square().mean(1)
             words = one.words.to(maps)

@@ -9,17 +9,18 @@ Source: Luo et al. 2023 (Readout Guidance), arXiv:2312.02150, section 3. Deviate
 one of the score, of which every solver makes its own step; the source moves the latents by it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from unicond.mechanisms.blending.classifier_free import check_outside
-from unicond.mechanisms.guidance.energies import Watch, checked, guided_by
+from unicond.mechanisms.guidance.energies import Watch, checked, guided_by, tried
 from unicond.mechanisms.guidance.gradients import ascends
 from unicond.mechanisms.known import check_branch, check_scale
 from unicond.sampling.controls import Layer
@@ -27,6 +28,8 @@ from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
+
+_WHO = "the readout's error"
 
 
 class Head(Protocol):
@@ -42,6 +45,26 @@ class Head(Protocol):
         ...
 
 
+@runtime_checkable
+class Configured(Protocol):
+    """A head with a configuration."""
+
+    @property
+    def config(self) -> object:
+        """What it was made by."""
+        ...
+
+
+@runtime_checkable
+class OfBlocks(Protocol):
+    """A configuration that says which blocks a head reads."""
+
+    @property
+    def blocks(self) -> Sequence[int]:
+        """Their channels, in running order."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Readout(Mechanism):
     """Guidance towards a map that a head reads from the network's features.
@@ -53,7 +76,8 @@ class Readout(Mechanism):
     pictures from features.
 
     Args:
-        head: R, for instance a `ReadoutHead`, on the network's device; its weights stay.
+        head: R, for instance a `ReadoutHead`, on the network's device; its weights stay. One that
+            says which blocks it reads (`head.config.blocks`) is tried once before the run.
         wanted: y, (B or 1, C, H, W), in the range that the head was trained for; brought to the
             reading's size by averaging, or bilinear where that is finer.
         mask: (B or 1, 1, H, W) in [0, 1], 1 is wanted; None is everywhere.
@@ -92,6 +116,12 @@ class Readout(Mechanism):
         ):
             raise ValueError("a mask is (B or 1, 1, H, W), in [0, 1] and 1 (white) somewhere")
 
+    @property
+    def blocks(self) -> tuple[int, ...] | None:
+        """Channels of the blocks that the head says it reads; None where it says nothing."""
+        config = self.head.config if isinstance(self.head, Configured) else None
+        return tuple(config.blocks) if isinstance(config, OfBlocks) else None
+
     @override
     def check(self, setup: Setup) -> None:
         """Refuse a branch that is held, and a place inside of text guidance: in vain."""
@@ -106,7 +136,7 @@ class Readout(Mechanism):
 
     @override
     def begin(self, state: State) -> State:
-        """Only a check: there is such a branch, and a map for each sample."""
+        """Only a check: there is such a branch, a map for each sample, and the head reads."""
         if self.scale == 0:
             return state
         check_branch(state, self.branch, "readout guidance")
@@ -114,6 +144,8 @@ class Readout(Mechanism):
         for name, given in (("maps", self.wanted), ("masks", self.mask)):
             if given is not None and len(given) not in (1, batch):
                 raise ValueError(f"{len(given)} {name} are wanted of {batch} samples")
+        if self.blocks is not None:
+            self._try(self.blocks, state)
         return state
 
     @override
@@ -142,11 +174,39 @@ class Readout(Mechanism):
         """(B,)."""
         if not features:
             raise ValueError("readout guidance needs a network with blocks on the way up")
-        read = self.head(features, t)
+        read = self._checked(self.head(features, t), len(t))
         gap = read - resized(self.wanted, read)
         if self.mask is not None:
             gap = resized(self.mask, read) * gap
-        return checked(0.5 * gap.square().flatten(1).sum(1), len(read), "the readout's error")
+        return checked(0.5 * gap.square().flatten(1).sum(1), len(read), _WHO)
+
+    def _checked(self, read: object, count: int) -> Tensor:
+        """The same reading, or ValueError where it is no map a sample, of the wanted channels."""
+        channels = self.wanted.shape[1]
+        shape = read.shape if isinstance(read, Tensor) else ()
+        if not isinstance(read, Tensor) or len(shape) != 4 or shape[:2] != (count, channels):
+            what = f"shape {tuple(shape)}" if isinstance(read, Tensor) else repr(read)
+            raise ValueError(
+                f"the readout head returned {what}; of {count} samples and what is wanted, "
+                f"{tuple(self.wanted.shape)}, it must be a tensor ({count}, {channels}, height, "
+                "width)"
+            )
+        return read
+
+    def _try(self, blocks: Sequence[int], state: State) -> None:
+        """Read features of such blocks before the run: a wave, by whose spread one can divide."""
+        latents = state.latents[self.branch]
+        like = (
+            next(self.head.parameters(), latents) if isinstance(self.head, nn.Module) else latents
+        )
+        shape = (len(latents), max(blocks), *latents.shape[-2:])
+        wave = torch.arange(math.prod(shape)).sin().view(shape)
+
+        def energy(features: Tensor) -> Tensor:
+            t = torch.full((len(features),), state.t[self.branch], device=features.device)
+            return self._energy([features[:, :channels] for channels in blocks], t)
+
+        tried(energy, wave.to(like), _WHO)
 
 
 def upward(layer: Layer) -> bool:

@@ -10,7 +10,7 @@ Source: Epstein et al. 2023, arXiv:2306.00986, section 3. Deviates: the maps are
 16 x 16 places.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -94,10 +94,15 @@ class SelfGuidance(Mechanism):
         check_branch(state, self.branch, "self-guidance")
         if self._looks:
             check_branch(state, self.source, "self-guidance by a source")
-        both = (one for term in self.terms for one in (term.words, term.source_words))
-        samples = len(state.latents[self.branch])
-        check_marks((one for one in both if one is not None), samples)
+        check_marks(self.marks(), len(state.latents[self.branch]))
         return self._started(state)
+
+    def marks(self) -> Iterator[Tensor]:
+        """The terms' words, and those of their source."""
+        for term in self.terms if self._acting else ():
+            yield term.words
+            if term.source_words is not None:
+                yield term.source_words
 
     @override
     def settle(self, state: State, predictions: Predictions, move: Move) -> State:
