@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -12,15 +13,18 @@ import pytest
 import unicond
 import unicond.mechanisms
 from every_method import KINDS, NEW, OLD, Bench, picture
-from unicond.mechanisms.catalogue import CATALOGUE, GROUPS
+from unicond.mechanisms.catalogue import BARE, CATALOGUE
 from unicond.mechanisms.correction.diffedit import DiffEdit
 from unicond.mechanisms.correction.repaint import resampled
+from unicond.mechanisms.entry import GROUPS
 from unicond.mechanisms.guidance.universal import travelled
 from unicond.mechanisms.inversion.methods import plan_edit
 from unicond.sampling import plans
 from unicond.sampling.state import Mechanism, Move
+from unicond.tasks import compose, edit, generate, layout, restorers
 
 PAGES = Path(__file__).parents[2] / "docs" / "mechanisms"
+SURFACE = Path(__file__).parents[1] / "cli" / "surface.json"
 MODULES = [
     importlib.import_module(found.name)
     for found in pkgutil.walk_packages(unicond.mechanisms.__path__, "unicond.mechanisms.")
@@ -107,20 +111,63 @@ def test_docstrings_say_the_cost_and_what_becomes_of_it_on_latents(entry):
         assert re.search("decod(er|ing)", said)
 
 
+NAMES = {
+    "edit": [*edit.ALONE, *(f"{one}+*" for one in edit.INVERSIONS)]
+    + [f"*+{one}" for one in edit.ATTENTIONS],
+    "generate": generate.METHODS,
+    "compose": compose.METHODS,
+    "layout": layout.METHODS,
+    "restore": restorers.METHODS,
+}
+"""{task: every name that its `method` takes}, those of edits part by part."""
+
+
+def test_every_name_that_a_task_takes_is_there_and_nothing_else():
+    taken = {f"{task} --method {name}" for task, names in NAMES.items() for name in names}
+    ways = [way for entry in CATALOGUE for way in entry.asked]
+    named = {way for way in ways if " --method " in way}
+    assert not named & {*BARE}
+    assert named | {*BARE} == taken
+    options = json.loads(SURFACE.read_text())
+    for way in ways:
+        task, option, *_ = way.split()
+        assert option in options[f"unicond {task}"]
+    assert all(entry.asked for entry in CATALOGUE)
+
+
+@pytest.mark.parametrize("inversion", edit.INVERSIONS)
+@pytest.mark.parametrize("attention", edit.ATTENTIONS)
+def test_an_edit_is_made_of_what_its_names_say(inversion, attention, tiny):
+    task = edit.Edit("none.png", NEW, source_prompt=OLD, method=f"{inversion}+{attention}")
+    route = task.route(tiny, {})
+    used = {type(one) for one in (*route.mechanisms, *task.attention(tiny), *route.inner)}
+    used.add(type(route.solver))
+    for way in (f"edit --method {inversion}+*", f"edit --method *+{attention}"):
+        (entry,) = [entry for entry in CATALOGUE if way in entry.asked]
+        assert load(entry) in used
+
+
 def tables():
     """The catalogue, group by group, in Markdown."""
-    columns = "method", "class or plan", "seams", "network calls a step", "further memory"
+    columns = (
+        "method",
+        "asked for by",
+        "class or plan",
+        "seams",
+        "network calls a step",
+        "further memory",
+    )
     lines = []
     for group, does in GROUPS.items():
         head = [
             f"## {group.capitalize()}: {does}",
             "",
             f"| {' | '.join(columns)} |",
-            "|---" * 5 + "|",
+            "|---" * 6 + "|",
         ]
         rows = [
-            f"| [{one.name}]({one.page}) | `{one.made_by}` | {', '.join(one.seams)} | {one.calls} "
-            f"| {one.memory} |"
+            f"| [{one.name}]({one.page}) | {', '.join(f'`{way}`' for way in one.asked)} "
+            f"| `{one.made_by}` | {', '.join(one.seams)} | {one.calls} | {one.memory} |"
             for one in CATALOGUE
             if one.group == group
         ]

@@ -15,7 +15,9 @@ def edit(
     method: Annotated[
         str,
         typer.Option(
-            help="INVERSION+ATTENTION, an inversion, or one of its own: see `unicond methods`."
+            help="INVERSION+ATTENTION, an inversion alone, or sdedit, diffedit, semantic, "
+            "style_injection. Inversions: ddim, fixed_point, null_text, negative_prompt, direct, "
+            "edit_friendly, edict; attention: p2p, pnp, masactrl."
         ),
     ] = "direct+p2p",
     strength: Annotated[

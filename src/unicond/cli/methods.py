@@ -8,12 +8,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from unicond.mechanisms.catalogue import CATALOGUE, GROUPS, Group
+from unicond.mechanisms.catalogue import BARE, CATALOGUE
+from unicond.mechanisms.entry import GROUPS, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unicond.mechanisms.catalogue import Entry
+    from unicond.mechanisms.entry import Entry
 
 
 def methods(
@@ -25,6 +26,8 @@ def methods(
     Seams: begin (the start), wrap (how the network is called), revise (its predictions), settle
     (the state after a step); a plan is a way of its own through the times, a solver makes the
     steps. Calls are those of a step without text guidance; a row is one more evaluation a sample.
+    Below each group is how tasks ask for its methods: INVERSION+* with any attention or alone,
+    *+ATTENTION after any inversion.
     """
     found = [entry for entry in CATALOGUE if group in (None, entry.group)]
     if as_json:
@@ -34,6 +37,10 @@ def methods(
         if group in (None, name):
             mine = [entry for entry in found if entry.group == name]
             Console().print(drawn(f"{name}: {does}", mine))
+            Console().print(asking([(entry.name, entry.asked) for entry in mine]))
+    if group is None:
+        bare = [(about, (way,)) for way, about in BARE.items()]
+        Console().print(asking(bare, "asked for without any of them"))
 
 
 def as_row(entry: "Entry") -> dict[str, str | list[str]]:
@@ -42,6 +49,7 @@ def as_row(entry: "Entry") -> dict[str, str | list[str]]:
         "group": entry.group,
         "name": entry.name,
         "class": entry.home,
+        "asked": list(entry.asked),
         "seams": list(entry.seams),
         "calls_per_step": entry.calls,
         "memory": entry.memory,
@@ -78,4 +86,22 @@ def drawn(title: str, entries: "Sequence[Entry]") -> Table:
             "no" if entry.trained == "no" else "yes",
             entry.source.replace(" ", "\n"),
         )
+    return table
+
+
+def asking(named: "Sequence[tuple[str, Sequence[str]]]", title: str | None = None) -> Table:
+    """How tasks ask for something, a line each.
+
+    Args:
+        named: what, and each way to ask for it.
+        title: above it.
+
+    Returns:
+        The table.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method")
+    table.add_column("asked for by: unicond ...", no_wrap=True)
+    for name, ways in named:
+        table.add_row(name, "\n".join(ways))
     return table

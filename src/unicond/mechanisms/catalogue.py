@@ -1,82 +1,13 @@
 """Every conditioning method, by the survey's groups: where it lives, what it costs, who found it.
 
 Classes and functions are named, not imported, so that a list of them is quick. What can be derived
-(seams, sources, pages, network calls) a test derives again.
+(seams, sources, pages, network calls, the names by which tasks ask) a test derives again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, cast
 
-Seam = Literal["begin", "wrap", "revise", "settle", "plan", "solver"]
-Group = Literal["inversion", "attention", "blending", "process", "guidance", "correction"]
-Trained = Literal["no", "head", "classifier"]
-
-GROUPS: Mapping[Group, str] = MappingProxyType(
-    {
-        "inversion": "find the start, and the noises, that lead back to a given picture",
-        "attention": "read attention on one path, write it on another",
-        "blending": "combine several predictions of one step",
-        "process": "put what is known into the predicted picture",
-        "guidance": "follow the gradient of an energy",
-        "correction": "mend the state after the step",
-    }
-)
-"""The survey's groups, and what each does."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One method.
-
-    Args:
-        name: of the method.
-        home: `"group.module:name"` of its class, or of the function that makes its plan, below
-            `unicond.mechanisms`.
-        seams: where it meets the loop. A `begin` that is only a check is none; a `"plan"` is a way
-            of its own through the times, a `"solver"` makes the steps itself.
-        calls: network calls a step (a time of the schedule) of a run with this method and no text
-            guidance; a row is one more evaluation a sample in the same call, and a gradient runs
-            back through the network.
-        source: arXiv number of the method's paper, or its openreview id.
-        memory: what is kept beside the step's own activations.
-        trained: whether something beside the base was trained for it.
-        page_name: of its page, where that is not the module's.
-    """
-
-    name: str
-    home: str
-    seams: tuple[Seam, ...]
-    calls: str
-    source: str
-    memory: str = "none"
-    trained: Trained = "no"
-    page_name: str = ""
-
-    @property
-    def group(self) -> Group:
-        """The survey's group: the folder that it is in."""
-        return cast(Group, self.home.partition(".")[0])
-
-    @property
-    def made_by(self) -> str:
-        """The name of the class or function."""
-        return self.home.partition(":")[2]
-
-    @property
-    def page(self) -> str:
-        """Its file in `docs/mechanisms/`."""
-        return f"{self.page_name or self.home.partition('.')[2].partition(':')[0]}.md"
-
-    @property
-    def source_url(self) -> str:
-        """Where the paper is read."""
-        kind, _, number = self.source.rpartition(" ")
-        if kind == "openreview":
-            return f"https://openreview.net/forum?id={number}"
-        return f"https://arxiv.org/abs/{number}"
-
+from unicond.mechanisms.entry import Entry
 
 _GRAPH = "a graph of the call"
 _WAY = "the latents of the way up"
@@ -85,6 +16,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="SDEdit",
         home="inversion.sdedit:sdedit",
+        asked=("edit --method sdedit",),
         seams=("plan",),
         calls="1",
         source="2108.01073",
@@ -92,6 +24,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="DDIM inversion",
         home="inversion.ddim:DDIMInversion",
+        asked=("edit --method ddim+*",),
         seams=("begin", "wrap", "settle"),
         calls="2 (up and down) + 1 row",
         memory=_WAY,
@@ -101,6 +34,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="fixed-point inversion",
         home="inversion.fixed_point:FixedPoint",
+        asked=("edit --method fixed_point+*",),
         seams=("begin", "wrap", "settle"),
         calls="up to 11 (10 up, 1 down) + 1 row",
         memory=_WAY,
@@ -109,6 +43,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="null-text inversion",
         home="inversion.null_text:NullText",
+        asked=("edit --method null_text+*",),
         seams=("wrap", "settle"),
         calls="up to 12 (1 up, 10 of the fit, 1 down), gradient, + 1 row",
         memory=f"{_WAY}, a graph of the fit, an embedding a step",
@@ -117,6 +52,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="negative-prompt inversion",
         home="inversion.negative_prompt:NegativePrompt",
+        asked=("edit --method negative_prompt+*",),
         seams=("begin",),
         calls="2 (up and down) + 1 row",
         memory=_WAY,
@@ -125,6 +61,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="direct inversion",
         home="inversion.direct:Direct",
+        asked=("edit --method direct+*",),
         seams=("settle",),
         calls="2 (up and down) + 1 row",
         memory=_WAY,
@@ -134,6 +71,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="edit-friendly DDPM inversion",
         home="inversion.edit_friendly:EditFriendly",
+        asked=("edit --method edit_friendly+*",),
         seams=("begin", "settle"),
         calls="1 + 1 row",
         memory="the picture's latents",
@@ -142,6 +80,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="EDICT",
         home="inversion.edict:EDICT",
+        asked=("edit --method edict+*",),
         seams=("solver",),
         calls="4 (2 up, 2 down) + 1 row",
         memory=f"{_WAY}, a second state, both in float64",
@@ -150,6 +89,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="prompt-to-prompt",
         home="attention.prompt_to_prompt:PromptToPrompt",
+        asked=("edit --method *+p2p",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 1 row",
         memory="the maps of a layer; with a blend, maps of both branches",
@@ -158,6 +98,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="plug-and-play",
         home="attention.plug_and_play:PlugAndPlay",
+        asked=("edit --method *+pnp",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 1 row",
         source="2211.12572",
@@ -165,6 +106,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="MasaCtrl",
         home="attention.masactrl:MasaCtrl",
+        asked=("edit --method *+masactrl",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 1 row",
         memory="none; with masks, a bias a layer and maps of both branches",
@@ -173,6 +115,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="paint with words",
         home="attention.paint_with_words:PaintWithWords",
+        asked=("layout --method paint_with_words",),
         seams=("wrap",),
         calls="1",
         memory="a bias a layer",
@@ -181,6 +124,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="style injection",
         home="attention.style_injection:StyleInjection",
+        asked=("edit --method style_injection",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 2 rows",
         source="2312.09008",
@@ -188,6 +132,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="classifier-free guidance",
         home="blending.classifier_free:ClassifierFree",
+        asked=("generate --guidance",),
         seams=("wrap",),
         calls="1 + 1 row",
         source="2207.12598",
@@ -195,6 +140,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="condition guidance",
         home="blending.condition:ConditionGuidance",
+        asked=("generate --condition-guidance",),
         seams=("wrap",),
         calls="1 + 1 row",
         source="2410.11439",
@@ -203,6 +149,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="perturbed-attention guidance",
         home="blending.perturbed:PerturbedAttention",
+        asked=("generate --perturbed-guidance",),
         seams=("wrap",),
         calls="1 + 1 row",
         source="2403.17377",
@@ -212,6 +159,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="composable diffusion",
         home="blending.composable:Composable",
+        asked=("compose --method composable",),
         seams=("wrap",),
         calls="1 + 1 row a concept + 1 row",
         source="2206.01714",
@@ -219,6 +167,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="semantic guidance",
         home="blending.semantic:SemanticGuidance",
+        asked=("edit --method semantic", "compose --method semantic"),
         seams=("wrap",),
         calls="1 + 1 row an edit + 1 row",
         source="2301.12247",
@@ -227,6 +176,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="MultiDiffusion, panorama",
         home="blending.multidiffusion:Panorama",
+        asked=("compose --method panorama",),
         seams=("wrap",),
         calls="1 a window",
         memory="the windows' predictions",
@@ -235,6 +185,11 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="MultiDiffusion, regions",
         home="blending.multidiffusion:Regions",
+        asked=(
+            "compose --method multidiffusion",
+            "compose --method blended",
+            "layout --method regions",
+        ),
         seams=("wrap",),
         calls="1 + 1 row a region",
         source="2302.08113",
@@ -242,6 +197,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="NoiseCollage",
         home="blending.noise_collage:NoiseCollage",
+        asked=("compose --method noise_collage", "layout --method noise_collage"),
         seams=("wrap",),
         calls="1 + 1 row an object",
         source="2403.03485",
@@ -249,6 +205,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="MagicFusion",
         home="blending.magic_fusion:MagicFusion",
+        asked=("compose --method magic_fusion",),
         seams=("wrap",),
         calls="1 + 1 row, and 1 of the other model with 2 rows",
         memory="the other model",
@@ -257,6 +214,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="DDNM",
         home="process.ddnm:DDNM",
+        asked=("restore --method ddnm",),
         seams=("revise", "settle"),
         calls="1",
         memory="the last predicted picture",
@@ -265,6 +223,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="DDRM",
         home="process.ddrm:DDRM",
+        asked=("restore --method ddrm",),
         seams=("begin", "revise", "settle"),
         calls="1",
         source="2201.11793",
@@ -272,6 +231,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="classifier guidance",
         home="guidance.classifier:Classifier",
+        asked=("restore --method classifier",),
         seams=("revise",),
         calls="1 (and a gradient of the classifier)",
         memory="the classifier, a graph of its call",
@@ -281,6 +241,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="DPS",
         home="guidance.dps:DPS",
+        asked=("restore --method dps",),
         seams=("wrap",),
         calls="1, gradient",
         memory=_GRAPH,
@@ -289,6 +250,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="MCG",
         home="guidance.mcg:MCG",
+        asked=("restore --method mcg",),
         seams=("begin", "wrap", "settle"),
         calls="1, gradient",
         memory=_GRAPH,
@@ -297,6 +259,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="PiGDM",
         home="guidance.pigdm:PiGDM",
+        asked=("restore --method pigdm",),
         seams=("wrap",),
         calls="1, gradient",
         memory=_GRAPH,
@@ -305,6 +268,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="universal guidance",
         home="guidance.universal:Universal",
+        asked=("restore --method universal",),
         seams=("wrap", "revise"),
         calls="1, gradient",
         memory=_GRAPH,
@@ -313,6 +277,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="FreeDoM, time travel",
         home="guidance.universal:travelled",
+        asked=("restore --method universal",),
         seams=("plan",),
         calls="2 in the middle of the run, else 1, gradient",
         memory=_GRAPH,
@@ -321,6 +286,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="layout guidance",
         home="guidance.layout:Layout",
+        asked=("layout --method layout",),
         seams=("wrap",),
         calls="up to 6 (5 of the layout), gradient",
         memory=_GRAPH,
@@ -329,6 +295,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="self-guidance",
         home="guidance.self_guidance:SelfGuidance",
+        asked=("layout --method self_guidance",),
         seams=("begin", "wrap", "settle"),
         calls="1, gradient",
         memory=_GRAPH,
@@ -337,6 +304,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="readout guidance",
         home="guidance.readout:Readout",
+        asked=("generate --method readout", "layout --method readout"),
         seams=("wrap",),
         calls="1, gradient",
         memory=f"{_GRAPH}, the head",
@@ -346,6 +314,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="reconstruction guidance",
         home="guidance.reconstruction:Reconstruction",
+        asked=("restore --method reconstruction", "generate --reconstruction-weight"),
         seams=("wrap",),
         calls="1, gradient",
         memory=_GRAPH,
@@ -354,6 +323,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="guidance on the condition's output",
         home="guidance.reconstruction:Reconstruction",
+        asked=("generate --guide",),
         seams=("wrap",),
         calls="1, gradient",
         memory=_GRAPH,
@@ -363,6 +333,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="replacement",
         home="correction.replacement:Replacement",
+        asked=("restore --method replacement", "generate --mask"),
         seams=("begin", "settle"),
         calls="1",
         source="2011.13456",
@@ -370,6 +341,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="RePaint",
         home="correction.repaint:resampled",
+        asked=("restore --method repaint",),
         seams=("plan",),
         calls="10 (each step is gone so often)",
         source="2201.09865",
@@ -377,6 +349,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="ILVR",
         home="correction.ilvr:ILVR",
+        asked=("restore --method ilvr",),
         seams=("settle",),
         calls="1",
         source="2108.02938",
@@ -384,6 +357,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="CCDF",
         home="correction.ccdf:CCDF",
+        asked=("restore --method ccdf",),
         seams=("begin", "settle"),
         calls="1",
         source="2112.05146",
@@ -391,6 +365,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         name="DiffEdit",
         home="correction.diffedit:DiffEdit",
+        asked=("edit --method diffedit",),
         seams=("begin", "wrap", "settle", "plan"),
         calls="2 (up and down), and 10 of 2 rows once",
         memory="the latents of the way up, a mask",
@@ -398,3 +373,15 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
 )
 """All of them, group by group."""
+
+BARE: Mapping[str, str] = MappingProxyType(
+    {
+        "generate --method adapter": "every map as the condition of an adapter",
+        "layout --method segmentation": "the boxes as a map, the condition of an adapter",
+        "layout --method gligen": "an adapter trained on phrases in boxes",
+        "layout --method interact": "one trained on who does what to whom, too",
+        "layout --method migc": "one trained on instances with their attributes",
+        "layout --method text": "the prompt alone",
+    }
+)
+"""{what a task is asked for without any of them: what it is}."""
