@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d
 
 import unicond
 from unicond import Box, Grounding, Interaction
@@ -18,13 +19,20 @@ from unicond.adapters.image_prompt.encoder import FOLDER
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.backbones.files import EMBEDDED
 from unicond.conditions import CONDITIONS, named
+from unicond.data.latents import encode
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.judge import load_judge
 from unicond.evaluation.measures import FIDELITIES
 from unicond.evaluation.tables import SHARES
+from unicond.loading import load_readout
 from unicond.training import cards
+from unicond.training.captions import CaptionTable
+from unicond.training.diffusion import Noising, mini_scheduler
 from unicond.training.readout import SHIPPED as HEADS
+from unicond.training.readout import Mapped, ReadoutTask, ReadoutTrainingConfig
+from unicond.training.supplies import Base
+from unicond.training.text2image import Pictured
 
 MB = 1_000_000
 METHODS = get_args(Method)
@@ -194,3 +202,24 @@ def test_conditions_are_obeyed_by_images_and_read_from_them(condition, mini, tmp
             for each in (drawn, drawn.roll(1, 0))
         )
         assert read * own < other
+
+
+@pytest.fixture(scope="module")
+def base():
+    return Base.load(EMBEDDED / "mini", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_readout_head_tells_the_maps_of_noisy_pictures_apart(name, base, tmp_path):
+    """Read as its trainer does; each is nearer to its own map than to any other scene's."""
+    cases = HeldOut(TABLE_WORLD, 3, 128, tmp_path, named(name)).cases(range(SCENES))
+    head, captions = load_readout(name), [[caption] for caption in cases.captions]
+    latents = encode(base.vae[0], cases.images)
+    maps = adaptive_avg_pool2d(cases.condition[:, : head.channels], latents.shape[-2:])
+    known = ((maps + 1) * 127.5).round().to(torch.uint8)
+    held = Mapped(Pictured(latents, CaptionTable.of(base.words, captions)), known)
+    noising = Noising.of(mini_scheduler(), "cpu")
+    task = ReadoutTask(ReadoutTrainingConfig(), head, base.parts, noising, held, held)
+    read = task.read(SCENES, 0.2)
+    errors = (read[:, None] - held.at(torch.arange(SCENES))).square().flatten(2).mean(2)
+    assert torch.equal(errors.argmin(1), torch.arange(SCENES)), errors
