@@ -1,12 +1,17 @@
 """The shape of the source: imports point one way, modules stay small, nothing is unpickled."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+from unicond.mechanisms.catalogue import CATALOGUE
+
 SOURCE = Path(__file__).parents[1] / "src" / "unicond"
 MODULES = sorted(SOURCE.rglob("*.py"))
+LOOP = SOURCE / "sampling" / "loop.py"
+SCREEN = 130
 LAYERS = {
     "world": {"world"},
     "sampling": {"sampling"},
@@ -42,8 +47,18 @@ def test_imports_point_downward(path):
 
 
 def test_the_loop_names_no_method():
-    names = {name for name in imported(SOURCE / "sampling" / "loop.py")}
+    names = {name for name in imported(LOOP)}
     assert names == {"unicond.sampling.predictions", "unicond.sampling.state"}
+    words = set(re.findall(r"\w+", LOOP.read_text().lower()))
+    for entry in CATALOGUE:
+        _, _, module = entry.home.partition(":")[0].partition(".")
+        for name in (entry.name, entry.made_by, module):
+            assert not set(re.findall(r"\w+", name.lower())) <= words, name
+
+
+def test_the_loop_is_one_screen():
+    """With its docstrings: who reads it sees all of it."""
+    assert len(LOOP.read_text().splitlines()) <= SCREEN
 
 
 def test_there_is_one_loop():
