@@ -1,6 +1,7 @@
 """From what a caller gives to tensors of one size: every branch's pictures and masks."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from unicond.calls.request import Given
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind, read_depth
 from unicond.pictures.files import PictureError, fingerprint
-from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit, resized
-from unicond.pictures.masks import read_mask
+from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit
+from unicond.pictures.masks import in_blocks, left_out, on_latents, read_mask
 from unicond.pictures.metric_depth import METRIC, read_metres
 from unicond.pictures.reading import read_picture
 
@@ -62,15 +63,19 @@ def read_inputs(
 
     Raises:
         PictureError: a file cannot be read, or does not fit.
+
+    Warns:
+        UserWarning: a mask says what is finer than latents.
     """
     raw = {b: _read(known, kinds.get(b)) for b, known in given.items()}
     goal = size_of(size, raw, backbone.sample_size, backbone.multiple)
     pictures = {b: _fitted(rows, goal, given[b].fit, kinds.get(b)) for b, rows in raw.items()}
-    masks = {
-        branch: _mask(known, raw[branch][0], goal, backbone.factor)
-        for branch, known in given.items()
-        if known.mask is not None
-    }
+    masks = dict[str, Tensor]()
+    for branch, known in given.items():
+        if known.mask is not None:
+            masks[branch], untold = _mask(known, raw[branch][0], goal, backbone.factor)
+            if untold:  # for the caller of `Model.__call__`
+                warnings.warn(f"the mask of {branch!r}: {untold}", stacklevel=4)
     return Inputs(given, pictures, masks, goal)
 
 
@@ -136,20 +141,22 @@ def _fitted(pictures: Sequence[Tensor], size: Size, policy: Policy, kind: str | 
     return torch.stack(fits)
 
 
-def _mask(given: Given, picture: Tensor, size: Size, factor: int) -> Tensor:
-    """The mask of a branch at the latents' size, (1, 1, h, w), 1 is known."""
+def _mask(given: Given, picture: Tensor, size: Size, factor: int) -> tuple[Tensor, str]:
+    """The mask of a branch at the latents' size, (1, 1, h, w), 1 is known; what it leaves out."""
     assert given.mask is not None
     shape = (picture.shape[-2], picture.shape[-1])
     mask = read_mask(given.mask, shape, given.invert, given.threshold)
-    whole = fit(mask, size, policy=given.fit, resample="nearest", fill=0.0)
-    small = resized(whole, (size[0] // factor, size[1] // factor), "nearest")[None]
+    latents = (size[0] // factor, size[1] // factor)
+    whole = in_blocks(mask, latents, factor, given.fit)
+    small = on_latents(whole, latents)
     if small.amin() == 1 or small.amax() == 0:
         what = "everything" if small.amin() == 1 else "nothing"
         raise PictureError(
             f"at the latents' size, {tuple(small.shape[-2:])}, the mask knows {what}: a latent is "
-            f"{factor} pixels wide; draw the mask larger"
+            f"{factor} pixels wide; draw what is {'free' if what == 'everything' else 'known'} "
+            "larger"
         )
-    return small
+    return small[None], left_out(whole, small)
 
 
 def source_of(given: Given) -> Source:

@@ -16,6 +16,7 @@ from unicond.calls.record import Record
 from unicond.calls.request import Given
 from unicond.mechanisms.correction.replacement import Replacement
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
+from unicond.pictures.masks import KNOWN
 from unicond.sampling import named_plans, plans, released
 from unicond.sampling.noise import Generators, apart
 from unicond.sampling.plans import Plan
@@ -23,7 +24,6 @@ from unicond.sampling.schedules import DiscreteSchedule, FlowSchedule
 from unicond.sampling.state import Latents, Mechanism, State
 from unicond.sampling.window import ALWAYS
 
-KNOWN = 0.5  # a mask value from which a latent counts as known, where one must be
 APART = 1000  # streams between two members of an ensemble: more than a run has branches
 
 

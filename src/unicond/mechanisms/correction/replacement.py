@@ -32,8 +32,8 @@ class Replacement(Mechanism):
 
     With latent models what is kept is the latents: a place of theirs stands for a block of pixels,
     and the decoder mixes neighbours, so that pixels of the known part near its border, and the
-    autoencoder's own loss everywhere in it, come out a little changed; a mask in pixels becomes a
-    soft one on the latents' grid.
+    autoencoder's own loss everywhere in it, come out a little changed. Of a mask in pixels a call
+    makes one of latents, known where at least half of their pixels are (`pictures.masks`).
 
     Args:
         branch: whose part is known.

@@ -1,0 +1,136 @@
+"""What a call makes of what it is given, before anything runs: masks in latents, sizes, colours."""
+
+import warnings
+
+import pytest
+import torch
+from torch.nn import functional
+
+import unicond
+from unicond.calls.inputs import read_inputs
+from unicond.pictures import PictureError
+
+SIDE, LATENTS = 64, 8
+
+
+@pytest.fixture
+def picture():
+    return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def enlarged(latents, factor=8):
+    return latents.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
+def on_latents(tiny, picture, mask, **options):
+    """The mask that a run takes, (h, w); any warning is an error."""
+    given = {"image": unicond.given(picture, mask=mask, **options)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_inputs(given, {}, None, tiny.backbone).masks["image"][0, 0]
+
+
+@pytest.mark.parametrize("levels", [2, 11])
+def test_masks_of_whole_blocks_are_themselves(tiny, picture, levels):
+    """Binary or grey, also drawn over a picture that is larger than the run."""
+    generator = torch.Generator().manual_seed(levels)
+    latents = torch.randint(levels, (LATENTS, LATENTS), generator=generator) / (levels - 1)
+    assert torch.equal(on_latents(tiny, picture, enlarged(latents)), latents)
+    large = functional.interpolate(picture[None], scale_factor=4)[0]
+    assert torch.equal(on_latents(tiny, large, enlarged(latents, 32)), latents)
+    assert torch.equal(on_latents(tiny, large, enlarged(latents)), latents)
+    turned = on_latents(tiny, picture, enlarged(latents), invert=True)
+    torch.testing.assert_close(turned, 1 - latents)
+
+
+def test_a_latent_is_known_where_at_least_half_of_its_pixels_are(tiny, picture):
+    """Wherever in it they are; of more than two values it takes the middle one."""
+    generator = torch.Generator().manual_seed(3)
+    mask = enlarged(torch.eye(LATENTS))
+    for column, count in enumerate((31, 32)):
+        block = torch.zeros(64)
+        block[torch.randperm(64, generator=generator)[:count]] = 1.0
+        mask[:8, 8 * column : 8 * column + 8] = block.reshape(8, 8)
+    mask[-8:, :8] = 0.25
+    mask[-8:, 2:4] = 0.0
+    seen = on_latents(tiny, picture, mask)
+    assert seen[0, :2].tolist() == [0, 1]
+    assert seen[-1, 0] == 0.25
+    assert torch.equal(seen[1:-1], torch.eye(LATENTS)[1:-1])
+
+
+def test_a_slope_of_grey_stays_one(tiny, picture):
+    slope = torch.arange(SIDE) / (SIDE - 1)
+    seen = on_latents(tiny, picture, slope.expand(SIDE, SIDE))
+    torch.testing.assert_close(seen[0], slope[4::8])
+    assert torch.equal(seen, seen[:1].expand(LATENTS, LATENTS))
+    binary = on_latents(tiny, picture, slope.expand(SIDE, SIDE), threshold=0.5)
+    assert binary[0].tolist() == [0] * 4 + [1] * 4
+
+
+def told(tiny, picture, mask, **options):
+    """The one warning of a call, and what it is of."""
+    with pytest.warns(UserWarning, match="the mask of 'image': ") as found:
+        tiny(image=unicond.given(picture, mask=mask, **options), branches=["image"])
+    assert [one.filename for one in found] == [__file__]
+    return str(found[0].message)
+
+
+def test_points_that_no_latent_can_hold_are_told(tiny, picture):
+    """At a part that is known well, far from it; in the picture's own pixels where it is larger."""
+    mask = torch.zeros(SIDE, SIDE)
+    mask[:, :16] = 1
+    mask[20, 40] = mask[45, 57] = 1
+    said = told(tiny, picture, mask)
+    assert "2 of its 1026 known pixels lie in latents of which less than half is known" in said
+    assert "free pixels" not in said
+    assert "(of 64 x 64 pixels): a latent is 8 pixels wide; draw points and lines" in said
+    large = functional.interpolate(picture[None], scale_factor=4)[0]
+    points = torch.zeros(256, 256)
+    points[:, :64] = 1
+    points[10::16, 170::16] = 1  # every 4th of 64 pixels: none of them is where `nearest` looks
+    said = told(tiny, large, points)
+    assert "96 of its 16480 known pixels" in said
+    assert "(of 256 x 256 pixels): a latent is 32 pixels wide" in said
+
+
+def test_a_thin_hole_that_no_latent_can_hold_is_told(tiny, picture):
+    """A scratch, beside a hole that is made; also in an inpainting file of another tool's."""
+    mask = torch.ones(SIDE, SIDE)
+    mask[:24, :24] = 0
+    mask[50:53, 30:] = 0
+    for options in ({"mask": mask}, {"mask": 1 - mask, "invert": True}):
+        said = told(tiny, picture, **options)
+        assert "102 of its 678 free pixels lie in latents of which half or more is known" in said
+        assert "known pixels" not in said
+
+
+def test_scattered_pixels_are_told(tiny, picture):
+    mask = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(2)).round()
+    said = told(tiny, picture, mask)
+    assert "known pixels lie" in said
+    assert "free pixels lie" in said
+
+
+def test_a_mask_of_points_alone_is_refused(tiny, picture):
+    """The same for a hole of one pixel: nothing would be made."""
+    point = torch.zeros(SIDE, SIDE)
+    point[4, 4] = 1  # where `nearest` looks
+    known = read_refusal(tiny, picture, point)
+    assert "knows nothing: a latent is 8 pixels wide; draw what is known larger" in known
+    free = read_refusal(tiny, picture, 1 - point)
+    assert "knows everything: a latent is 8 pixels wide; draw what is free larger" in free
+
+
+def read_refusal(tiny, picture, mask):
+    with pytest.raises(PictureError, match="at the latents' size, ") as found:
+        on_latents(tiny, picture, mask)
+    return str(found.value)
+
+
+def test_edges_that_latents_round_are_not_told(tiny, picture):
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    disc = ((y - 30) ** 2 + (x - 35) ** 2 < 15**2).float()
+    for mask in (disc, 1 - disc, (y > x).float()):
+        seen = on_latents(tiny, picture, mask)
+        assert set(seen.unique().tolist()) == {0, 1}
