@@ -67,7 +67,7 @@ MEANS: tuple[Mean | None, ...] = (*get_args(Mean), None)
 STARTS: tuple[Start, ...] = get_args(Start)
 LENGTHS = (1, 2, 3, 4, 5, 10, 20)
 """Moves that are aggregated; all of them come last."""
-WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 """Of the step sizes."""
 COMPANY = (INTERACT, MIGC, GLIGEN, TEXT, STYLE)
