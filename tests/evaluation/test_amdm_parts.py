@@ -131,12 +131,12 @@ def test_ablation(made, monkeypatch, tmp_path):
     monkeypatch.setattr(ablation, "MIXES", ("slerp", "released"))
     monkeypatch.setattr(ablation, "MEANS", ("released", None))
     monkeypatch.setattr(ablation, "LENGTHS", (MOVES,))
-    monkeypatch.setattr(ablation, "WEIGHTS", (0.5, 1.0))
+    monkeypatch.setattr(ablation, "WEIGHTS", (0.2, 1.0))
     monkeypatch.setattr(ablation, "FACTORS", (0.0, 1.0))
     table, _ = made(ablation.PART, ONE)
     rows = {row.name.removeprefix("ablation/"): row for row in table.rows}
     usual, alone = rows["default"].metrics, rows["interact"].metrics
-    same = ("mix/slerp-none", f"window/{MOVES}", "weight/0.5", "first/interact", "models/2")
+    same = ("mix/slerp-none", f"window/{MOVES}", "weight/0.2", "first/interact", "models/2")
     for name in (*same, "start/joined"):
         assert usual.items() <= rows[name].metrics.items()
     assert rows["window/0"].metrics["window"] == 0
