@@ -33,7 +33,6 @@ def draw(model: unicond.Model, steps: int = 20) -> list[Line]:
             method="style_injection",
             style=style,
             style_prompt=words,
-            guidance_scale=1.0,
             num_inference_steps=steps,
         )
         for style, (_, _, words) in zip(styles, STYLES, strict=True)

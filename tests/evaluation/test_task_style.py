@@ -1,6 +1,7 @@
 """Photos in other styles: what is asked, what counts as taken and kept, and a tiny table."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,17 +13,26 @@ from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.page import write_page
-from unicond.evaluation.tasks.style import METHODS, STYLE, STYLES, asked, prepared
+from unicond.evaluation.tasks.style import (
+    METHODS,
+    STYLE,
+    STYLES,
+    asked,
+    methods,
+    missing,
+    prepared,
+)
 from unicond.world.vocabulary import STYLES as ALL_STYLES
 
 STEPS = 2
+DEPTH = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 
 
 @pytest.fixture(scope="module")
 def bench(tiny_base, tmp_path_factory):
     out = tmp_path_factory.mktemp("tasks")
     run = Run(2, 3, 2, out, "unicond table tasks", {"base": "tiny"}, True)
-    model = unicond.load(tiny_base, device="cpu")
+    model = unicond.load(tiny_base, [DEPTH], device="cpu")
     return Bench(model, Brightness(), run, Sampling(steps=STEPS, guidance=3.0), folder=out)
 
 
@@ -77,7 +87,7 @@ def test_rows_and_page(made, tmp_path):
     calls = {name: table.row(f"style/all/{name}").metrics["calls"] for name in names}
     assert calls["unedited"] == calls["truth"] == 0
     assert calls["style_injection"] == 2 * STEPS  # up and down
-    assert calls["sdedit"] == round(0.75 * STEPS)
+    assert calls["sdedit"] == round(0.75 * STEPS) < calls["sdedit+depth"]  # which reads the depth
     assert calls["text"] == STEPS
     text = write_page(STYLE, table, folder, pictures, tmp_path / "style").read_text()
     assert "<h2>toon: pictures</h2>" in text
@@ -95,12 +105,22 @@ def test_the_look_and_the_words_change_what_is_made(bench):
     for method, changed in (
         ("style_injection", (looks, photo)),
         ("sdedit", (photo, words)),
+        ("sdedit+depth", (photo, words)),
         ("text", (words,)),
     ):
         for other in (looks, photo, words):
             same = torch.equal(other.result(0, method), plain[method])
             if method != "style_injection" or other is not words:  # the look's own words
                 assert same == all(other is not each for each in changed)
+
+
+def test_a_model_without_depth_has_no_row_of_it(bench):
+    bare = replace(bench, model=bench.model.only())
+    assert methods(bench) == METHODS
+    assert methods(bare) == ("style_injection", "sdedit", "text")
+    assert missing(bare) == {"sdedit+depth": "no adapter of it is loaded (--adapter depth)"}
+    shaped, plain = (prepared(bench, range(1)).task(0, name) for name in ("sdedit+depth", "sdedit"))
+    assert (shaped.method, shaped.keep, plain.keep) == ("sdedit", ("depth",), ())
 
 
 def test_words_of_a_style_are_where_no_picture_shows_it(bench):

@@ -37,6 +37,17 @@ def test_every_method_edits(tiny, picture, method):
         assert gap < (1e-2 if inversion == "edict" else ROUNDING)  # EDICT's own mixing grows it
 
 
+@pytest.mark.parametrize(
+    ("method", "asked", "used"),
+    [("style_injection", None, 1.0), ("style_injection", 3.0, 3.0), ("direct", None, None)],
+)
+def test_a_style_of_a_picture_is_drawn_without_guidance_of_text(tiny, picture, method, asked, used):
+    look = picture.flip(0) if method == "style_injection" else None
+    said = {**WORDS, "guidance_scale": asked}
+    record = Edit(picture, "a blue ball", method=method, style=look, **said).run(tiny).record
+    assert record.guidance_scale == (used or tiny.backbone.defaults.guidance_scale)
+
+
 def mechanism_of(tiny, **asked):
     [mechanism] = Edit("x.png", **{"prompt": "a big blue box", **WORDS, **asked}).attention(tiny)
     return mechanism

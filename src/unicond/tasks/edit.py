@@ -3,7 +3,8 @@
     direct+p2p       inversion by `direct`, prompt-to-prompt on the way down
     edict            an inversion alone
     sdedit, diffedit, semantic       methods of their own
-    style_injection  drawn as another picture is, `style`
+    style_injection  drawn as another picture is, `style`; without guidance of text where none is
+                     asked, since that would pull the colours back
 
 Prompt-to-prompt swaps words that stand one for one and refines else (or as `align` says), scales
 words by `weight`, and changes the picture only where the `subject` is. MasaCtrl keeps the subject
@@ -193,7 +194,7 @@ class Edit(Task):
             references=beside,
             solver=route.solver,
             plan=route.plan,
-            guidance_scale=self.guidance_scale,
+            guidance_scale=self._guidance(),
             mechanisms=[*route.mechanisms, *manner, *route.inner],
             callback=callback,
             image=self.picture,
@@ -254,6 +255,11 @@ class Edit(Task):
             subject = None if places is None else Subject(source=places[0], target=places[1])
             return [MasaCtrl(target="image", subject=subject)]
         return []
+
+    def _guidance(self) -> float | None:
+        """Of text: none where a picture shows the style, whose colours it would pull back."""
+        unsaid = self.guidance_scale is None and self.method == "style_injection"
+        return 1.0 if unsaid else self.guidance_scale
 
     def _exchange(self, tokenizer: words.Tokenizer) -> PromptToPrompt:
         align = {"swap": words.swapped, "refine": words.refined, None: words.aligned}[self.align]

@@ -5,6 +5,7 @@ A case is the style, which takes turns over held-out scenes of one to three soli
     style_injection   `unicond.tasks.edit.Edit`, the look taken from a picture of another scene in
                       that style; the words of the photo's own branch say nothing of a style
     sdedit            the same task, the style said by the caption
+    sdedit+depth      the same, under the photo's own depth, as the model reads it
     text              the caption in that style, without the photo
 
     style_taken   the judge reads the style that was asked for
@@ -55,7 +56,8 @@ from unicond.world.vocabulary import STYLES as ALL_STYLES
 PHOTO = "photo"
 STYLES = tuple(style for style in ALL_STYLES if style != PHOTO)
 TEXT = "text"
-METHODS = ("style_injection", "sdedit", TEXT)
+DEPTH, SHAPED = "depth", "sdedit+depth"
+METHODS = ("style_injection", "sdedit", SHAPED, TEXT)
 BOUNDS = ("unedited", TEXT, "truth")
 MOST_SOLIDS = 3
 OTHERS = 10_000
@@ -142,7 +144,8 @@ class Restylings:
             self.before.image[row],
             one.plain if taken else one.styled,
             source_prompt=one.plain,
-            method=method,
+            method="sdedit" if method == SHAPED else method,
+            keep=(DEPTH,) if method == SHAPED else (),
             style=self.looks[row] if taken else None,
             style_prompt=one.look if taken else "",
             seed=self.seed(row),
@@ -168,6 +171,18 @@ class Restylings:
     def seed(self, row: int) -> int:
         """Of a case's noise."""
         return self.bench.run.seed * 1_000_000 + self.numbers[row]
+
+
+def methods(bench: Bench) -> tuple[str, ...]:
+    """The methods that are measured."""
+    left = missing(bench)
+    return tuple(name for name in METHODS if name not in left)
+
+
+def missing(bench: Bench) -> dict[str, str]:
+    """{method: why a bench has no row of it}."""
+    there = DEPTH in bench.model.adapters
+    return {} if there else {SHAPED: f"no adapter of it is loaded (--adapter {DEPTH})"}
 
 
 def results(method: str, restylings: Restylings) -> Samples:
@@ -220,7 +235,7 @@ def make(bench: Bench) -> list[Row]:
     measures: list[Measure[Restylings]] = [
         Measure("unedited", _unedited),
         Measure("truth", _truth),
-        *(Measure(method, partial(results, method)) for method in METHODS),
+        *(Measure(method, partial(results, method)) for method in methods(bench)),
     ]
     found = bench.measure("style", measures, partial(prepared, bench))
     cases = [STYLES[number % len(STYLES)] for number in range(bench.run.scenes)]
@@ -232,7 +247,7 @@ def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
     lines: dict[str, list[Line]] = {}
     for number in range(min(bench.run.scenes, SHOWN_EACH * len(STYLES), KEPT)):
         one = asked(bench, number)
-        kinds = ("unedited", "target", "look", *METHODS)
+        kinds = ("unedited", "target", "look", *methods(bench))
         pictures = [kept_picture(bench, kind, number) for kind in kinds]
         lines.setdefault(one.style, []).append(Line(one.styled, pictures, kinds))
     return lines
@@ -265,5 +280,8 @@ STYLE = Group(
     draw,
     BOUNDS,
     METRICS,
+    takes=(DEPTH,),
     bars=BARS,
+    missing=missing,
+    version="2",
 )

@@ -67,11 +67,12 @@ def _parts(usual: bool) -> tuple[AnyPart, ...]:
         "inversion": lambda _: inversion.METHODS,
         "layout": layout.methods,
         "composition": composition.methods,
-        "style": lambda _: style.METHODS,
+        "style": style.methods,
     }
     of = chosen if usual else every
     layouts = _nothing if usual else layout.missing
     compositions = _nothing if usual else composition.missing
+    styles = _nothing if usual else style.missing
     psnr = {metric: inversion.METRICS[metric] for metric in _PSNR}
     return (
         Part("editing", of["editing"], editing.prepared, editing.results, editing.METRICS),
@@ -94,7 +95,14 @@ def _parts(usual: bool) -> tuple[AnyPart, ...]:
             composition.METRICS,
             missing=compositions,
         ),
-        Part("style", of["style"], style.prepared, style.results, style.METRICS),
+        Part(
+            "style",
+            of["style"],
+            style.prepared,
+            style.results,
+            style.METRICS,
+            missing=styles,
+        ),
         Part(
             "signals",
             signals.methods,
