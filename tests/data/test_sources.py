@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from unicond.data.blobs import FileBlob, MemoryBlob, header, picture
 from unicond.data.opening import open_rows
@@ -329,7 +329,7 @@ def test_large_files_count_by_their_length_and_ends(tmp_path):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_headers_tell_the_size_that_is_read(tmp_path, turned, suffix):
     exif = Image.Exif()
     if turned:
@@ -354,6 +354,29 @@ def test_headers_of_pictures_that_are_reduced(tmp_path):
     assert tuple(picture(blob).shape[1:]) == (341, 2048)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_headers_tell_the_size_of_reduced_pictures_to_the_pixel(tmp_path, turned):
+    """A JPEG in a file is halved while it is decoded, 101 to 51; one in memory is not."""
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6
+    path = tmp_path / "x.jpg"
+    Image.new("RGB", (4100, 101)).save(path, exif=exif)
+    for blob, short in ((FileBlob(path), 51), (MemoryBlob("x", path.read_bytes()), 50)):
+        size = (2048, short) if turned else (short, 2048)
+        assert (header(blob).height, header(blob).width) == size
+        assert tuple(picture(blob).shape[1:]) == size
+
+
+def test_headers_of_pngs_that_xmp_turns(tmp_path):
+    told = PngImagePlugin.PngInfo()
+    told.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"/>')
+    Image.new("RGB", (100, 60)).save(tmp_path / "x.png", pnginfo=told)
+    blob = FileBlob(tmp_path / "x.png")
+    assert (header(blob).height, header(blob).width) == (100, 60)
+    assert tuple(picture(blob).shape[1:]) == (100, 60)
+
+
 def test_damaged_pictures_are_named(tmp_path):
     (tmp_path / "x.png").write_bytes(b"no picture")
     for blob in (FileBlob(tmp_path / "x.png"), MemoryBlob("member x", b"no picture")):
@@ -366,3 +389,9 @@ def test_damaged_pictures_are_named(tmp_path):
         picture(MemoryBlob("member y", data))
     with pytest.raises(PictureError, match="does not exist"):
         header(FileBlob(tmp_path / "none.png"))
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Raw profile type exif", "\nexif\n 2\nno digits")
+    Image.fromarray(noise).save(tmp_path / "z.png", pnginfo=told)
+    for look in (header, picture):
+        with pytest.raises(PictureError, match=r"z\.png is damaged"):
+            look(FileBlob(tmp_path / "z.png"))

@@ -251,6 +251,20 @@ def test_pairs_of_different_sizes_and_conditions_that_are_not_rgb(photos, tmp_pa
     refused(tmp_path, photos, r"3 of 8 pairs .*0.png does not exist")
 
 
+def test_a_pair_is_of_one_size_to_the_pixel_as_it_is_read(photos, tmp_path):
+    """Of 101 lines a JPEG that is halved while it is decoded has 51."""
+    Image.new("RGB", (4100, 101)).save(photos / "1.jpg")
+    Image.new("RGB", (2048, 51)).save(photos / "1_other.png")
+    spoilt(photos, 1, file_name="1.jpg")
+    source = open_pairs(photos, "depth")
+    checks.check_pairs(source, str(photos), silent)
+    assert source.pair(1).size == (51, 2048)
+    Image.new("RGB", (2048, 50)).save(photos / "1_other.png")
+    with Image.open(photos / "3_other.png") as image:
+        image.resize((95, 64)).save(photos / "3_other.png")
+    refused(tmp_path, photos, r"2 of 8 pairs.*is 2048 x 51, .* 2048 x 50; .* 96 x 64, .* 95 x 64")
+
+
 def test_folders_that_cannot_be_written_or_hold_something_else(photos, tmp_path):
     (tmp_path / "file").write_text("")
     refused(tmp_path, photos, "cannot write to the output folder", out=tmp_path / "file" / "mine")

@@ -5,12 +5,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeGuard
 
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from torch import Tensor
 
-from unicond.pictures.decoding import FORMATS, MAX_SIDE
+from unicond.pictures.decoding import FORMATS, draft, explained, reduced
 from unicond.pictures.files import PictureError
 from unicond.pictures.reading import read_picture
 
@@ -109,8 +110,7 @@ class Header:
     """What a picture's file says of it before it is decoded.
 
     Args:
-        height: as it will be read: turned as EXIF says, reduced to `MAX_SIDE`; one pixel of
-            rounding aside.
+        height: as `picture` will read it: turned as EXIF says, reduced to `MAX_SIDE`.
         width: the same.
         mode: Pillow's: "RGB", "L" (grey), "P" (palette), "RGBA", "I;16", ...
     """
@@ -122,24 +122,32 @@ class Header:
 
 def header(blob: Blob) -> Header:
     """Size and mode of a picture, without decoding it; a `PictureError` if it is none."""
-    with _opened(blob, _HEADER_BYTES) as image:
-        # Pillow decodes a whole PNG to find EXIF data behind its pixels: nobody writes it there
-        told = image.format != "PNG" or "exif" in image.info
-        turned = told and image.getexif().get(_ORIENTATION) in _TURNED
-        height, width = image.size if turned else image.size[::-1]
-        scale = min(1.0, MAX_SIDE / max(height, width))
-        return Header(max(1, round(height * scale)), max(1, round(width * scale)), image.mode)
+    with _opened(blob, _HEADER_BYTES) as image, explained(blob.name):
+        # not PNG's own, which decodes a whole file to find data behind its pixels: nobody writes it
+        turned = Image.Image.getexif(image).get(_ORIENTATION) in _TURNED
+        if _is_file(blob):
+            draft(image)
+        size = image.size
+        if isinstance(image, TiffImageFile):  # of which Pillow tells the size as it is turned
+            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+        width, height = reduced(size)[::-1] if turned else reduced(size)
+        return Header(height, width, image.mode)
 
 
 def picture(blob: Blob) -> Tensor:
     """The picture, (3, H, W) float32 in [-1, 1], as `pictures.read_picture` reads it."""
-    if isinstance(blob, FileBlob) and blob.size is None:
+    if _is_file(blob):
         return read_picture(blob.path)
     with _opened(blob) as image:
         try:
             return read_picture(image)
         except PictureError as error:
             raise PictureError(str(error).replace("the PIL image", blob.name)) from error
+
+
+def _is_file(blob: Blob) -> TypeGuard[FileBlob]:
+    """Whether it is a file of its own."""
+    return isinstance(blob, FileBlob) and blob.size is None
 
 
 @contextmanager
@@ -164,6 +172,6 @@ def _opened(blob: Blob, count: int | None = None) -> Generator[Image.Image]:
 
 def _stream(blob: Blob, count: int | None) -> BinaryIO:
     """A file to decode from; of what is no file of its own, only so many bytes are read."""
-    if isinstance(blob, FileBlob) and blob.size is None:
+    if _is_file(blob):
         return blob.path.open("rb")
     return io.BytesIO(blob.read(0, count))

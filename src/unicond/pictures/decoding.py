@@ -53,7 +53,7 @@ def pixels(
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        with _explained("the PIL image"):
+        with explained("the PIL image"):
             _check_image(source, "the PIL image")
             image = ImageOps.exif_transpose(source)
         return _from_image(image, max_side, resample)
@@ -65,25 +65,48 @@ def pixels(
     )
 
 
+def draft(image: Image.Image, max_side: int = MAX_SIDE) -> None:
+    """Have a big JPEG reduced while it is decoded, as far as that goes; others stay as they are.
+
+    Args:
+        image: that is opened and not yet decoded; its size is then the one that is decoded.
+        max_side: no less is left of its longer side.
+    """
+    shrink = min(1.0, max_side / max(image.size))
+    width, height = (max(1, int(side * shrink)) for side in image.size)
+    image.draft(None, (width, height))
+
+
+def reduced(size: tuple[int, int], max_side: int = MAX_SIDE) -> tuple[int, int]:
+    """The size that a decoded picture is brought to.
+
+    >>> reduced((3000, 500)), reduced((300, 50))
+    ((2048, 341), (300, 50))
+    """
+    longest = max(size)
+    if longest <= max_side:
+        return size
+    width, height = (max(1, round(side * max_side / longest)) for side in size)
+    return width, height
+
+
 def _decode(path: Path, max_side: int) -> Image.Image:
     """Decode a file, turned as its EXIF data says."""
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
-    with _explained(str(path)), warnings.catch_warnings():
+    with explained(str(path)), warnings.catch_warnings():
         # Pillow warns from 89 million pixels on; ours is the limit, and it is checked.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path, formats=formats) as image:
             _check_image(image, str(path))
-            shrink = min(1.0, max_side / max(image.size))
-            width, height = (max(1, int(side * shrink)) for side in image.size)
-            image.draft(None, (width, height))
+            draft(image, max_side)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return image
 
 
 @contextmanager
-def _explained(name: str) -> Generator[None]:
+def explained(name: str) -> Generator[None]:
     """Say which picture it was: for damaged files, decoders raise nearly any type of error."""
     try:
         yield
@@ -132,10 +155,8 @@ def _from_image(image: Image.Image, max_side: int, resample: Image.Resampling) -
             image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     except ValueError as error:
         raise PictureError(f"pictures of mode {image.mode} are not read: {error}") from error
-    longest = max(image.size)
-    if longest > max_side:
-        width, height = (max(1, round(side * max_side / longest)) for side in image.size)
-        image = image.resize((width, height), resample, reducing_gap=3.0)
+    if (size := reduced(image.size, max_side)) != image.size:
+        image = image.resize(size, resample, reducing_gap=3.0)
     return _from_array(np.asarray(image))
 
 

@@ -65,8 +65,7 @@ def _check_pair(source: Pairs, number: int) -> None:
     image, other = (file_of(row, column) for column in (IMAGE, source.column))
     check_mode(other)
     one, two = header(image), header(other)
-    # what is reduced when it is read may be off by a pixel of rounding here
-    if source.kind.aligned and max(abs(one.height - two.height), abs(one.width - two.width)) > 1:
+    if source.kind.aligned and (one.height, one.width) != (two.height, two.width):
         raise PictureError(
             f"{row.key}: the picture is {one.width} x {one.height}, its {source.kind.name} "
             f"{two.width} x {two.height}; an aligned pair has one size"
