@@ -11,6 +11,7 @@ from unicond.annotators import folder as folders
 from unicond.annotators.edges import SoftEdges
 from unicond.annotators.folder import annotate_folder
 from unicond.annotators.ledger import JOURNAL, target
+from unicond.annotators.origins import RECORD
 from unicond.data.conditions import KINDS
 from unicond.data.sources import open_pairs
 from unicond.pictures import PictureError, read_picture
@@ -100,6 +101,114 @@ def test_a_rerun_does_what_is_missing(folder, counting):
     assert (outcome.made, outcome.there) == (1, 4)
     assert annotator.seen == [1]
     assert files_of(folder) == whole
+
+
+def replace(folder, name, seed=0):
+    """Put another picture of the same name and size in its place."""
+    with Image.open(folder / name) as image:
+        size = (image.height, image.width, 3)
+    noise = np.random.default_rng(seed).integers(0, 255, size, np.uint8)
+    Image.fromarray(noise).save(folder / name)
+
+
+def is_of_what_is_there(folder, name):
+    edges = read_picture(folder / target("softedge", name))
+    made = SoftEdges()(read_picture(folder / name)[None])[0]
+    return float((edges - made).abs().max()) < 1.01 / 255  # as above
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["recorded", "of an earlier form"])
+def test_a_picture_that_was_replaced_is_annotated_anew(folder, counting, earlier):
+    annotate_folder(folder, ["softedge"])
+    if earlier:  # nothing says what the annotations are of: they are kept
+        (folder / RECORD).unlink()
+        before = files_of(folder)
+        outcome = annotate_folder(folder, ["softedge"])
+        assert (outcome.made, outcome.there, outcome.changed) == (0, 5, [])
+        after = files_of(folder)
+        assert {name: after[name] for name in before} == before
+    before = files_of(folder)
+    replace(folder, "cat.png")
+    annotator = counting(Counting())
+    outcome = annotate_folder(folder, ["softedge"])
+    assert (outcome.made, outcome.there, outcome.changed) == (1, 4, ["cat.png"])
+    assert annotator.seen == [1]
+    assert is_of_what_is_there(folder, "cat.png")
+    after = files_of(folder)
+    differ = {name for name in before if before[name] != after[name]}
+    assert differ == {"cat.png", "edges/cat.png", RECORD}
+    again = annotate_folder(folder, ["softedge"])
+    assert (again.made, again.there, again.changed) == (0, 5, [])
+
+
+def test_a_picture_that_was_replaced_while_a_run_was_stopped(folder, counting):
+    counting(Counting(stop_after=1))
+    with pytest.raises(KeyboardInterrupt):
+        annotate_folder(folder, ["softedge"], batch_size=2)
+    [name, _] = [path.name for path in (folder / "edges").rglob("*.png")]
+    name = name.replace(".jpg.png", ".jpg")
+    replace(folder, name)
+    with (folder / RECORD).open("a") as file:
+        file.write('\n{"file_name": "face.p')  # the machine stopped here
+    counting(Counting())
+    outcome = annotate_folder(folder, ["softedge"], batch_size=2)
+    assert (outcome.made, outcome.there, outcome.changed) == (4, 1, [name])
+    assert is_of_what_is_there(folder, name)
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["recorded", "of an earlier form"])
+def test_a_picture_that_is_gone_has_no_line(folder, counting, earlier):
+    annotate_folder(folder, ["softedge"])
+    if earlier:
+        (folder / RECORD).unlink()
+    rocket = (folder / "rocket.jpg").read_bytes()
+    (folder / "rocket.jpg").unlink()
+    outcome = annotate_folder(folder, ["softedge"])
+    assert (outcome.made, outcome.there, outcome.gone) == (0, 4, ["rocket.jpg"])
+    assert [line["file_name"] for line in lines_of(folder)] == GOOD[:-1]
+    assert annotate_folder(folder, ["softedge"]).gone == []
+    (folder / "rocket.jpg").write_bytes(rocket)
+    replace(folder, "rocket.jpg")  # another picture of the name is not taken for it
+    outcome = annotate_folder(folder, ["softedge"])
+    assert (outcome.made, outcome.there, outcome.changed) == (1, 4, ["rocket.jpg"])
+    assert [line["file_name"] for line in lines_of(folder)] == GOOD
+    assert is_of_what_is_there(folder, "rocket.jpg")
+
+
+def test_what_is_not_asked_for_is_left_out_where_its_picture_changed(folder, counting):
+    counting(Counting())
+    annotate_folder(folder, ["softedge", "depth"])
+    whole = lines_of(folder)
+    replace(folder, "cat.png")
+    outcome = annotate_folder(folder, ["softedge"])
+    assert (outcome.changed, outcome.left_out) == (["cat.png"], {"depth": 1})
+    assert lines_of(folder)[0] == {"file_name": "cat.png", "edges_file_name": "edges/cat.png"}
+    assert lines_of(folder)[1:] == whole[1:]
+    outcome = annotate_folder(folder, ["depth"])
+    assert (outcome.made, outcome.there, outcome.changed) == (1, 4, ["cat.png"])
+    assert lines_of(folder) == whole
+
+
+def test_captions_of_pictures_that_were_replaced(folder, monkeypatch):
+    """Those that were made are made anew; one's own are kept."""
+    mine = {"file_name": "rocket.jpg", "text": "a rocket"}
+    (folder / "metadata.jsonl").write_text(json.dumps(mine) + "\n")
+    said = iter(range(100))
+    monkeypatch.setattr(
+        folders, "load_annotator", lambda *_: lambda p: [f"{next(said)}" for _ in p]
+    )
+    asked = {"kinds": ["caption"], "models": {"caption": "x"}}
+    annotate_folder(folder, **asked)
+    before = {line["file_name"]: line["text"] for line in lines_of(folder)}
+    lines = [line | ({"text": "mine"} if line["file_name"] == "face.png" else {})
+             for line in lines_of(folder)]  # fmt: skip
+    (folder / "metadata.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for name in ("rocket.jpg", "face.png", "cat.png"):
+        replace(folder, name)
+    outcome = annotate_folder(folder, **asked)
+    assert (outcome.made, outcome.there, outcome.changed) == (1, 4, ["cat.png"])
+    after = {line["file_name"]: line["text"] for line in lines_of(folder)}
+    assert after == before | {"face.png": "mine", "cat.png": "4"}
 
 
 def test_a_stopped_run_goes_on(folder, counting, tmp_path):

@@ -37,6 +37,20 @@ def test_annotate_then_check(photos):
     assert "2 rows with softedge" in checked.output
 
 
+def test_it_says_what_changed_and_what_is_gone(photos):
+    Image.fromarray(skimage.data.coffee()[:64, :96]).save(photos / "coffee.png")
+    asked = ["annotate", str(photos), "--device", "cpu", "--condition"]
+    RUNNER.invoke(app, [*asked, "softedge"])
+    (photos / "astronaut.png").unlink()
+    (photos / "coffee.png").replace(photos / "chelsea.png")
+    again = RUNNER.invoke(app, [*asked, "softedge"]).output
+    assert "changed since they were annotated, and made anew: chelsea.png (1)" in again
+    assert "not there any more, and their lines removed: astronaut.png, coffee.png (2)" in again
+    assert "1 pictures annotated, 0 were there, 1 skipped" in again
+    lines = [json.loads(line) for line in (photos / "metadata.jsonl").read_text().splitlines()]
+    assert [line["file_name"] for line in lines] == ["chelsea.png"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -4,9 +4,11 @@
     photos/inverse_depth/a.jpg.png, .../b.png      one folder for each condition
     photos/metadata.jsonl                          file_name, inverse_depth_file_name, ..., text
     photos/annotations.json                        which annotator made what
+    photos/annotated.jsonl                         of which picture, by length and hash
 
 Every file is written whole or not at all, so that what has its name is done: a run that was stopped
-goes on where it was. Captions wait in `.captions.jsonl` until the metadata is written, at the end.
+goes on where it was, and what was made of a picture that was replaced is made anew. Captions wait
+in `.captions.jsonl` until the metadata is written, at the end.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +24,6 @@ from unicond.annotators.registry import check_kinds, load_annotator, name_of
 from unicond.pictures.decoding import EXTENSIONS
 from unicond.pictures.files import PictureError, check_output_folder
 from unicond.pictures.fitting import Size
-from unicond.pictures.reading import read_picture
 
 _HELD = 4
 """So many batches of pictures are read while they wait for others of their size."""
@@ -36,11 +37,18 @@ class Outcome:
         made: pictures that were annotated.
         there: pictures that had everything before.
         skipped: {picture: why nothing could be made of it}.
+        changed: pictures of those made that had been annotated when they were others.
+        gone: pictures whose lines were removed, since they are not there any more.
+        left_out: {kind: lines that it was taken out of, since it is of another picture and was not
+            made anew}.
     """
 
     made: int = 0
     there: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,7 +81,7 @@ def annotate_folder(
     overwrite: bool = False,
     report: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Annotate every picture of a folder and those below it; what is there is kept.
+    """Annotate every picture of a folder and those below it; what is there of it is kept.
 
     Args:
         folder: with pictures, or with `metadata.jsonl`, whose other columns are kept.
@@ -111,7 +119,10 @@ def annotate_folder(
             annotators.of(kind)  # nothing is removed before there is what makes it anew
         work.forget(names)
     outcome = _work_through(work, names, annotators, batch_size, report)
-    work.finish([name for name in names if name not in outcome.skipped])
+    kept = [name for name in names if name not in outcome.skipped]
+    work.finish(kept)
+    outcome.changed = [name for name in kept if name in work.changed]
+    outcome.gone, outcome.left_out = work.gone, work.left_out
     return outcome
 
 
@@ -131,7 +142,7 @@ def _work_through(
             report(outcome.made + outcome.there + len(outcome.skipped), len(names))
 
     tell()
-    for batch in _batches(work.folder, list(todo), batch_size, outcome.skipped):
+    for batch in _batches(work.read, list(todo), batch_size, outcome.skipped):
         for kind in work.kinds:
             wanting = {
                 name: picture
@@ -147,13 +158,13 @@ def _work_through(
 
 
 def _batches(
-    folder: Path, names: Sequence[str], size: int, skipped: dict[str, str]
+    read: Callable[[str], Tensor], names: Sequence[str], size: int, skipped: dict[str, str]
 ) -> Iterator[dict[str, Tensor]]:
     """Pictures that can be read, in batches of one size each."""
     waiting: dict[Size, dict[str, Tensor]] = {}
     for name in names:
         try:
-            picture = read_picture(folder / name)
+            picture = read(name)
         except PictureError as error:
             skipped[name] = str(error)
             continue

@@ -8,11 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from unicond.annotators.base import CAPTION
+from unicond.annotators.origins import Origins
 from unicond.data.conditions import kind_of
 from unicond.data.rows import FILE_NAME, METADATA, TEXTS, captions_of, read_metadata
 from unicond.pictures.decoding import EXTENSIONS
 from unicond.pictures.files import PictureError, whole_file
-from unicond.pictures.reading import to_pil
+from unicond.pictures.reading import read_picture, to_pil
 
 CLAIMS, JOURNAL = "annotations.json", ".captions.jsonl"
 
@@ -33,6 +34,10 @@ class Ledger:
     Args:
         folder: of the pictures.
         names: {kind: name of the annotator} that are made.
+
+    `gone` are the pictures that the metadata named and that are not there any more, `changed` those
+    of which something that is made is of another picture of their name. `left_out` counts, by kind,
+    what of that is not made anew.
     """
 
     def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
@@ -45,6 +50,10 @@ class Ledger:
         if (folder / CLAIMS).exists():
             self.claims = json.loads((folder / CLAIMS).read_text())
         self.captions = dict(_journal(folder / JOURNAL))
+        self.origins = Origins(folder)
+        self.gone: list[str] = []
+        self.changed: set[str] = set()
+        self.left_out: dict[str, int] = {}
 
     def check(self, overwrite: bool) -> None:
         """Raise where another annotator made what is there, or a folder is in the way."""
@@ -71,8 +80,12 @@ class Ledger:
         return taken
 
     def pictures(self) -> list[str]:
-        """Names of all pictures: those of the metadata in its order, then the others sorted."""
+        """Names of all pictures: those of the metadata in its order, then the others sorted.
+
+        Lines of pictures that are not there any more are dropped.
+        """
         taken = self._taken()
+        self._part_with_gone()
         found: list[str] = []
         for path in sorted(self.folder.rglob("*")):
             inside = path.relative_to(self.folder)
@@ -91,6 +104,15 @@ class Ledger:
                     raise ValueError(f"{other} and {name} need other names: {target(kind, name)}")
         return names
 
+    def _part_with_gone(self) -> None:
+        """Drop the lines of pictures that are gone; what was made of them is of no later ones."""
+        self.gone += [name for name in self.lines if not (self.folder / name).is_file()]
+        for name in self.gone:
+            for kind in self.claims:
+                if self._is_made_here(kind, name) and kind not in self.origins.kinds(name):
+                    self.origins.note(name, kind)
+            del self.lines[name]
+
     def forget(self, names: Sequence[str]) -> None:
         """Remove what is there of the kinds, so that a run which is then stopped can go on."""
         columns = {f"{kind_of(kind).column}_{FILE_NAME}" for kind in self.kinds if kind != CAPTION}
@@ -105,21 +127,48 @@ class Ledger:
             (self.folder / place).unlink(missing_ok=True)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         self.captions.clear()
+        self.origins.forget(self.kinds)
         for kind in self.kinds:
             self.claims.pop(kind, None)
 
     def lacking(self, name: str) -> list[str]:
-        """The kinds that a picture lacks."""
-        line = self.lines.get(name, {})
+        """The kinds that a picture lacks, or that are of another picture that had its name."""
         missing: list[str] = []
         for kind in self.kinds:
-            if kind == CAPTION:
-                there = bool(captions_of(line)) or name in self.captions
-            else:
-                there = (self.folder / self._place(kind, name)).is_file()
-            if not there:
+            if not self._is_there(kind, name):
                 missing.append(kind)
+            elif self._is_outdated(kind, name):
+                missing.append(kind)
+                self.changed.add(name)
+            elif kind not in self.origins.kinds(name) and self._is_made_here(kind, name):
+                self.origins.note(name, kind, self.captions.get(name, ""))
         return missing
+
+    def _is_there(self, kind: str, name: str) -> bool:
+        """Whether a picture has an annotation, whoever made it of whatever."""
+        if kind == CAPTION:
+            return bool(captions_of(self.lines.get(name, {}))) or name in self.captions
+        return (self.folder / self._place(kind, name)).is_file()
+
+    def _is_made_here(self, kind: str, name: str) -> bool:
+        """Whether an annotation that is there is no one's own, as far as its place tells."""
+        if kind == CAPTION:
+            return name in self.captions
+        usual = kind in self.claims and self._place(kind, name) == target(kind, name)
+        return usual and self._is_there(kind, name)
+
+    def _is_outdated(self, kind: str, name: str) -> bool:
+        """Whether an annotation was made of another picture; a text of one's own never was."""
+        if kind == CAPTION and name not in self.captions:
+            made = captions_of({TEXTS[0]: self.origins.caption(name)})
+            if captions_of(self.lines.get(name, {})) != made:
+                return False
+        return self.origins.changed(name, kind)
+
+    def read(self, name: str) -> Tensor:
+        """A picture, (3, H, W) in [-1, 1]; what is kept of it is then known to be of this one."""
+        self.origins.now(name)
+        return read_picture(self.folder / name)
 
     def _place(self, kind: str, name: str) -> str:
         """Where the metadata says that a condition is, or else where it will be."""
@@ -135,9 +184,11 @@ class Ledger:
         if isinstance(made, str):
             self.captions[name] = made
             self._note(json.dumps({FILE_NAME: name, "text": made}))
+            self.origins.note(name, kind, made)
             return
         with whole_file(self.folder / self._place(kind, name)) as file:
             to_pil(made).save(file, "PNG")
+        self.origins.note(name, kind)
 
     def _note(self, line: str) -> None:
         """Add a line to the journal, apart from one before it that may be cut off."""
@@ -161,8 +212,19 @@ class Ledger:
             if CAPTION in self.kinds and name in self.captions:
                 line["text"] = self.captions[name]
             self.lines[name] = line
+        self._leave_out()
         self._write()
+        self.origins.write()
         (self.folder / JOURNAL).unlink(missing_ok=True)
+
+    def _leave_out(self) -> None:
+        """Take out of the lines what is of other pictures: unasked for, or it could not be made."""
+        for name, line in self.lines.items():
+            for kind in self.origins.kinds(name):
+                column = TEXTS[0] if kind == CAPTION else f"{kind_of(kind).column}_{FILE_NAME}"
+                if column in line and self._is_outdated(kind, name):
+                    del line[column]
+                    self.left_out[kind] = self.left_out.get(kind, 0) + 1
 
     def _write(self) -> None:
         with whole_file(self.folder / METADATA) as file:

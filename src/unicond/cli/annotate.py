@@ -9,6 +9,9 @@ from rich.table import Table
 
 from unicond.progress import progress
 
+NAMED = 5
+"""Pictures that a line names."""
+
 
 def annotate(
     folder: Annotated[Path, typer.Argument(help="Folder with pictures; they stay as they are.")],
@@ -27,7 +30,7 @@ def annotate(
         bool, typer.Option("--overwrite", help="Make anew what is there.")
     ] = False,
 ) -> None:
-    """Make conditions and captions of every picture; a rerun goes on where one was stopped."""
+    """Make conditions and captions of every picture; a rerun makes what is missing or changed."""
     from transformers.utils import logging
 
     from unicond.annotators.folder import annotate_folder
@@ -50,7 +53,18 @@ def annotate(
         for name, why in outcome.skipped.items():
             table.add_row(name, why)
         Console().print(table)
+    if outcome.changed:
+        typer.echo(f"changed since they were annotated, and made anew: {_some(outcome.changed)}")
+    for kind, count in outcome.left_out.items():
+        typer.echo(f"{kind} is left out for {count} that have changed, until it is made of them")
+    if outcome.gone:
+        typer.echo(f"not there any more, and their lines removed: {_some(outcome.gone)}")
     typer.echo(
         f"{outcome.made} pictures annotated, {outcome.there} were there, "
         f"{len(outcome.skipped)} skipped: {folder / 'metadata.jsonl'}"
     )
+
+
+def _some(names: list[str]) -> str:
+    """The first names of many."""
+    return f"{', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''} ({len(names)})"
