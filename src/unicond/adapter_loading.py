@@ -110,17 +110,31 @@ def check_bases(base: str | Path, adapters: Mapping[str, Adapter]) -> None:
                 "them again for the other's base, or load them apart"
             )
     _compare_names(made_for, {found[1] for found in known.values()})
-    folder = _folder(base)
-    if not known or not folder.is_dir():
-        return
-    here = fingerprint(folder)
-    if known[first][2] != here:
+    here = other_weights(base, made_for[first]) if known else None
+    if here is not None:
         warnings.warn(
             f"the adapters {', '.join(known)} were made for {made_for[first]}, and {base} has "
             f"other weights ({here}): if it is not fine-tuned from that base, they will not act "
             "well",
             stacklevel=3,
         )
+
+
+def other_weights(base: str | Path, made_for: str) -> str | None:
+    """The hash of a base's weights, where something was made for others.
+
+    Args:
+        base: that it is used with; its weights are looked at if they are in a local folder.
+        made_for: the base that its configuration names.
+
+    Returns:
+        12 hex digits; None where they are the same, or it is not known whether they are.
+    """
+    told, folder = _HASHED.fullmatch(made_for), _folder(base)
+    if told is None or not folder.is_dir():
+        return None
+    here = fingerprint(folder)
+    return None if here == told[2] else here
 
 
 def _compare_names(made_for: Mapping[str, str], alike: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 """Pictures under maps: by an adapter, or by a readout head; what was given is told."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -9,14 +10,16 @@ from pydantic import TypeAdapter
 
 import unicond
 from unicond.calls.output import read_record
+from unicond.calls.request import Given
 from unicond.calls.rerun import repeat
+from unicond.data.folders import fingerprint
 from unicond.loading import load_readout
 from unicond.pictures.metadata import write_png
 from unicond.tasks.filled import Filled
 from unicond.tasks.forms import Generate as Form
 from unicond.tasks.forms import Picture
 from unicond.tasks.generate import Generate
-from unicond.tasks.heads import READ, SHARE, has_head
+from unicond.tasks.heads import READ, SHARE, follow, has_head
 
 PROMPT = "a red ball"
 USUAL = {"num_inference_steps": 3, "guidance_scale": 3.0}
@@ -82,6 +85,30 @@ def test_a_head_follows_the_map_in_the_place_of_the_adapter(tiny, plain, head_sh
     )
     assert torch.allclose(same.run(tiny).latents["image"], part.latents["image"], atol=1e-5)
     assert not torch.allclose(part.latents["image"], out.latents["image"], atol=1e-3)
+
+
+def test_a_head_for_other_weights_is_told(tiny, tiny_base, heads, tmp_path, monkeypatch):
+    """As adapters are, where the hash of both is known; looking whether there is one is quiet."""
+    head = load_readout(heads / "readout/depth")
+    bases = {"same": fingerprint(tiny_base), "other": "0123456789ab"}
+    for name, weights in bases.items():
+        head.config = replace(head.config, base=f"tiny@{weights}")
+        head.save_pretrained(tmp_path / name / "readout/depth")
+
+    def read(root):
+        return follow(tiny, "depth", Given(MAP), (64, 64), str(root / "readout/depth"), None)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for root in (heads, tmp_path / "same"):  # the first says no hash
+            read(root)
+        for module in ("unicond.loading", "unicond.tasks.heads"):
+            monkeypatch.setattr(f"{module}.EMBEDDED", tmp_path / "other")
+        assert has_head("depth", tiny)
+    said = rf"'.*' was made for tiny@0123456789ab, and .* other weights \({bases['same']}\)"
+    with pytest.warns(UserWarning, match=said):
+        guide = read(tmp_path / "other")
+    assert guide.scale == READ
 
 
 def test_it_is_made_again_from_its_record(tiny, head_ships, tmp_path):

@@ -1,9 +1,12 @@
 """Following a map by a readout head that reads the network's features, in an adapter's place."""
 
+import warnings
 from dataclasses import replace
+from functools import lru_cache
 
 from torch import nn
 
+from unicond.adapter_loading import other_weights
 from unicond.adapters.readout import ReadoutHead, channels_of
 from unicond.backbones.files import EMBEDDED
 from unicond.calls.inputs import read_inputs
@@ -18,6 +21,7 @@ READ = 10.0
 """Usual scale of a head whose error was not measured."""
 SHARE = 0.25
 """Usual scale of others, times the variance of the head's error."""
+_other_weights = lru_cache(maxsize=16)(other_weights)  # bases of full size take long to read
 
 
 def fits(head: ReadoutHead, network: nn.Module) -> bool:
@@ -58,6 +62,10 @@ def follow(
     Raises:
         ValueError: there is no such head, or it was made for another network.
         PictureError: a file cannot be read, or does not fit.
+
+    Warns:
+        UserWarning: it was made for other weights than the model's, as those that they were
+            fine-tuned from: it then reads, if less well.
     """
     backbone, name = model.backbone, head or branch
     loaded = load_readout(name)
@@ -66,6 +74,14 @@ def follow(
             f"the readout head {name!r} was made for {loaded.config.base!r}, whose blocks have "
             f"{loaded.config.blocks} channels, not for {backbone.name}: train one of this base, or "
             "choose another method"
+        )
+    here = _other_weights(backbone.name, loaded.config.base)
+    if here is not None:
+        warnings.warn(
+            f"the readout head {name!r} was made for {loaded.config.base}, and {backbone.name} has "
+            f"other weights ({here}): if it is not fine-tuned from that base, the head will not "
+            "read well",
+            stacklevel=2,
         )
     inputs = read_inputs({branch: known}, {branch: loaded.config.kind}, size, backbone)
     wanted = inputs.pictures[branch]
