@@ -19,6 +19,7 @@ from measured import (
     posterior,
     random,
     sample,
+    spread,
     start,
 )
 
@@ -47,6 +48,28 @@ def test_an_exact_measurement_is_met_and_the_rest_keeps_its_mean(method, schedul
     assert (drawn[0] - drawn[1]).abs().max() > 0.1  # the free part is drawn
     mean = sample([method(measurement=m)], schedule=schedule)[0]  # no noise: the mean's own path
     assert torch.allclose(mean, posterior(m)[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("schedule", [VP, FLOW], ids=["vp", "flow"])
+def test_without_new_noise_the_law_is_the_posterior_in_the_limit(method, schedule):
+    """White pixels, eta = 0: the free part goes by DDIM's own steps, from its prior to its prior.
+
+    The flow keeps that law, so that all error is of the steps: of first order, measured 0.065,
+    0.034, 0.018 of the posterior covariance's norm (flow: 0.050, 0.025, 0.013) in 50, 100, 200.
+    With the usual eta it stays, at 0.26. What a covariance is does not depend on y and mean.
+    """
+    m = measured()
+    m = m.__class__(operator=m.operator, values=torch.zeros_like(m.values), noise_std=0.0)
+    want, prior = posterior(m)[1], gaussian(mean=torch.zeros_like(MEAN))
+    options = {"schedule": schedule, "denoiser": prior}
+    errors = [
+        float((spread([method(measurement=m, eta=0.0)], SHAPE, steps=s, **options) - want).norm())
+        for s in (50, 100, 200)
+    ]
+    assert errors[1] < 0.55 * errors[0], errors
+    assert errors[2] < 0.55 * errors[1], errors
+    assert errors[2] < 0.02 * want.norm(), errors
 
 
 @pytest.mark.parametrize("method", METHODS)
