@@ -7,7 +7,7 @@ The call prepares the start state and the plan, runs the one loop, and decodes. 
 follows from what is given.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -170,8 +170,8 @@ class Model:
             negative_prompt: what guidance moves away from.
             seed: of the first sample (the next get seed + 1, ...), or one a sample.
             count: samples; default as many as prompts, seeds or pictures are given.
-            size: side, or (height, width), in pixels; default that of the pictures given, else the
-                base's.
+            size: side, or (height, width), in pixels; default that of the image given, or of the
+                first given branch in the model's order, else the base's.
             branches: what is generated; default the image and every adapter's branch. `["image"]`
                 runs plain text-to-image at its cost.
             num_inference_steps: moves that call the network; default the base's for the task.
@@ -237,7 +237,7 @@ class Model:
         conditions, moved = self._given(plan, pictures, references, names, mechanisms)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
         task, conditions = self._task(conditions, names, moved)
-        inputs = read_inputs(conditions, kinds, size, self.backbone)
+        inputs = read_inputs(conditions, kinds, size, self.backbone, self.aligned(kinds))
         said, pictured = each(grounding), shown(image_prompt)
         seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt) | counts(said))
         own = Own.of(mechanisms, plan, solver, eta)
@@ -305,8 +305,8 @@ class Model:
         """
         base = self.backbone.defaults
         made = [b for b in names if b in moved or makes(b, conditions)]
-        maps = all(b in self.adapters and self._shows_the_same_view(b) for b in made)
-        if "image" not in made and "image" in conditions and maps and made:
+        maps = bool(made) and self.aligned(made) == made
+        if "image" not in made and "image" in conditions and maps:
             task = estimation(base, [self._suits(b) for b in made])
         else:
             shown = [b for b, one in conditions.items() if not one.guide]
@@ -347,9 +347,6 @@ class Model:
             idle,
         )
 
-    def _shows_the_same_view(self, branch: str) -> bool:
-        return self.adapters[branch].adapter.config.post_joint == "conv_fuse"
-
     def _branches(
         self,
         branches: Sequence[str] | None,
@@ -373,6 +370,11 @@ class Model:
                 "Conditions come with adapters: unicond.load(base, adapters=[...])"
             )
         return (*(branch for branch in known if branch in wanted), *references)
+
+    def aligned(self, branches: Iterable[str]) -> list[str]:
+        """Those of some branches that are maps of the image's own view, place by place."""
+        known = {b: self.adapters[b].adapter.config for b in branches if b in self.adapters}
+        return [b for b, config in known.items() if config.post_joint == "conv_fuse"]
 
     def sees_around(self, branch: str) -> bool:
         """Whether the tokens of a condition's pair look around their own place only, by default."""

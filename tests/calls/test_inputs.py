@@ -134,3 +134,53 @@ def test_edges_that_latents_round_are_not_told(tiny, picture):
     for mask in (disc, 1 - disc, (y > x).float()):
         seen = on_latents(tiny, picture, mask)
         assert set(seen.unique().tolist()) == {0, 1}
+
+
+def sized(height, width):
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_one_view_in_other_proportions_is_refused(tiny):
+    """Each would be cropped by itself; another picture of the same things is no such view."""
+    wide, square = sized(64, 96), sized(64, 64)
+    left = torch.zeros(64, 96)
+    left[:, :48] = 1
+    part = unicond.given(wide, mask=left)
+    said = "'image' has height 64, width 96, but 'depth' 64, 64: they show one view, .*crop them"
+    for size in (None, 64):
+        with pytest.raises(ValueError, match=said):
+            tiny.prepare(depth=square, image=part, size=size)
+    lists = {"image": [square, wide], "depth": [square, sized(32, 32)]}
+    with pytest.raises(ValueError, match="'image' has height 64, width 96, but 'depth' 32, 32"):
+        tiny.prepare(**lists)
+    both = unicond.given(wide, fit="pad")
+    with pytest.raises(ValueError, match="they show one view"):
+        tiny.prepare(image=both, depth=square)
+    assert tiny.prepare(image=wide, id=square).inputs.size == (48, 80)
+    assert tiny.prepare(image=wide, depth=sized(65, 96)).inputs.size == (48, 80)
+    assert tiny.prepare(image=wide, depth=sized(128, 192)).inputs.size == (48, 80)
+
+
+def test_maps_of_one_view_are_compared_without_an_image(tiny):
+    given = {"depth": unicond.given(sized(64, 64)), "pose": unicond.given(sized(96, 64))}
+    with pytest.raises(PictureError, match="'depth' has height 64, width 64, but 'pose' 96, 64"):
+        read_inputs(given, {}, None, tiny.backbone, ["depth", "pose"])
+    read_inputs(given, {}, None, tiny.backbone, ["depth"])
+
+
+@pytest.mark.parametrize("fit", ["stretch", "keep"])
+def test_a_picture_that_is_not_cropped_may_have_been_made_for_the_run(tiny, fit):
+    """Stretched it shows the whole view; at the run's own size it is used as it is."""
+    depth = unicond.given(sized(64, 64), fit=fit)
+    call = tiny.prepare(image=sized(64, 96), depth=depth, size=64)
+    assert torch.equal(call.inputs.pictures["depth"][0], sized(64, 64))
+
+
+def test_the_size_does_not_depend_on_the_order_of_what_is_given(tiny):
+    """It is the image's, or else that of the first branch in the model's order."""
+    image, depth, other = sized(64, 96), sized(64, 96), sized(128, 64)
+    for given in ({"id": other, "image": image}, {"image": image, "id": other}):
+        assert tiny.prepare(**given).inputs.size == (48, 80)
+    for given in ({"id": other, "depth": depth}, {"depth": depth, "id": other}):
+        assert tiny.prepare(**given).inputs.size == (48, 80)
+    assert tiny.prepare(id=other).inputs.size == (96, 48)

@@ -82,6 +82,17 @@ def test_a_mask_belongs_to_the_picture_before_it_is_cropped(tiny, picture):
     assert change[4:].min() > 0
 
 
+def test_a_condition_is_cropped_as_the_picture_is(tiny, picture):
+    """A map of all of a wide picture goes with it; one of its middle alone does not."""
+    wide = torch.cat([picture, picture], -1)
+    blended = {"picture": wide, "regions": (BALL,), "method": "blended", "size": 64, **USUAL}
+    out = Compose(conditions={"depth": wide.flip(0)}, **blended).run(tiny)
+    assert torch.equal(out.before, wide[None, :, :, 32:96])
+    assert torch.equal(out.pictures["depth"], out.before.flip(1))
+    with pytest.raises(ValueError, match="'image' has height 64, width 128, but 'depth' 64, 64"):
+        Compose(conditions={"depth": picture}, **blended).run(tiny)
+
+
 def test_one_place_is_made_under_its_own_text_alone(tiny, picture):
     """The scene's prediction would only be written over: with it, the place comes out the same."""
     one = Compose(SCENE, regions=(BALL,), picture=picture, method="blended", **USUAL).run(tiny)
@@ -123,8 +134,12 @@ def test_a_panorama_under_a_wide_depth_map_with_places_of_the_whole(tiny, tmp_pa
     assert {one.shape for one in plain.pictures.values()} == {(1, 3, 64, 128)}
     free = Compose(SCENE, size=(64, 128), **usual).run(tiny)
     assert not torch.equal(plain.latents["image"], free.latents["image"])
-    drawn = Compose(SCENE, conditions={"depth": depth[..., :96]}, method="panorama")
-    assert drawn.fitted_size(tiny) == (64, 96)
+    drawn = {"depth": depth[..., :96], "id": depth}
+    for conditions in (drawn, dict(reversed(drawn.items()))):
+        panorama = Compose(SCENE, conditions=conditions, method="panorama")
+        assert panorama.fitted_size(tiny) == (64, 96)
+        square = Compose(SCENE, texts={"a ball": 4.0}, conditions=conditions)
+        assert square.fitted_size(tiny) == (48, 80)
     change = (placed.latents["image"] - plain.latents["image"]).abs().amax((0, 1, 2))
     assert change[-2:].min() > 1e-2
     assert change[:8].max() < ROUNDING  # after two moves no window has carried it there

@@ -131,6 +131,13 @@ def test_an_edit_under_the_depth_of_the_picture_itself(tiny, picture):
     assert not torch.allclose(out.latents["image"], free.latents["image"])
 
 
+def test_the_depth_of_a_picture_that_is_cropped_is_that_of_the_crop(tiny, picture):
+    wide = torch.cat([picture, picture], -1)
+    out = Edit(wide, "a blue ball", keep=("depth",), size=64, **WORDS).run(tiny)
+    read = tiny(image=wide, size=64, branches=["depth"])
+    assert torch.equal(out.pictures["depth"], read.pictures["depth"])
+
+
 def test_it_is_written_with_what_was_before_and_made_again(tiny, picture, tmp_path):
     path = unicond.pictures.metadata.write_png(picture, tmp_path / "given.png", {})
     out = unicond.edit(tiny, str(path), "a blue ball", **WORDS)

@@ -252,6 +252,9 @@ def test_a_segmentation_is_a_condition_of_the_model(segmented, plain):
     assert not torch.equal(out.latents["image"], plain)
     coarse = Layout(PROMPT, BOXES, method="segmentation", coarse=0.5, **USUAL).run(segmented)
     assert "classes" in coarse.record.generated
+    wide = {"depth": torch.linspace(-1, 1, 96).expand(3, 64, 96)}  # is cropped, the boxes are not
+    both = Layout(PROMPT, BOXES, method="segmentation", conditions=wide, size=64, **USUAL)
+    assert torch.equal(both.run(segmented).pictures["classes"], drawn[None])
     given = {"conditions": {"classes": drawn}}
     with pytest.raises(ValueError, match="draws 'classes' itself"):
         Layout(PROMPT, BOXES, method="segmentation", **given, **USUAL).run(segmented)

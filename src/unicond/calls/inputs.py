@@ -1,8 +1,9 @@
 """From what a caller gives to tensors of one size: every branch's pictures and masks."""
 
+import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from unicond.calls.request import Given
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind, read_depth
 from unicond.pictures.files import PictureError, fingerprint
-from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit
+from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit, proportional
 from unicond.pictures.masks import in_blocks, left_out, on_latents, read_mask
 from unicond.pictures.metric_depth import METRIC, read_metres
 from unicond.pictures.reading import read_picture
@@ -49,26 +50,31 @@ def read_inputs(
     kinds: Mapping[str, str],
     size: int | Size | None,
     backbone: Backbone,
+    aligned: Collection[str] = (),
 ) -> Inputs:
     """Read all that is given, before anything runs.
 
     Args:
         given: {branch: how}.
-        kinds: {branch: what it shows (`JointConfig.kind`)}.
+        kinds: {branch: what it shows (`JointConfig.kind`)}, in the model's order.
         size: what the caller asks for.
         backbone: says which sizes can be.
+        aligned: branches that show the image's own view.
 
     Returns:
         The pictures and masks.
 
     Raises:
-        PictureError: a file cannot be read, or does not fit.
+        PictureError: a file cannot be read, does not fit, or shows the view of another picture in
+            other proportions.
 
     Warns:
         UserWarning: a mask says what is finer than latents.
     """
     raw = {b: _read(known, kinds.get(b)) for b, known in given.items()}
-    goal = size_of(size, raw, backbone.sample_size, backbone.multiple)
+    _check_one_view(raw, aligned, given)
+    order = [b for b in dict.fromkeys(("image", *kinds, *given)) if b in raw]
+    goal = size_of(size, {b: raw[b] for b in order}, backbone.sample_size, backbone.multiple)
     pictures = {b: _fitted(rows, goal, given[b].fit, kinds.get(b)) for b, rows in raw.items()}
     masks = dict[str, Tensor]()
     for branch, known in given.items():
@@ -95,6 +101,28 @@ def _read_one(source: Picture, depth_kind: DepthKind, kind: str | None) -> Tenso
     return read_depth(source, depth_kind) if is_depth(kind) else read_picture(source)
 
 
+def _check_one_view(
+    pictures: Mapping[str, Sequence[Tensor]], aligned: Collection[str], given: Mapping[str, Given]
+) -> None:
+    """Raise unless what shows one view, and is cut or padded to the run's size, has one shape."""
+    seen = [b for b in ("image", *aligned) if b in pictures and given[b].fit in ("crop", "pad")]
+    for other in seen[1:]:
+        ours, theirs = pictures[seen[0]], pictures[other]
+        for n in range(max(len(ours), len(theirs))):
+            one, two = (_shape(rows[min(n, len(rows) - 1)]) for rows in (ours, theirs))
+            if not proportional(*sorted((one, two), key=math.prod)):
+                raise PictureError(
+                    f"{seen[0]!r} has height {one[0]}, width {one[1]}, but {other!r} {two[0]}, "
+                    f"{two[1]}: they show one view, and in other proportions each would be brought "
+                    "to the run's size by itself, so that their places no longer match, whichever "
+                    "size is asked for; crop them alike first"
+                )
+
+
+def _shape(picture: Tensor) -> Size:
+    return picture.shape[-2], picture.shape[-1]
+
+
 def is_depth(kind: str | None) -> bool:
     """Whether a branch of this `JointConfig.kind` shows inverse depth."""
     return kind is not None and kind.startswith("depth")
@@ -109,9 +137,9 @@ def size_of(
     """The (height, width) of a run.
 
     Args:
-        size: what the caller asks; None takes the proportions of the first given picture at the
-            base's own area, or the base's square. A square picture a little smaller stays as it is.
-        pictures: {branch: its pictures (3, H, W)}.
+        size: what the caller asks; None takes the proportions of the first picture at the base's
+            own area, or the base's square. A square picture a little smaller stays as it is.
+        pictures: {branch: its pictures (3, H, W)}; the first branch counts.
         sample_size: side that the base was trained on.
         multiple: sides must be multiples of it.
 
@@ -144,8 +172,7 @@ def _fitted(pictures: Sequence[Tensor], size: Size, policy: Policy, kind: str | 
 def _mask(given: Given, picture: Tensor, size: Size, factor: int) -> tuple[Tensor, str]:
     """The mask of a branch at the latents' size, (1, 1, h, w), 1 is known; what it leaves out."""
     assert given.mask is not None
-    shape = (picture.shape[-2], picture.shape[-1])
-    mask = read_mask(given.mask, shape, given.invert, given.threshold)
+    mask = read_mask(given.mask, _shape(picture), given.invert, given.threshold)
     latents = (size[0] // factor, size[1] // factor)
     whole = in_blocks(mask, latents, factor, given.fit)
     small = on_latents(whole, latents)

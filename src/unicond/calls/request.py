@@ -40,7 +40,8 @@ class Given:
         hold: keep the branch at `noise` instead of lowering it.
         kind: how a depth file is to be read: `"near-white"`, `"near-black"` or `"metric"`.
         fit: how a picture of another aspect is brought to size: `"crop"`, `"pad"`,
-            `"stretch"`, or `"keep"` (refuse).
+            `"stretch"`, or `"keep"` (refuse). The image and maps of its view that are cropped or
+            padded must have the same proportions.
         invert: the mask is white where to generate (other tools' inpainting files).
         threshold: makes the mask binary: known where it is at least this, after inverting; None
             keeps soft values.

@@ -56,6 +56,20 @@ def check_size(height: int, width: int, multiple: int) -> None:
     )
 
 
+def proportional(small: Size, large: Size) -> bool:
+    """Whether a size is another one at a smaller scale; the rounding of one pixel, or 2 %, aside.
+
+    Args:
+        small: height and width.
+        large: height and width.
+
+    Returns:
+        The answer.
+    """
+    scale = large[0] / small[0]
+    return abs(small[1] * scale - large[1]) <= max(1 + scale, 0.02 * large[1])
+
+
 def fit(
     picture: Tensor,
     size: int | Size | None = None,

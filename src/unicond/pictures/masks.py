@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from unicond.pictures.decoding import Source, pixels
 from unicond.pictures.files import PictureError
-from unicond.pictures.fitting import Policy, Size, fit, resized
+from unicond.pictures.fitting import Policy, Size, fit, proportional, resized
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 KNOWN = 0.5
@@ -149,9 +149,7 @@ def _array(mask: Tensor) -> np.ndarray:
 
 
 def _check_proportions(mask: Size, size: Size) -> None:
-    """Allow for the rounding of one pixel, and 2 %."""
-    wide = mask[1] * size[0] / mask[0]
-    if abs(wide - size[1]) > max(1 + size[0] / mask[0], 0.02 * size[1]):
+    if not proportional(mask, size):
         raise PictureError(
             f"the mask has height {mask[0]}, width {mask[1]}, but its picture {size[0]}, "
             f"{size[1]}: other proportions; draw the mask over the picture itself"

@@ -127,24 +127,28 @@ class Compose(Conditioned):
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
-        before = None if self.picture is None else self.read(self.picture, model)
-        size = self.fitted_size(model) if before is None else (before.shape[-2], before.shape[-1])
+        if self.picture is None:
+            before, size = None, self.fitted_size(model)
+        else:
+            inputs = self.inputs(model, self.picture)
+            before, size = inputs.pictures["image"], inputs.size
         places = self._places(size)
         prompt, given = self.prompt, dict[str, Given]()
         mechanisms = METHODS[self.method].make(self, model, size, places)
         if before is not None:
-            given["image"] = Given(before, mask=_outside(model, size, places))
+            outside = _outside(model, size, places)
+            given["image"] = Given(before, mask=outside, fit="keep")  # brought to size before
             if len(places) == 1:  # the scene's prediction would only be written over
                 prompt, mechanisms = places[0].prompt, []
         return before, self.call(model, callback, prompt, size, mechanisms, given)
 
     @override
     def fitted_size(self, model: Model) -> Size:
-        """A panorama has the proportions of its first condition, and the base's side across."""
+        """A panorama has the proportions of its conditions, and the base's side across."""
         if self.method != "panorama" or self.size is not None or not self.conditions:
             return super().fitted_size(model)
-        first = next(iter(self.conditions.values()))
-        height, width = read_picture(first).shape[-2:]
+        first = next(b for b in (*model.adapters, *self.conditions) if b in self.conditions)
+        height, width = read_picture(self.conditions[first]).shape[-2:]
         area = round(model.backbone.sample_size**2 * max(height, width) / min(height, width))
         return allowed_size(height, width, model.backbone.multiple, area)
 

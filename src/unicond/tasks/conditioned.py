@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from unicond.calls.inputs import read_inputs
+from unicond.calls.inputs import Inputs, read_inputs
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
 from unicond.calls.request import Given
@@ -46,10 +46,26 @@ class Conditioned(Task):
 
     def fitted_size(self, model: Model) -> Size:
         """(height, width) of the run: what is asked for, or that of the conditions, in pixels."""
-        given = {branch: Given(picture) for branch, picture in self.conditions.items()}
-        adapters = model.adapters
-        kinds = {b: adapters[b].adapter.config.kind for b in given if b in adapters}
-        return read_inputs(given, kinds, self.size, model.backbone).size
+        return self.inputs(model).size
+
+    def inputs(self, model: Model, picture: Picture | None = None) -> Inputs:
+        """The conditions at the run's size.
+
+        Args:
+            model: a base with their adapters.
+            picture: that they are maps of, which says how large the run is.
+
+        Returns:
+            What was read.
+
+        Raises:
+            PictureError: one cannot be read, or maps of one view have other proportions.
+        """
+        given = {branch: Given(known) for branch, known in self.conditions.items()}
+        if picture is not None:
+            given["image"] = Given(picture)
+        kinds = {b: one.adapter.config.kind for b, one in model.adapters.items() if b in given}
+        return read_inputs(given, kinds, self.size, model.backbone, model.aligned(kinds))
 
     def call(
         self,

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
-from unicond.calls.request import Reference
+from unicond.calls.request import Given, Reference
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.masactrl import MasaCtrl, Subject
 from unicond.mechanisms.attention.plug_and_play import PlugAndPlay
@@ -296,8 +296,8 @@ class Edit(Task):
                     "out, or choose another method"
                 )
 
-    def _kept(self, model: Model, picture: Tensor) -> dict[str, Tensor]:
-        """{condition: its picture}, as the model reads it from the image."""
+    def _kept(self, model: Model, picture: Tensor) -> dict[str, Given]:
+        """{condition: its picture}, as the model reads it from the image at the run's size."""
         missing = [branch for branch in self.keep if branch not in model.adapters]
         if missing:
             raise ValueError(
@@ -307,4 +307,4 @@ class Edit(Task):
         if not self.keep:
             return {}
         read = model.only(*model.adapters)(image=picture, branches=list(self.keep), seed=self.seed)
-        return {branch: read.pictures[branch] for branch in self.keep}
+        return {branch: Given(read.pictures[branch], fit="keep") for branch in self.keep}

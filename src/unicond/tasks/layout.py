@@ -160,11 +160,10 @@ class Layout(Conditioned):
         given = dict[str, Given]()
         if self.method == "segmentation":
             drawn = draw_segmentation(self.places, size)
-            given[self._segmentation(model)] = Given(drawn, noise=self.coarse)
+            given[self._segmentation(model)] = Given(drawn, noise=self.coarse, fit="keep")
         method = self.method or USUAL
-        if lost := [
-            name for name in said(Grounding.of(self.boxes)) if name not in HEARD.get(method, ())
-        ]:
+        heard = HEARD.get(method, frozenset[str]())
+        if lost := [name for name in said(Grounding.of(self.boxes)) if name not in heard]:
             warnings.warn(
                 f"method {method!r} takes no {', '.join(lost)}: what the boxes say of that does "
                 "nothing",
