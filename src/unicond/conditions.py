@@ -40,6 +40,7 @@ class Condition:
         trigger: in front of the prompts of its branch.
         starts_from: the condition whose adapter its training starts from, or "".
         kind: `JointConfig.kind`, where it is not the branch's name.
+        coloured: its colours carry the meaning: a grey picture is none.
         suits: settings that its adapter of the mini model is sampled with.
         note: what a user of the adapter must know, for its card.
     """
@@ -50,6 +51,7 @@ class Condition:
     trigger: str = ""
     starts_from: str = ""
     kind: str = ""
+    coloured: bool = False
     suits: Suits = field(default=Suits())
     note: str = ""
 
@@ -110,6 +112,7 @@ CONDITIONS: tuple[Condition, ...] = (
         source="skeleton",
         scenes="people",
         trigger="skeleton_map, ",
+        coloured=True,
         starts_from="depth",
         suits=Suits(
             guidance_scale=5.0,
@@ -137,6 +140,7 @@ CONDITIONS: tuple[Condition, ...] = (
         name="segmentation",
         source="segmentation",
         trigger="segmentation_map, ",
+        coloured=True,
         starts_from="depth",
         suits=Suits(condition_guidance=2.0),
         note="Classes in the colours of `unicond.world.palette.CLASS_RGB`.",
@@ -145,6 +149,7 @@ CONDITIONS: tuple[Condition, ...] = (
         name="normals",
         source="normals",
         trigger="normal map, ",  # the base has seen some under these words
+        coloured=True,
         starts_from="depth",
         note="Unit normals in the camera's frame as colours: x right, y up, z towards the camera.",
     ),

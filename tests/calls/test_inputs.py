@@ -1,14 +1,18 @@
 """What a call makes of what it is given, before anything runs: masks in latents, sizes, colours."""
 
+import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
 import unicond
+from unicond.adapters.joint import JointAdapter
 from unicond.calls.inputs import read_inputs
-from unicond.pictures import PictureError
+from unicond.pictures import PictureError, read_depth, read_picture
 
 SIDE, LATENTS = 64, 8
 
@@ -184,3 +188,78 @@ def test_the_size_does_not_depend_on_the_order_of_what_is_given(tiny):
     for given in ({"id": other, "depth": depth}, {"depth": depth, "id": other}):
         assert tiny.prepare(**given).inputs.size == (48, 80)
     assert tiny.prepare(id=other).inputs.size == (96, 48)
+
+
+def picture_file(folder, mode):
+    """A picture of colours, as a file of a mode."""
+    path = folder / f"given_{mode.replace(';', '_')}.png"
+    levels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    if mode == "I;16":
+        Image.fromarray(levels[..., 0].astype(np.uint16) * 257).save(path)
+    else:
+        Image.fromarray(levels).convert(mode).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    return path
+
+
+def read(tiny, source, kind):
+    return read_inputs({"map": unicond.given(source)}, {"map": kind}, None, tiny.backbone)
+
+
+@pytest.mark.parametrize("kind", ["pose", "segmentation", "normals"])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16"])
+def test_kinds_that_speak_in_colours_take_no_grey_picture(tiny, tmp_path, kind, mode):
+    """With the words of a dataset's check, for files and PIL images, also one of several."""
+    path = picture_file(tmp_path, mode)
+    with pytest.raises(PictureError, match=f"given_.*png is of mode {mode}, not RGB: what its"):
+        read(tiny, str(path), kind)
+    fine = picture_file(tmp_path, "RGB")
+    with Image.open(path) as image, pytest.raises(PictureError, match=f"image of {kind} is of mod"):
+        read(tiny, [fine, image], kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "modes"),
+    [
+        ("pose", ["RGB", "RGBA"]),
+        ("depth", ["L", "I;16", "RGB"]),
+        ("softedge", ["L", "P", "RGB"]),
+        ("appearance", ["L", "P"]),
+        ("a kind of one's own", ["L", "P", "RGBA"]),
+    ],
+)
+def test_other_kinds_and_pictures_of_colours_are_read_as_they_were(tiny, tmp_path, kind, modes):
+    for mode in modes:
+        path = picture_file(tmp_path, mode)
+        if kind == "depth" and mode == "RGB":
+            Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).convert(mode).save(
+                path
+            )
+        seen = read(tiny, path, kind).pictures["map"][0]
+        expected = read_depth(path) if kind == "depth" else read_picture(path)
+        assert torch.equal(seen, expected)
+
+
+def test_the_image_may_be_grey_and_arrays_are_what_they_are(tiny, tmp_path):
+    path = picture_file(tmp_path, "L")
+    grey = read_inputs({"image": unicond.given(path)}, {}, None, tiny.backbone).pictures["image"]
+    assert torch.equal(grey[0, 0], grey[0, 2])
+    assert read(tiny, np.asarray(Image.open(picture_file(tmp_path, "RGB"))), "pose").size == (
+        64,
+        64,
+    )
+
+
+def test_what_a_branch_shows_counts_whatever_it_is_called(tiny, tmp_path):
+    """Through the public call, and a task."""
+    folder = tmp_path / "classes"
+    JointAdapter.from_pretrained(tiny.adapters["depth"].source).save_pretrained(folder)
+    (config,) = folder.glob("*.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), "kind": "segmentation"}))
+    model = unicond.load(tiny.backbone.name, {"classes": folder})
+    with pytest.raises(ValueError, match="is of mode P, not RGB"):
+        model("a dog", classes=str(picture_file(tmp_path, "P")))
+    conditions = {"classes": str(picture_file(tmp_path, "L"))}
+    with pytest.raises(ValueError, match="is of mode L, not RGB"):
+        unicond.generate(model, "a dog", conditions=conditions)

@@ -12,14 +12,17 @@ from torch import Tensor
 from unicond.backbones.base import Backbone
 from unicond.calls.record import Source
 from unicond.calls.request import Given
+from unicond.conditions import CONDITIONS
 from unicond.pictures.decoding import Source as Picture
 from unicond.pictures.depth import DepthKind, read_depth
 from unicond.pictures.files import PictureError, fingerprint
 from unicond.pictures.fitting import Policy, Size, allowed_size, check_size, fit, proportional
 from unicond.pictures.masks import in_blocks, left_out, on_latents, read_mask
 from unicond.pictures.metric_depth import METRIC, read_metres
-from unicond.pictures.reading import read_picture
+from unicond.pictures.reading import read_colours, read_picture
 
+COLOURED = frozenset(condition.shows for condition in CONDITIONS if condition.coloured)
+"""What is said by colours (`JointConfig.kind`), so that a grey picture says nothing."""
 NEARLY = 0.75
 """Of the base's side, at least, is a square picture whose size is taken for the run's."""
 
@@ -88,7 +91,8 @@ def read_inputs(
 def _read(given: Given, kind: str | None) -> list[Tensor]:
     """The pictures of a branch, each (3, H, W) in [-1, 1] at its own size.
 
-    Depth maps are read as such; tensors as the pictures that they are.
+    Depth maps are read as such; tensors as the pictures that they are. A file of a kind whose
+    colours carry the meaning must have some.
     """
     return [_read_one(source, given.kind, kind) for source in pictures_of(given.picture)]
 
@@ -98,6 +102,8 @@ def _read_one(source: Picture, depth_kind: DepthKind, kind: str | None) -> Tenso
         return read_picture(source)
     if kind == METRIC and depth_kind == "metric":
         return read_metres(source)
+    if kind in COLOURED:
+        return read_colours(source, kind)
     return read_depth(source, depth_kind) if is_depth(kind) else read_picture(source)
 
 

@@ -17,6 +17,7 @@ from unicond.data.blobs import Blob, header, picture
 from unicond.data.conditions import KINDS, ConditionKind, kind_of
 from unicond.data.opening import open_rows
 from unicond.data.rows import IMAGE, Collection, Row
+from unicond.pictures.decoding import check_rgb
 from unicond.pictures.files import PictureError
 from unicond.pictures.fitting import Size
 
@@ -184,12 +185,7 @@ def file_of(row: Row, column: str) -> Blob:
 
 def check_mode(blob: Blob) -> None:
     """Raise a `PictureError` unless a condition's file is an RGB picture of 8 bits."""
-    mode = header(blob).mode
-    if mode != "RGB":
-        raise PictureError(
-            f"{blob.name} is of mode {mode}, not RGB: what its values mean is not known; save it "
-            "as RGB with 8 bits a channel"
-        )
+    check_rgb(header(blob).mode, blob.name)
 
 
 def check_sizes(key: str, condition: str, image: Tensor, other: Tensor) -> None:

@@ -90,8 +90,53 @@ def reduced(size: tuple[int, int], max_side: int = MAX_SIDE) -> tuple[int, int]:
     return width, height
 
 
+def mode_of(source: FilePath | Image.Image) -> str:
+    """How a picture's pixels are stored, without decoding it.
+
+    Args:
+        source: path, or PIL image.
+
+    Returns:
+        Pillow's mode: "RGB", "L" (grey), "P" (palette), "RGBA", "I;16", ...
+
+    Raises:
+        PictureError: it is no picture, is damaged, too large, or has several frames.
+    """
+    if isinstance(source, Image.Image):
+        return source.mode
+    with _opened(existing_file(source, EXTENSIONS)) as image:
+        return image.mode
+
+
+def check_rgb(mode: str, name: str) -> None:
+    """Raise unless a picture whose colours mean something has some, of 8 bits.
+
+    Args:
+        mode: Pillow's.
+        name: of the picture, for the message.
+
+    Raises:
+        PictureError: it is grey, has a palette, 16 bits, ...
+    """
+    if mode != "RGB":
+        raise PictureError(
+            f"{name} is of mode {mode}, not RGB: what its values mean is not known; save it "
+            "as RGB with 8 bits a channel"
+        )
+
+
 def _decode(path: Path, max_side: int) -> Image.Image:
     """Decode a file, turned as its EXIF data says."""
+    with _opened(path) as image:
+        draft(image, max_side)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Image.Image]:
+    """A picture of a format that is read, checked and not yet decoded."""
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     with explained(str(path)), warnings.catch_warnings():
@@ -99,10 +144,7 @@ def _decode(path: Path, max_side: int) -> Image.Image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path, formats=formats) as image:
             _check_image(image, str(path))
-            draft(image, max_side)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image
+            yield image
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Pictures in and out: from any file, PIL image, array or tensor to [-1, 1], and back to PIL."""
 
+import os
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from unicond.pictures.decoding import MAX_SIDE, Source, pixels
+from unicond.pictures.decoding import MAX_SIDE, Source, check_rgb, mode_of, pixels
 from unicond.pictures.files import PictureError
 
 WHITE = (1.0, 1.0, 1.0)
@@ -47,6 +49,28 @@ def read_picture(
         values = values[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
     picture = torch.from_numpy(values).permute(2, 0, 1) * 2 - 1
     return picture.expand(3, -1, -1).contiguous()
+
+
+def read_colours(source: Source, what: str) -> Tensor:
+    """Read a picture whose colours carry its meaning, such as a skeleton or a segmentation.
+
+    Args:
+        source: as in `read_picture`; a file or a PIL image is RGB, or RGBA.
+        what: it shows, for messages.
+
+    Returns:
+        (3, H, W) float32 in [-1, 1].
+
+    Raises:
+        PictureError: as `read_picture` does; or the file or the PIL image is grey, has a palette,
+            ..., so that its colours are no ones of this kind.
+    """
+    if isinstance(source, str | os.PathLike | Image.Image):
+        name = f"the PIL image of {what}" if isinstance(source, Image.Image) else str(source)
+        mode = mode_of(source)
+        if mode != "RGBA":
+            check_rgb(mode, name)
+    return read_picture(source)
 
 
 def to_pil(picture: Tensor) -> Image.Image:
