@@ -23,12 +23,9 @@ from unicond.evaluation.tasks.restoration import (
     INPUT,
     RESTORATION,
     WHOLE_LATENTS,
-    Way,
-    eight_bits,
     methods_on,
-    prepared,
-    residual,
 )
+from unicond.evaluation.tasks.restored import Way, eight_bits, prepared, residual
 from unicond.tasks.restore import Restore
 
 SIDE, STEPS = 32, 2
@@ -134,6 +131,34 @@ def test_together_is_as_alone(bench, method):
         alone = Restore(picture, "sr4", 0.05, simulate=True, **own)
         found = alone.run(bench.model).latents["image"]
         assert (both[row] - found[0]).abs().max() < ROUNDING
+
+
+@pytest.mark.parametrize("operator", ["inpaint-free", "hadamard"])
+def test_what_is_drawn_is_each_scenes_own(bench, operator):
+    """By its number, whichever scenes it is measured with: A^+ A of one picture tells."""
+    way, picture = Way(operator, "clean"), noise(1, 3, SIDE, SIDE)
+
+    def kept(rows):
+        parts = way.parts(prepared(bench, rows))
+        operators = [way.task(part).seen(bench.model.backbone).operator for part in parts]
+        return [each.pinv(each.forward(picture)) for each in operators]
+
+    first, second, third = kept(range(3))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert torch.equal(second, kept(range(1, 2))[0])
+    boxes = Way("inpaint-box", "clean")
+    assert len(boxes.parts(prepared(bench, range(3)))) == 1
+
+
+def test_scenes_of_one_by_one_are_joined_in_their_order(bench):
+    scenes, way = prepared(bench, range(2)), Way("inpaint-free", "noisy")
+    found = restoration.results(way, "ddnm", scenes).values
+    alone = [restoration.results(way, "ddnm", part).values for part in scenes.each]
+    for metric in restoration.METRICS:
+        assert found[metric] == [value for part in alone for value in part[metric]]
+    assert found["boundary_error"][0] != found["boundary_error"][1]
+    assert found["calls"] == [STEPS, STEPS]
 
 
 @pytest.fixture(scope="module")

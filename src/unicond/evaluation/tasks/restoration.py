@@ -1,10 +1,11 @@
 """Restoring held-out pictures from what was measured of them, exactly and with noise.
 
 Cases are `OPERATOR-clean` (y = A x) and `OPERATOR-noisy` (y = A x + 0.05 z); `sr4-bicubic` is
-another `sr4`, smaller by a bicubic filter. Methods are those of `unicond.tasks.restore`, without a
-prompt; under its caption where a guidance of text is asked for. The table is meant for the pixel
-base `mini-pixel`, where they are defined and exact. On a latent base operators act on decoded
-pictures; methods that need latents which a mask leaves whole are left out where there are none.
+another `sr4`, smaller by a bicubic filter. Free masks and the coordinates of `hadamard` are each
+scene's own. Methods are those of `unicond.tasks.restore`, without a prompt; under its caption where
+a guidance of text is asked for. The table is meant for the pixel base `mini-pixel`, where they are
+defined and exact. On a latent base operators act on decoded pictures; methods that need latents
+which a mask leaves whole are left out where there are none.
 
     psnr, ssim        to the clean picture
     feature_distance  of the judge's features: |f - f*| / |f*|
@@ -16,25 +17,20 @@ pictures; methods that need latents which a mask leaves whole are left out where
 
 Rounding alone is 0.0023 a pixel; of a noisy measurement 0.05 is what its noise leaves. `input` is
 the plain estimate: a bicubic enlargement, a hole filled from around it, the grey or blurred picture
-itself, A^+ y. The pictures of a chunk go through the network together: `calls` are those of a run,
-`seconds` a picture's share of it.
+itself, A^+ y. The pictures of a chunk go through the network together, but for those that have
+operators of their own: `calls` are those of a run, `seconds` a picture's share of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from unicond.backbones.base import Backbone
-from unicond.evaluation.cases import TABLE_WORLD, Cases, HeldOut
 from unicond.evaluation.estimates import Estimate, mean, row_of
 from unicond.evaluation.grid import save_grid
-from unicond.evaluation.metrics_pictures import boundary_error, psnr, ssim
-from unicond.evaluation.runner import Measure, Samples, as_list
+from unicond.evaluation.runner import Measure, Samples, join_samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table, more_is_better
@@ -44,15 +40,13 @@ from unicond.evaluation.tasks.group import (
     Cost,
     Group,
     cost_of,
-    costs,
     gain,
     kept_picture,
     shared_cost,
 )
-from unicond.evaluation.tasks.together import Together
+from unicond.evaluation.tasks.restored import NOISES, Scenes, Way, held_out, prepared
 from unicond.pictures.sheet import Line
 from unicond.tasks import measured
-from unicond.tasks.measured import Measured
 from unicond.tasks.restore import Restore
 from unicond.tasks.restorers import Case, methods_for
 
@@ -65,7 +59,6 @@ OPERATORS = (
     "colorize",
     "hadamard",
 )
-NOISES: Mapping[str, float] = {"clean": 0.0, "noisy": 0.05}
 INPUT = "input"
 WHOLE_LATENTS = ("repaint", "replacement", "reconstruction")
 """Methods that hold known latents."""
@@ -83,124 +76,8 @@ ORDERS = (
     ("sr4", "pigdm", "ilvr", "psnr"),
 )
 """On which operators which method is said to be better than which, by what."""
-READ_AT = 128
-"""Pixels a side at which the judge looks at least: what it was trained at."""
 SHOWN = 2
 """Pictures that are shown of each case."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """A case, as measurements are made.
-
-    Attributes:
-        operator: as of the registry.
-        noise: a key of `NOISES`.
-    """
-
-    operator: str
-    noise: str
-
-    @property
-    def case(self) -> str:
-        """In the names of rows."""
-        return f"{self.operator.replace(':', '-')}-{self.noise}"
-
-    def task(self, scenes: "Scenes", method: str | None = None) -> Together:
-        """The restoration of some pictures by a method; None is the operator's own."""
-        first, bench = scenes.cases.images[0], scenes.bench
-        guidance = bench.generation.guidance
-        return Together(
-            first,
-            self.operator,
-            NOISES[self.noise],
-            method=method,
-            simulate=True,
-            seed=scenes.cases.seeds[0],
-            count=len(scenes.cases.seeds),
-            size=bench.model.backbone.sample_size,
-            num_inference_steps=bench.generation.steps,
-            guidance_scale=guidance,
-            pictures=scenes.cases.images,
-            captions=() if guidance is None else scenes.cases.captions,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Scenes:
-    """Some held-out pictures.
-
-    Attributes:
-        cases: what they show.
-        bench: what is measured and what measures it.
-    """
-
-    cases: Cases
-    bench: Bench
-
-    @cached_property
-    def features(self) -> Tensor:
-        """(B, D), what the judge reads in the clean pictures."""
-        return self.read(self.cases.images)
-
-    def read(self, pictures: Tensor) -> Tensor:
-        """The judge's features (B, D) of pictures (B, 3, H, W), enlarged if need be."""
-        if min(pictures.shape[-2:]) < READ_AT:
-            pictures = functional.interpolate(pictures, (READ_AT, READ_AT), mode="bilinear")
-        return self.bench.judge(pictures).features
-
-    def scores(
-        self, name: str, seen: Measured, left: Tensor, pictures: Tensor, spent: Sequence[Cost]
-    ) -> Samples:
-        """All that is measured on results, which are kept for the page.
-
-        Args:
-            name: of the pictures' folder.
-            seen: the measurement.
-            left: (B, 3, H, W), as the method leaves them.
-            pictures: (B, 3, H, W) in [-1, 1], as they are shown.
-            spent: on each.
-
-        Returns:
-            One value a picture of every metric.
-        """
-        cases, pictures = self.cases, pictures.cpu()
-        keep_pictures(self.bench.folder / "pictures" / name, cases.numbers, pictures)
-        gap = (self.read(pictures) - self.features).norm(dim=1)
-        found = {
-            "psnr": as_list(psnr(pictures, cases.images)),
-            "ssim": as_list(ssim(pictures, cases.images)),
-            "feature_distance": as_list(gap / self.features.norm(dim=1).clamp_min(1e-12)),
-            "residual": as_list(residual(seen, left)),
-            "residual_saved": as_list(residual(seen, eight_bits(pictures))),
-            "boundary_error": self._at_edges(seen, pictures),
-        }
-        return Samples({**found, **costs(spent)})
-
-    def _at_edges(self, seen: Measured, pictures: Tensor) -> list[float | None]:
-        """The error at a mask's edge; None of what is no mask."""
-        if seen.kind != "mask":
-            return [None] * len(pictures)
-        return as_list(boundary_error(pictures, self.cases.images, seen.known().cpu()))
-
-
-def residual(seen: Measured, pictures: Tensor) -> Tensor:
-    """Root mean square of what was measured less what pictures would measure.
-
-    Args:
-        seen: y and A.
-        pictures: x, (B, 3, H, W).
-
-    Returns:
-        (B,) float64: `sqrt(mean((y - A x)^2))`.
-    """
-    found = seen.operator.forward(pictures.double().cpu())
-    return (seen.measurement.values.double().cpu() - found).square().flatten(1).mean(1).sqrt()
-
-
-def eight_bits(pictures: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as a file of 8 bits has them."""
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
 
 def methods_on(operator: str, backbone: Backbone) -> list[str]:
@@ -236,6 +113,10 @@ def missing(bench: Bench) -> dict[str, str]:
 
 def results(way: Way, method: str, scenes: Scenes) -> Samples:
     """A method's results."""
+    return join_samples([_results(way, method, part) for part in way.parts(scenes)])
+
+
+def _results(way: Way, method: str, scenes: Scenes) -> Samples:
     task, model = way.task(scenes, method), scenes.bench.model
     with cost_of(model) as cost:
         out = task.run(model)
@@ -247,7 +128,11 @@ def results(way: Way, method: str, scenes: Scenes) -> Samples:
 
 
 def _input(way: Way, scenes: Scenes) -> Samples:
-    """The plain estimate."""
+    """The plain estimate's results."""
+    return join_samples([_estimated(way, part) for part in way.parts(scenes)])
+
+
+def _estimated(way: Way, scenes: Scenes) -> Samples:
     keep_pictures(
         scenes.bench.folder / "pictures" / "real", scenes.cases.numbers, scenes.cases.images
     )
@@ -255,16 +140,6 @@ def _input(way: Way, scenes: Scenes) -> Samples:
     guess = seen.estimate().float()
     spent = [Cost()] * len(guess)
     return scenes.scores(f"{way.case}-{INPUT}", seen, guess, guess, spent)
-
-
-def prepared(bench: Bench, rows: range) -> Scenes:
-    """The pictures of a range of scenes, drawn."""
-    return Scenes(_held_out(bench).cases(rows), bench)
-
-
-def _held_out(bench: Bench) -> HeldOut:
-    size = bench.model.backbone.sample_size
-    return HeldOut(TABLE_WORLD, bench.run.seed, size, bench.folder / "scenes" / "all-photo")
 
 
 def ways() -> list[Way]:
@@ -309,7 +184,7 @@ def _orders(way: Way, method: str, found: Mapping[str, Samples]) -> dict[str, Es
 def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
     """The first pictures case by case: clean, the plain estimate, and every method's."""
     numbers = range(min(bench.run.scenes, SHOWN, KEPT))
-    captions = _held_out(bench).captions(numbers)
+    captions = held_out(bench).captions(numbers)
     lines: dict[str, list[Line]] = {}
     for way in ways():
         methods = (INPUT, *methods_on(way.operator, bench.model.backbone))
@@ -383,7 +258,7 @@ RESTORATION = Group(
     draw,
     (INPUT,),
     METRICS,
-    version="2",
+    version="3",
     base="mini-pixel",
     bars=BARS,
     scenes=50,
