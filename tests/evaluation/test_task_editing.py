@@ -16,14 +16,17 @@ from unicond.evaluation.runner import Samples
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks import editing
-from unicond.evaluation.tasks.editing import EDITING, edits_done, prepared
+from unicond.evaluation.tasks.editing import EDITING, VARIANTS, edits_done, prepared
 from unicond.evaluation.tasks.group import case_rows, cost_of, joined
 from unicond.evaluation.tasks.page import write_contents, write_page
 from unicond.evaluation.tasks.registry import groups
+from unicond.mechanisms.attention.prompt_to_prompt import PromptToPrompt
 from unicond.world.edits import KINDS, Edits, rendered
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES
 
 SIZE, STEPS = 64, 2
+METHODS = ("direct+p2p", "sdedit", "semantic")
+"""Of the table's; its variants are made, too."""
 
 
 class Known(Truth):
@@ -121,16 +124,19 @@ class Chunked(Known):
 @pytest.fixture(scope="module")
 def made(bench):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(editing, "METHODS", ("direct+p2p", "sdedit", "semantic"))
+        patch.setattr(editing, "METHODS", METHODS)
         table, folder = tabulate(EDITING.study, bench)
         yield table, folder, EDITING.show(bench)
 
 
 def test_rows_are_named_by_case_and_method(made):
     table, folder, _ = made
-    methods = ("unedited", "truth", "direct+p2p", "sdedit", "semantic")
-    cases = ("all", *KINDS)
-    assert [r.name for r in table.rows] == [f"editing/{c}/{m}" for c in cases for m in methods]
+    own = {case: (*VARIANTS,) for case in ("recolour", "swap_class")}
+    methods = {
+        case: ("unedited", "truth", *METHODS, *own.get(case, ())) for case in ("all", *KINDS)
+    }
+    names = [f"editing/{case}/{method}" for case, each in methods.items() for method in each]
+    assert [row.name for row in table.rows] == names
     for row in table.rows:
         assert {"done", "abs_rel", "psnr_target", "seconds", "calls"} <= row.metrics.keys()
         assert ("psnr_outside" in row.metrics) == ("restyle" not in row.name)
@@ -155,6 +161,8 @@ def test_calls_are_counted(made):
     pair = table.row("editing/all/direct+p2p").metrics
     assert pair["calls"] == 2 * STEPS  # up and down
     assert table.row("editing/all/sdedit").metrics["calls"] == round(0.75 * STEPS)
+    for method in VARIANTS:
+        assert table.row(f"editing/recolour/{method}").metrics["calls"] == 2 * STEPS
     assert pair["seconds"] > 0
 
 
@@ -162,7 +170,7 @@ def test_a_rerun_reads_what_is_there(bench, made):
     table, _, _ = made
     blind = replace(bench, judge=None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(editing, "METHODS", ("direct+p2p", "sdedit", "semantic"))
+        patch.setattr(editing, "METHODS", METHODS)
         assert tuple(EDITING.study.make(blind)) == table.rows
 
 
@@ -175,6 +183,36 @@ def test_removals_take_away_and_words_are_of_what_changes(bench):
         other = editing.asked(edit, cases.before.image[row], "sdedit", 1, bench)
         assert (other.prompt, other.source_prompt) == (edit.target_caption, edit.source_caption)
         assert (other.num_inference_steps, other.guidance_scale) == (STEPS, 3.0)
+
+
+def test_subjects_are_told_in_the_words_of_either_caption(bench):
+    cases = prepared(bench, range(5))
+    for row, edit in enumerate(cases.edits[:2]):
+        for method, plain in VARIANTS.items():
+            task = editing.asked(edit, cases.before.image[row], method, 1, bench)
+            assert task.method == plain
+            assert f" {task.subject} " in f" {task.prompt} "
+            assert f" {task.source_subject} " in f" {task.source_prompt} "
+            assert edit.words.endswith(f" {task.subject}")
+            assert task.subject != task.source_subject
+            (acts,) = task.attention(bench.model)
+            marked = acts.blend if isinstance(acts, PromptToPrompt) else acts.subject
+            assert marked.source.any()
+            assert marked.target.any()
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_only_edits_whose_thing_both_captions_name_are_told_it(bench, made, method):
+    _, _, pictures = made
+    shown = {kind: lines[0].captions for kind, lines in pictures.items()}
+    assert [kind for kind in KINDS if method in shown[kind]] == ["recolour", "swap_class"]
+    found = editing.of_variant(method, prepared(bench, range(2, 5))).values
+    assert {*found} == {*editing.METRICS, "seconds", "calls"}
+    assert all(values == [None] * 3 for values in found.values())
+    cases = prepared(bench, range(5))
+    told = cases.only(("swap_class",))
+    assert (told.numbers, told.edits) == ((1,), cases.edits[1:2])
+    assert torch.equal(told.after.image, cases.after.image[1:2])
 
 
 def test_the_page_shows_numbers_and_pictures(made, tmp_path):

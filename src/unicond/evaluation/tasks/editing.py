@@ -2,7 +2,9 @@
 
 Cases: a solid is recoloured, becomes another shape, is added or removed, or the picture is drawn in
 another style (`world.edits`); they take turns over the scenes. Each method is the public task
-`unicond.tasks.edit.Edit`, given the picture and both captions, one picture at a time.
+`unicond.tasks.edit.Edit`, given the picture and both captions, one picture at a time. `VARIANTS`
+are told the words of the edited solid, too; they have rows of the kinds whose captions both name
+it, and none of all edits together.
 
     done           the judge reads the class and the colour of the truth over at least half of the
                    changed solid's place; what is added is seen anywhere, at least a quarter as
@@ -14,7 +16,7 @@ another style (`world.edits`); they take turns over the scenes. Each method is t
 `unedited` is the picture as it was, `truth` the true result through the model's autoencoder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,6 +37,7 @@ from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
+    COSTS,
     Cost,
     Group,
     as_share,
@@ -46,6 +49,7 @@ from unicond.evaluation.tasks.group import (
 )
 from unicond.pictures.sheet import Line
 from unicond.tasks.edit import NAMED, SCALE, UNPAIRED, Edit
+from unicond.world.captions import phrases
 from unicond.world.edits import KINDS, Edits, SceneEdit, change_mask, rendered
 from unicond.world.render import Rendering
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES, STYLES
@@ -55,6 +59,13 @@ PLACE_SHARE = 0.5
 ADDED_SHARE = 0.25
 """Of its true size, at least, is what counts as added."""
 METHODS = (*NAMED, *UNPAIRED, "diffedit", "sdedit", "semantic")
+VARIANTS: Mapping[str, str] = {
+    "direct+p2p+blend": "direct+p2p",
+    "direct+masactrl+masks": "direct+masactrl",
+}
+"""{method that is told a subject: the same without}: a local blend, masks of the foreground."""
+NAMING = ("recolour", "swap_class")
+"""Kinds of edits whose solid both captions name."""
 BOUNDS = ("unedited", "truth")
 METRICS: Mapping[str, str] = {
     "done": "share of edits that the probe sees done",
@@ -71,7 +82,7 @@ class EditCases:
     """Some edits, drawn.
 
     Attributes:
-        numbers: of the cases, consecutive.
+        numbers: of the cases, ascending.
         edits: what is asked.
         before: the pictures that are given, with their exact maps.
         after: the true results.
@@ -89,6 +100,13 @@ class EditCases:
         """(B, 1, H, W) bool, where before and after are the same; nowhere where styles differ."""
         whole = torch.tensor([edit.entity is None for edit in self.edits])
         return ~(change_mask(self.before.image, self.after.image) | whole[:, None, None, None])
+
+    def only(self, kinds: Collection[str]) -> "EditCases":
+        """Those of some kinds, of which there must be one."""
+        rows = [row for row, edit in enumerate(self.edits) if edit.kind in kinds]
+        numbers, edits = (tuple(each[row] for row in rows) for each in (self.numbers, self.edits))
+        before, after = (each[torch.tensor(rows)] for each in (self.before, self.after))
+        return replace(self, numbers=numbers, edits=edits, before=before, after=after)
 
     def seed(self, row: int) -> int:
         """Of a case's noise."""
@@ -146,7 +164,7 @@ def asked(edit: SceneEdit, picture: Tensor, method: str, seed: int, bench: Bench
     Args:
         edit: what is to be done.
         picture: (3, H, W) in [-1, 1].
-        method: one of `METHODS`.
+        method: one of `METHODS` or `VARIANTS`.
         seed: of the noise.
         bench: with the steps and the guidance.
 
@@ -154,16 +172,28 @@ def asked(edit: SceneEdit, picture: Tensor, method: str, seed: int, bench: Bench
         The task; `semantic` gets the words of what comes or goes, all others both captions.
     """
     semantic = method == "semantic"
+    source_subject, subject = _named(edit) if method in VARIANTS else ("", "")
     return Edit(
         picture,
         edit.words if semantic else edit.target_caption,
         source_prompt=edit.source_caption,
-        method=method,
+        method=VARIANTS.get(method, method),
+        subject=subject,
+        source_subject=source_subject,
         scale=(-SCALE if edit.kind == "remove" else SCALE) if semantic else None,
         seed=seed,
         num_inference_steps=bench.generation.steps,
         guidance_scale=bench.generation.guidance,
     )
+
+
+def _named(edit: SceneEdit) -> tuple[str, str]:
+    """The edited solid in the words of either caption, without the article."""
+    assert edit.kind in NAMING
+    assert edit.entity is not None
+    both = (scene.solids[edit.entity] for scene in (edit.source, edit.target))
+    before, after = (phrases(solid)[2] for solid in both)
+    return before, after
 
 
 def results(method: str, cases: EditCases) -> Samples:
@@ -177,6 +207,18 @@ def results(method: str, cases: EditCases) -> Samples:
             made.append(task.run(bench.model).pictures["image"][0].float())
         spent.append(cost)
     return cases.scores(method, torch.stack(made), spent)
+
+
+def of_variant(method: str, cases: EditCases) -> Samples:
+    """The results of one of `VARIANTS`; of kinds that it is not for there is no value."""
+    rows = [row for row, edit in enumerate(cases.edits) if edit.kind in NAMING]
+    none = dict.fromkeys((*METRICS, *COSTS), ())
+    found = results(method, cases.only(NAMING)).values if rows else none
+    values: dict[str, list[float | None]] = {}
+    for metric, those in found.items():
+        place = dict(zip(rows, those, strict=True))
+        values[metric] = [place.get(row) for row in range(len(cases.edits))]
+    return Samples(values)
 
 
 def _unedited(cases: EditCases) -> Samples:
@@ -204,9 +246,16 @@ def make(bench: Bench) -> list[Row]:
     """All methods on all kinds of edits."""
     measures: list[Measure[EditCases]] = [Measure("unedited", _unedited), Measure("truth", _truth)]
     measures += [Measure(method, partial(results, method)) for method in METHODS]
+    measures += [Measure(method, partial(of_variant, method)) for method in VARIANTS]
     found = bench.measure("editing", measures, partial(prepared, bench))
     cases = [KINDS[number % len(KINDS)] for number in range(bench.run.scenes)]
-    return case_rows("editing", found, cases, tuple(METRICS))
+    rows = case_rows("editing", found, cases, tuple(METRICS))
+    return [row for row in rows if _has(*row.name.split("/")[1:])]
+
+
+def _has(case: str, method: str) -> bool:
+    """Whether a method has a row of a case."""
+    return method not in VARIANTS or case in NAMING
 
 
 def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
@@ -215,7 +264,8 @@ def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
     lines: dict[str, list[Line]] = {}
     for number, edit in enumerate(_held_out(bench).edits(range(count))):
         title = f"{edit.source_caption} -> {edit.target_caption}"
-        kinds = ("unedited", "target", *METHODS)
+        own = [method for method in VARIANTS if _has(edit.kind, method)]
+        kinds = ("unedited", "target", *METHODS, *own)
         pictures = [kept_picture(bench, kind, number) for kind in kinds]
         lines.setdefault(edit.kind, []).append(Line(title, pictures, kinds))
     return lines
