@@ -36,7 +36,7 @@ from unicond.mechanisms.guidance.readout import Readout
 from unicond.mechanisms.guidance.reconstruction import Reconstruction, Target
 from unicond.mechanisms.guidance.self_guidance import SelfGuidance
 from unicond.mechanisms.guidance.universal import Universal
-from unicond.mechanisms.measurement import Decoded, Measurement
+from unicond.mechanisms.measurement import Measurement, space_of
 from unicond.mechanisms.process.ddnm import DDNM
 from unicond.mechanisms.process.ddrm import DDRM
 from unicond.model import Model
@@ -93,7 +93,7 @@ class Bench:
 def _measurement(bench):
     operator = super_resolution((3, SIZE, SIZE), 4)
     values = operator.forward(picture(3)[None])
-    space = Decoded(bench.model.backbone)
+    space = space_of(bench.model.backbone)
     return Measurement(operator=operator, values=values, noise_std=0.05, space=space)
 
 

@@ -14,7 +14,6 @@ import unicond
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.network import attention_shapes
-from unicond.backbones import pixels
 from unicond.backbones.pixels import UnshuffledUNet
 from unicond.cli import app
 from unicond.denoisers.controlled import layers_of
@@ -28,20 +27,12 @@ TOLD = {"prompt": "a red ball", "num_inference_steps": 2, "guidance_scale": 3.0}
 
 @pytest.fixture(scope="module")
 def network():
-    said = dict(tiny_bases.unet("one").config)
-    shape = {name: value for name, value in said.items() if not name.startswith("_")}
-    shape |= {"sample_size": 16, "in_channels": 48, "out_channels": 48}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return UnshuffledUNet.from_config(shape)
+    return tiny_bases.pixel_unet()
 
 
 @pytest.fixture(scope="module")
 def folder(network, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pixels") / "base"
-    text = tiny_bases.text(32, "quick_gelu")
-    pixels.save(folder, network, text, tiny_bases.tokenizer(), tiny_bases.scheduler("two"))
-    return folder
+    return tiny_bases.save_pixels(tmp_path_factory.mktemp("pixels") / "base", network)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,9 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from unicond.backbones import pixels
+from unicond.backbones.pixels import UnshuffledUNet
+
 TOKENIZER = Path(__file__).parents[1] / "golden" / "unicon" / "base" / "tokenizer"
 FAMILIES = {
     "one": "Stable Diffusion 1.x",
@@ -48,6 +51,23 @@ def save(kind, folder):
             )
     pipeline.save_pretrained(folder)
     return folder
+
+
+def save_pixels(folder, network=None):
+    """Write a base of 64 x 64 pixels without an autoencoder, that predicts v, into a folder."""
+    words = text(32, "quick_gelu"), tokenizer()
+    pixels.save(folder, network or pixel_unet(), *words, scheduler("two"))
+    return folder
+
+
+def pixel_unet():
+    """The first family's network between shuffles of 4 x 4 pixels."""
+    said = dict(unet("one").config)
+    shape = {name: value for name, value in said.items() if not name.startswith("_")}
+    shape |= {"sample_size": 16, "in_channels": 48, "out_channels": 48}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UnshuffledUNet.from_config(shape)
 
 
 def tokenizer(pad="<|endoftext|>"):
