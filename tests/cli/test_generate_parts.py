@@ -28,6 +28,8 @@ def folder(tmp_path, monkeypatch):
     """A folder with a depth map, a soft mask, and a thing in a box."""
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).save("depth.png")
+    with Image.open("depth.png") as grey:
+        grey.convert("RGB").save("normals.png")
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1)).T.copy()).save("mask.png")
     thing = {"phrase": "a red ball", "box": [0.1, 0.4, 0.5, 0.9]}
     (tmp_path / "boxes.json").write_text(json.dumps({"boxes": [thing]}))
@@ -181,9 +183,9 @@ def test_ctrl_c_while_sampling_leaves_nothing_half_written(folder, model, monkey
 @pytest.mark.parametrize(
     ("arguments", "made"),
     [
-        (["--give", "normals=depth.png"], {"image"}),
+        (["--give", "normals=normals.png"], {"image"}),
         (["--only", "normals", "--prompt", "a red ball"], {"normals"}),
-        (["--give", "normals=depth.png", "--depth", "depth.png"], {"image"}),
+        (["--give", "normals=normals.png", "--depth", "depth.png"], {"image"}),
         (["--prompt", "a red ball"], {"image", "depth"}),
         (["--prompt", "a red ball", "--image-prompt", "depth.png"], {"image"}),
         (["--prompt", "a red ball", "--boxes", "boxes.json"], {"image"}),

@@ -133,6 +133,7 @@ def test_an_adapter_is_told_the_file(run, tmp_path, file, grounders):
     assert record.adapters == {"interact": str(grounders["interact"])}
 
 
+@pytest.mark.filterwarnings("ignore:method .* takes no interactions")
 @pytest.mark.parametrize("method", GROUNDED)
 def test_a_depth_map_beside_the_file(run, tmp_path, file, grounders, tiny, method):
     write_png(torch.linspace(-1, 1, 64).expand(3, 64, 64), tmp_path / "depth.png", {})

@@ -378,6 +378,7 @@ RUN = [
             {"name": "text"},
             {"name": "served", "weight": 0.75, "prompt": "a bird"},
         ],
+        "boxes": None,
         "ip_scale": 0.8,
         "manner": "default",
         "step_size": [0.5, 0.25, 0.125],

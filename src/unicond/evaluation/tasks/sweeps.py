@@ -53,23 +53,25 @@ def _kept_inverted(method: str, generation: Sampling) -> str:
     return inversion.asked(method, generation).name
 
 
+_CHOSEN: Mapping[str, Callable[[Bench], Sequence[str]]] = {
+    "editing": _some("direct+p2p", "sdedit", "semantic"),
+    "inversion": _some("ddim", "direct", "null_text"),
+    "layout": _some("regions", "layout", "text"),
+    "composition": _some("composable", "multidiffusion", "text"),
+    "style": _some("style_injection", "sdedit", "text"),
+}
+_EVERY: Mapping[str, Callable[[Bench], Sequence[str]]] = {
+    "editing": lambda _: editing.METHODS,
+    "inversion": lambda _: inversion.METHODS,
+    "layout": layout.methods,
+    "composition": composition.methods,
+    "style": style.methods,
+}
+
+
 def _parts(usual: bool) -> tuple[AnyPart, ...]:
     """The tasks on `mini`, with their usual methods or all of them."""
-    chosen: Mapping[str, Callable[[Bench], Sequence[str]]] = {
-        "editing": _some("direct+p2p", "sdedit", "semantic"),
-        "inversion": _some("ddim", "direct", "null_text"),
-        "layout": _some("regions", "layout", "text"),
-        "composition": _some("composable", "multidiffusion", "text"),
-        "style": _some("style_injection", "sdedit", "text"),
-    }
-    every: Mapping[str, Callable[[Bench], Sequence[str]]] = {
-        "editing": lambda _: editing.METHODS,
-        "inversion": lambda _: inversion.METHODS,
-        "layout": layout.methods,
-        "composition": composition.methods,
-        "style": style.methods,
-    }
-    of = chosen if usual else every
+    of = _CHOSEN if usual else _EVERY
     layouts = _nothing if usual else layout.missing
     compositions = _nothing if usual else composition.missing
     styles = _nothing if usual else style.missing
