@@ -19,19 +19,11 @@ from unicond.mechanisms.guidance.universal import travelled
 from unicond.mechanisms.inversion.methods import plan_edit
 from unicond.sampling import plans
 from unicond.sampling.solvers import DDIM, SOLVERS
+from unicond.tasks.edit import INVERSIONS
 
 STEPS = 4
 DRAWS = 33
 EDITS = ("PromptToPrompt", "PlugAndPlay", "MasaCtrl", "StyleInjection")
-INVERSIONS = (
-    "ddim",
-    "fixed_point",
-    "null_text",
-    "negative_prompt",
-    "direct",
-    "edit_friendly",
-    "edict",
-)
 NAMED = ("image-first", "curve(0.3)", "coarse(0.4)")
 LOOKING = ("Layout", "SelfGuidance", "Readout", "PaintWithWords")
 APART = [{"DDNM", "DDRM"}, *({"Panorama", name} for name in LOOKING)]
