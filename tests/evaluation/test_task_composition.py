@@ -7,25 +7,28 @@ import torch
 from truth import Brightness, reading_of
 
 import unicond
+from unicond.adapters.joint import JointAdapter
 from unicond.evaluation.condition_table import Run
+from unicond.evaluation.metrics_boxes import both_there, right_sides
 from unicond.evaluation.metrics_objects import Spot
 from unicond.evaluation.study import Bench, Other, network_calls, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks.composition import (
     COMPOSITION,
     METHODS,
+    SHAPED,
     Asked,
-    both_there,
     halved,
     methods,
     missing,
     prepared,
     results,
-    right_sides,
 )
 from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.page import write_page
+from unicond.world.palette import CLASS_RGB
 from unicond.world.render import render
+from unicond.world.vocabulary import CLASSES
 
 STEPS = 2
 LEFT, RIGHT = Spot(2, 1, (0.1, 0.4, 0.4, 0.8), 100), Spot(3, 5, (0.6, 0.4, 0.9, 0.8), 100)
@@ -94,7 +97,7 @@ def made(bench):
 
 def test_rows_and_page(made, tmp_path):
     table, folder, pictures = made
-    names = ("truth", *(name for name in METHODS if name != "magic_fusion"))
+    names = ("truth", *(name for name in METHODS if name not in ("magic_fusion", *SHAPED)))
     assert [r.name for r in table.rows] == [f"composition/all/{m}" for m in names]
     for row in table.rows:
         wanted = {"both_there", "right_sides", "right_place", "seconds", "calls", "seed"}
@@ -142,7 +145,7 @@ def test_a_second_base_draws_the_right_one(bench, tiny_base):
     two = replace(bench, other=Other(other))
     assert "magic_fusion" in methods(two)
     assert "magic_fusion_1" not in methods(two)
-    assert set(missing(bench)) == {"magic_fusion"}
+    assert set(missing(bench)) == {"magic_fusion", *SHAPED}
     cases = prepared(bench, range(1))
     asked = Asked(cases.pairs[0], cases.empty[0], 7, bench)
     both = METHODS["magic_fusion"](replace(asked, bench=two))
@@ -180,3 +183,22 @@ def test_a_panorama_has_each_solid_in_its_half(bench):
     found = knows.scores("panorama", pictures, [Cost()] * 2).values
     for metric in ("both_there", "right_sides", "right_place"):
         assert found[metric] == [1, 1]
+
+
+def test_boxes_are_the_segmentation_of_a_model_that_takes_one(tiny, tiny_base, bench, tmp_path):
+    folder = tmp_path / "segmentation"
+    JointAdapter.from_pretrained(tiny.adapters["depth"].source).save_pretrained(folder)
+    model = unicond.load(tiny_base, {"segmentation": folder}, device="cpu")
+    shaped = replace(bench, model=model)
+    assert {*SHAPED} < {*methods(shaped)}
+    assert set(missing(shaped)) == {"magic_fusion"}
+    cases = prepared(shaped, range(1))
+    asked = Asked(cases.pairs[0], cases.empty[0], 7, shaped)
+    (drawn,) = asked.drawn.values()
+    pixels = ((drawn.flatten(1).T + 1) / 2).unique(dim=0)
+    classes = {CLASSES[spot.cls] for spot in cases.pairs[0].spots} | {"sky", "ground"}
+    wanted = torch.tensor([CLASS_RGB[name] for name in classes])
+    assert len(pixels) == len(classes)
+    assert torch.cdist(pixels, wanted).amin(1).max() < 1 / 255  # bytes of a picture
+    for name, plain in SHAPED.items():
+        assert (METHODS[name](asked) - METHODS[plain](asked)).abs().max() > 1e-3

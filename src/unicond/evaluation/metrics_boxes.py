@@ -13,6 +13,8 @@ from unicond.evaluation.metrics_objects import Box, Spot
 
 PLACED = 0.5
 """Least IoU of an instance that counts as placed."""
+THERE_SHARE = 0.25
+"""Of its true size, at least, is what counts as there."""
 
 
 def box_iou(one: Box, other: Box) -> float:
@@ -48,6 +50,31 @@ def placed_ious(asked: Sequence[Spot], seen: Sequence[Spot]) -> list[float]:
 def largest_alike(spot: Spot, seen: Sequence[Spot]) -> Spot | None:
     """The largest seen area of a thing's class and colour; None where there is none."""
     return max((one for one in seen if _alike(spot, one)), key=lambda s: s.pixels, default=None)
+
+
+def both_there(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
+    """Whether two things are seen anywhere, large enough.
+
+    Args:
+        both: the left one, the right one, as large as they truly are.
+        seen: in one picture.
+
+    Returns:
+        The answer.
+    """
+    largest = [largest_alike(spot, seen) for spot in both]
+    return all(
+        one is not None and one.pixels >= THERE_SHARE * spot.pixels
+        for spot, one in zip(both, largest, strict=True)
+    )
+
+
+def right_sides(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
+    """Whether two things are there, the left one left of the right one; as `both_there`."""
+    left, right = (largest_alike(spot, seen) for spot in both)
+    if left is None or right is None or not both_there(both, seen):
+        return False
+    return left.middle[0] < right.middle[0]
 
 
 def _alike(one: Spot, other: Spot) -> bool:

@@ -8,6 +8,7 @@ Held-out scenes of two solids that lie side by side; the boxes are exact.
     panorama        a picture twice as wide, the left solid in its left half, the other in its right
     blended         both in their boxes of a given picture, the scene's own empty ground
     multidiffusion  both in their boxes, the ground's words outside
+    ...+segmentation  `blended` and `multidiffusion` under a segmentation drawn from the same boxes
     text            "a red ball left of a blue box on grass", in words alone
 
     both_there    the judge sees both anywhere, each at least a quarter as large as in the scene
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from unicond.calls.companions import companion
 from unicond.evaluation.cases import TABLE_WORLD
-from unicond.evaluation.metrics_boxes import PLACED, largest_alike, placed_ious
+from unicond.evaluation.metrics_boxes import PLACED, both_there, placed_ious, right_sides
 from unicond.evaluation.metrics_objects import MIN_PIXELS, Spot, seen_spots
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples
@@ -54,13 +55,16 @@ from unicond.mechanisms.blending.magic_fusion import MagicFusion
 from unicond.pictures.sheet import Line
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import WEIGHTS, Compose
+from unicond.tasks.places import draw_segmentation
 from unicond.world.render import render
 from unicond.world.scene import Scene
 
 TEXT, TRUTH = "text", "truth"
 PANORAMA, TWO_MODELS, ONE_MODEL = "panorama", "magic_fusion", "magic_fusion_1"
-THERE_SHARE = 0.25
-"""Of its true size, at least, is what counts as there."""
+SEGMENTATION = "segmentation"
+IN_BOXES = ("blended", "multidiffusion")
+SHAPED = {f"{name}+{SEGMENTATION}": name for name in IN_BOXES}
+"""{method: what it is without the segmentation}."""
 METRICS: Mapping[str, str] = {
     "both_there": "share of pictures in which the probe sees both solids",
     "right_sides": "and the left one left of the right one",
@@ -144,31 +148,6 @@ class Pairs:
         return Samples({**values, **costs(spent)})
 
 
-def both_there(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
-    """Whether two things are seen anywhere, large enough.
-
-    Args:
-        both: the left one, the right one, as large as they truly are.
-        seen: in one picture.
-
-    Returns:
-        The answer.
-    """
-    largest = [largest_alike(spot, seen) for spot in both]
-    return all(
-        one is not None and one.pixels >= THERE_SHARE * spot.pixels
-        for spot, one in zip(both, largest, strict=True)
-    )
-
-
-def right_sides(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
-    """Whether two things are there, the left one left of the right one; as `both_there`."""
-    left, right = (largest_alike(spot, seen) for spot in both)
-    if left is None or right is None or not both_there(both, seen):
-        return False
-    return left.middle[0] < right.middle[0]
-
-
 @dataclass(frozen=True)
 class Asked:
     """What is asked of a model.
@@ -214,6 +193,12 @@ class Asked:
         both = zip(self.pair.alone, self.pair.spots, strict=True)
         return [(text, *spot.box) for text, spot in both]
 
+    @property
+    def drawn(self) -> dict[str, Tensor]:
+        """The boxes as a segmentation: all that it knows of the scene."""
+        side = self.bench.model.backbone.sample_size
+        return {SEGMENTATION: draw_segmentation(self.boxes, (side, side))}
+
 
 def _composable(asked: Asked) -> Tensor:
     texts = dict.fromkeys(asked.pair.alone, WEIGHTS["composable"])
@@ -230,14 +215,16 @@ def _fused(asked: Asked) -> Tensor:
     return asked.told(left, [MagicFusion(other=other, guidance_scale=scale)])
 
 
-def _blended(asked: Asked) -> Tensor:
-    task = Compose(regions=asked.boxes, picture=asked.empty, method="blended")
+def _in_boxes(method: str, asked: Asked, shaped: bool = False) -> Tensor:
+    blended, ground = method == "blended", asked.pair.things.ground
+    task = Compose(
+        "" if blended else ground,
+        regions=asked.boxes,
+        picture=asked.empty if blended else None,
+        conditions=asked.drawn if shaped else {},
+        method=method,
+    )
     return asked.composed(task)
-
-
-def _multidiffusion(asked: Asked) -> Tensor:
-    ground = asked.pair.things.ground
-    return asked.composed(Compose(ground, regions=asked.boxes, method="multidiffusion"))
 
 
 def _panorama(asked: Asked) -> Tensor:
@@ -269,8 +256,8 @@ METHODS: Mapping[str, Callable[[Asked], Tensor]] = {
     "composable": _composable,
     TWO_MODELS: _fused,
     ONE_MODEL: _fused,
-    "blended": _blended,
-    "multidiffusion": _multidiffusion,
+    **{name: partial(_in_boxes, name) for name in IN_BOXES},
+    **{name: partial(_in_boxes, plain, shaped=True) for name, plain in SHAPED.items()},
     PANORAMA: _panorama,
     TEXT: _text,
 }
@@ -279,13 +266,17 @@ METHODS: Mapping[str, Callable[[Asked], Tensor]] = {
 
 def methods(bench: Bench) -> tuple[str, ...]:
     """The methods that a bench has the models for."""
-    left = ONE_MODEL if bench.other is not None else TWO_MODELS
-    return tuple(name for name in METHODS if name != left)
+    left = {*missing(bench), *([] if bench.other is None else [ONE_MODEL])}
+    return tuple(name for name in METHODS if name not in left)
 
 
 def missing(bench: Bench) -> dict[str, str]:
     """{method: why a bench has it not}."""
-    return {} if bench.other is not None else {TWO_MODELS: "no second base (--other-base)"}
+    why = f"no adapter of it is loaded (--adapter {SEGMENTATION})"
+    shaped = {} if SEGMENTATION in bench.model.adapters else dict.fromkeys(SHAPED, why)
+    return shaped | (
+        {} if bench.other is not None else {TWO_MODELS: "no second base (--other-base)"}
+    )
 
 
 def results(method: str, pairs: Pairs) -> Samples:
@@ -382,8 +373,9 @@ COMPOSITION = Group(
     draw,
     (TEXT, TRUTH),
     METRICS,
+    takes=(SEGMENTATION,),
     bars=BARS,
-    version="3",
+    version="4",
     missing=missing,
     companion=True,
 )
