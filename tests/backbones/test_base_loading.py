@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import unicond
 from unicond.backbones import precision
 from unicond.backbones.offload import offload
-from unicond.cli import app
+from unicond.cli import app, running
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -27,6 +27,9 @@ def test_the_format_suits_the_device(monkeypatch):
         monkeypatch.setattr(precision, "cpu_prefers_bfloat16", lambda fast=fast: fast)
         assert precision.dtype_for(CPU, large) == on_cpu
         assert precision.dtype_for(CPU, precision.SMALL) == torch.float32
+        assert precision.is_emulated(torch.bfloat16, CPU) is not fast
+        assert not precision.is_emulated(torch.bfloat16, CUDA)
+        assert not precision.is_emulated(torch.float32, CPU)
     assert precision.dtype_for(CUDA, large) == torch.float16
     assert precision.dtype_for(CUDA, precision.SMALL) == torch.float32
 
@@ -46,6 +49,16 @@ def test_large_networks_take_the_devices_format(bases, monkeypatch):
     out = model(prompt="a dog", num_inference_steps=2)
     assert out.latents["image"].dtype == torch.float32
     assert out.record.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quick", "told"),
+    [("bfloat16", False, True), ("bfloat16", True, False), ("float32", False, False)],
+)
+def test_a_command_says_that_a_format_is_slow(bases, monkeypatch, capsys, dtype, quick, told):
+    monkeypatch.setattr(precision, "cpu_prefers_bfloat16", lambda: quick)
+    running.load_model(bases["one"], ["none"], "cpu", dtype)
+    assert ("this CPU has no units for it" in capsys.readouterr().err) is told
 
 
 def test_float16_on_the_cpu_is_refused(bases):

@@ -44,7 +44,8 @@ LINES = {
     "aggregate": [
         f"p {COMMON} --model depth=d.png --model text:0.4 --prompt-of 2=q --boxes boxes.json "
         "--boxes-of 1=boxes.json --first 2 --ip-scale 0.5 --manner paper --mix lerp "
-        "--mean posterior --step-size 40 --step-size 50 --window 1-3 --start own"
+        "--mean posterior --step-size 40 --step-size 50 --window 1-3 --start own "
+        "--solver ddim --eta 0.5"
     ],
 }
 NOT_SAID = {

@@ -278,6 +278,30 @@ def test_things_are_drawn_in_their_boxes_and_colours():
     assert (both[:, 16, 32] - ball).abs().max() < 0.01  # it ends lower: it is nearer
 
 
+@pytest.mark.parametrize("size", [(64, 64), (128, 128)])
+def test_outlines_tell_classes_apart(size):
+    """A pill is no ball and a cylinder no box, whatever their boxes are."""
+
+    def area(thing, right, bottom):
+        drawn = draw_segmentation([(f"a {thing}", 0.25, 0.25, right, bottom)], size)
+        color = torch.tensor(CLASS_RGB[thing])[:, None, None] * 2 - 1
+        return (drawn - color).abs().amax(0) < 0.01
+
+    for right, bottom in ((0.5, 0.5), (0.5, 0.8), (0.8, 0.5), (0.5, 0.56)):
+        cylinder, solid = area("cylinder", right, bottom), area("box", right, bottom)
+        assert 0.8 < cylinder.sum() / solid.sum() < 0.96  # corners are left
+        pill, ball = area("pill", right, bottom), area("ball", right, bottom)
+        shared = (pill & ball).sum() / (pill | ball).sum()
+        assert shared < 0.9
+    lying = area("pill", 0.5, 0.5).float()
+    side, half = size[0] // 4, size[0] // 8
+    (up_left, up_right), (low_left, low_right) = (
+        [part.mean() for part in row.split(half, 1)]
+        for row in lying[side : 2 * side, side : 2 * side].split(half, 0)
+    )
+    assert min(up_right, low_left) > max(up_left, low_right) + 0.2  # along the diagonal that rises
+
+
 def test_outlines_are_in_the_colours_of_the_phrases():
     drawn = draw_outlines(BOXES, (64, 64))
     for name, x, y in (("red", 0, 40), ("blue", 63, 40)):

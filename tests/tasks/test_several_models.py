@@ -96,10 +96,27 @@ def test_what_does_not_fit_is_refused(tiny, depth):
         (dict(models=["text", "text"], seed=2**63 - 1, count=2), "is out of range; give 0 to"),
         (dict(models=["text", "text"], weights=[0.5, 0.5]), "2 models are mixed by 1 weights"),
         (dict(models=["text"]), "several models are aggregated, but 1 given"),
+        (dict(models=["text", "text"], solver="x"), "solver 'x' is not known"),
+        (dict(models=["text", "text"], solver="heun", eta=1.0), "eta is the 'ddim' solver's"),
     ]
     for changes, message in refused:
         with pytest.raises(ValueError, match=message):
             Together("a dog", **changes, **USUAL).run(tiny)
+
+
+def test_all_models_make_the_steps_of_one_solver(tiny, depth):
+    """At a weight of 1 the first one's picture is that of a run of its own."""
+    for told in ({"solver": "heun"}, {"solver": "ddim", "eta": 1.0}):
+        task = Together(
+            "a dog", ["depth", "text"], pictures={"1": depth}, weights=[1.0], **told, **USUAL
+        )
+        found = task.run(tiny).latents["image"]
+        plain = replace(task, solver=None, eta=None).run(tiny).latents["image"]
+        alone = tiny.only("depth")(
+            "a dog", depth=depth, branches=["image", "depth"], **told, **USUAL
+        )
+        assert torch.equal(found, alone.latents["image"])
+        assert (found - plain).abs().max() > 1e-3
 
 
 def test_the_command_line(tiny_base, tmp_path, depth):
@@ -107,6 +124,7 @@ def test_the_command_line(tiny_base, tmp_path, depth):
 
     adapter = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
     common = ["--base", str(tiny_base), "--adapter", str(adapter), "--steps", "4"]
+    common += ["--solver", "ddim", "--eta", "0.5"]
     models = ["--model", f"depth={depth}", "--model", "text:0.4", "--prompt-of", "2=a cat"]
     ran = CliRunner().invoke(
         app, ["aggregate", *models, "--prompt", "a dog", *common, "--out", str(tmp_path / "out")]
@@ -117,6 +135,7 @@ def test_the_command_line(tiny_base, tmp_path, depth):
     assert task["models"] == ["depth", "text"]
     assert task["weights"] == [0.4]
     assert task["prompts"] == {"2": "a cat"}
+    assert (task["solver"], task["eta"]) == ("ddim", 0.5)
     usual = (DEFAULT.mix, DEFAULT.mean, DEFAULT.start)
     assert (task["mix"], task["mean"], task["start"]) == usual
     assert task["window"] == vars(DEFAULT.window)

@@ -18,6 +18,7 @@ from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
 from unicond.adapters.image_prompt.encoder import ImageEncoder
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutHead
+from unicond.backbones import precision
 from unicond.cli.train import app
 from unicond.data import latents, partners, renders
 from unicond.data.folders import fingerprint
@@ -487,6 +488,17 @@ def test_latents_are_kept_and_follow_the_autoencoder(shop, made):
             value.zero_()
     assert torch.equal(latents.cached(vae, key, folder, "depth", 8, "cpu"), found)
     assert not torch.equal(latents.cached(vae, "other", folder, "depth", 8, "cpu"), found)
+
+
+def test_a_cpu_without_units_for_bfloat16_trains_in_float32(monkeypatch):
+    loop, cpu = presets.mini().vae.loop, torch.device("cpu")
+    assert loop.precision == "bf16"
+    for quick, wanted in ((True, "bf16"), (False, "no")):
+        monkeypatch.setattr(precision, "cpu_prefers_bfloat16", lambda quick=quick: quick)
+        assert presets.as_fast(loop, cpu).precision == wanted
+        assert presets.as_fast(loop, torch.device("cuda")) == loop
+    half = replace(loop, precision="fp16")
+    assert presets.as_fast(half, cpu) == half
 
 
 def test_a_gpu_takes_larger_batches_for_fewer_minutes():

@@ -67,6 +67,14 @@ def aggregate(
             "from the first one's state when the window begins."
         ),
     ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="Of all models: ddim, ddpm, euler, euler_ancestral, heun, dpmpp_2m; default the "
+            "base's own."
+        ),
+    ] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of the ddim solver, 0 to 1.")] = None,
     negative_prompt: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/aggregate"),
     base: Annotated[str, typer.Option(help="'mini', a folder, a hub id, or FILE@CONFIG.")] = "mini",
@@ -101,6 +109,8 @@ def aggregate(
         "step_size": step_size,
         "window": None if window is None else moves_of(window),
         "start": start,
+        "solver": solver,
+        "eta": eta,
         **common(seed, count, size, steps, guidance, negative_prompt),
     }
     form = form_of(Aggregate, options)

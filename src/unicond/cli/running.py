@@ -51,6 +51,7 @@ def load_model(
     import torch
     from transformers.utils import logging
 
+    from unicond.backbones.precision import is_emulated
     from unicond.loading import load
 
     check_dtype(dtype)
@@ -59,7 +60,13 @@ def load_model(
     logging.disable_progress_bar()  # of each file's tensors
     with Console(stderr=True).status(f"loading {base}"):
         kind = getattr(torch, dtype, None)
-        return load(base, found, device, kind, loras, offload=offload, slicing=slicing)
+        model = load(base, found, device, kind, loras, offload=offload, slicing=slicing)
+    if kind == torch.bfloat16 and is_emulated(kind, model.backbone.device):
+        Console(stderr=True).print(
+            "[yellow]--dtype bfloat16: this CPU has no units for it and may be many times slower "
+            "than with float32 (--dtype float32)[/yellow]"
+        )
+    return model
 
 
 def check_dtype(dtype: str) -> None:

@@ -294,6 +294,8 @@ class Filled:
             step_sizes=manner.step_sizes,
             window=manner.window,
             start=manner.start,
+            solver=form.solver,
+            eta=form.eta,
             **_common(form),
         )
 

@@ -325,6 +325,8 @@ class Aggregate(Counted):
         step_size: how far each is pulled back, the first one first, for 64 x 64 latents.
         window: first and last of the moves after which states are mixed, or their place.
         start: how all but the first begin.
+        solver: of all models, one of `unicond.SOLVERS`.
+        eta: noise of the ddim solver.
     """
 
     task: Literal["aggregate"] = "aggregate"
@@ -339,6 +341,8 @@ class Aggregate(Counted):
     step_size: Annotated[tuple[float, ...], Field(max_length=MOST)] | None = None
     window: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | Place | None = None
     start: Start | None = None
+    solver: Name | None = None
+    eta: Share | None = None
 
 
 AnyForm = Generate | Edit | Restore | Compose | Layout | Aggregate

@@ -1,7 +1,9 @@
 """Boxes as pictures: their outlines, to be looked at, and what stands in them as a segmentation.
 
 A segmentation is drawn in the world's own colours: the sky above the horizon, the ground below it,
-and in each box the outline that its class has from the front, which fills the box.
+and in each box the outline that its class has from a little above, which fills the box. What tells
+classes apart counts most: a cylinder's ends are round, and a pill whose box is nearly square lies
+from corner to corner of it, where upright it would be a ball.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,10 @@ HORIZON = 0.42
 """Share of the height that is sky."""
 HEAD = 0.2
 """Share of a person's box that is the head's."""
+END = 0.6
+"""Of a cylinder's ends: the ellipses' shorter axis over the longer one."""
+SQUARE = 1.35
+"""Ratio of a box's sides below which a pill lies from corner to corner."""
 _OUTLINE = 40  # of the shorter side is the width of a line
 _Pixels = tuple[int, int, int, int]
 
@@ -102,7 +108,9 @@ def _fill(pen: ImageDraw.ImageDraw, thing: str, box: _Pixels, color: tuple[int, 
     elif thing == "cone":
         pen.polygon([(left, bottom), (right, bottom), ((left + right) // 2, top)], fill=color)
     elif thing == "pill":
-        pen.rounded_rectangle(box, min(right - left, bottom - top) // 2, fill=color)
+        _fill_pill(pen, box, color)
+    elif thing == "cylinder":
+        _fill_cylinder(pen, box, color)
     elif thing == "person":
         neck = top + round(HEAD * (bottom - top))
         half, middle = min(neck - top, right - left) // 2, (left + right) // 2
@@ -110,6 +118,36 @@ def _fill(pen: ImageDraw.ImageDraw, thing: str, box: _Pixels, color: tuple[int, 
         pen.rounded_rectangle((left, neck, right, bottom), (right - left) // 4, fill=color)
     else:
         pen.rectangle(box, fill=color)
+
+
+def _fill_cylinder(pen: ImageDraw.ImageDraw, box: _Pixels, color: tuple[int, int, int]) -> None:
+    """Along the longer side of the box, with an ellipse at either end."""
+    left, top, right, bottom = box
+    across, high = right - left, bottom - top
+    end = min(round(END * min(across, high)), max(across, high) // 2)
+    half = end // 2
+    if high >= across:
+        pen.rectangle((left, top + half, right, bottom - half), fill=color)
+        ends = (left, top, right, top + end), (left, bottom - end, right, bottom)
+    else:
+        pen.rectangle((left + half, top, right - half, bottom), fill=color)
+        ends = (left, top, left + end, bottom), (right - end, top, right, bottom)
+    for ellipse in ends:
+        pen.ellipse(ellipse, fill=color)
+
+
+def _fill_pill(pen: ImageDraw.ImageDraw, box: _Pixels, color: tuple[int, int, int]) -> None:
+    """Along the longer side of the box, or from its lower left to its upper right corner."""
+    left, top, right, bottom = box
+    low, high = sorted((right - left, bottom - top))
+    if high >= SQUARE * low:
+        pen.rounded_rectangle(box, low // 2, fill=color)
+        return
+    around = low // 3
+    ends = (left + around, bottom - around), (right - around, top + around)
+    pen.line(ends, fill=color, width=2 * around + 1)
+    for x, y in ends:
+        pen.ellipse((x - around, y - around, x + around, y + around), fill=color)
 
 
 def _canvas(size: Size, color: Rgb) -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -39,6 +39,7 @@ from unicond.loading import load
 from unicond.model import Model
 from unicond.pictures.decoding import Source as Picture
 from unicond.sampling.noise import apart
+from unicond.sampling.solvers import named
 from unicond.tasks.base import Task
 
 TEXT = "text"
@@ -71,10 +72,12 @@ class Together(Task):
         window: (first, behind the last) of the moves after which states are mixed, or their place.
         start: how all but the first begin: `"own"` noise, the first one's (`"shared"`), or
             `"joined"`, from the first one's state when the window begins.
+        solver: of all models, one of `unicond.SOLVERS`; None is the base's own.
+        eta: noise of the `"ddim"` solver.
 
     Raises:
         ValueError: numbers that do not fit, seeds out of range, a picture or prompt of a model
-            that is not there, or boxes that no model takes.
+            that is not there, boxes that no model takes, or no such solver.
     """
 
     PICTURES_BY_NAME: ClassVar[frozenset[str]] = frozenset({"pictures"})
@@ -93,6 +96,8 @@ class Together(Task):
     step_sizes: Sequence[float] | None = field(default=DEFAULT.step_sizes, kw_only=True)
     window: tuple[int, int] | Place = field(default=DEFAULT.window, kw_only=True)
     start: Start = field(default=DEFAULT.start, kw_only=True)
+    solver: str | None = field(default=None, kw_only=True)
+    eta: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         numbers = {str(n + 1) for n in range(len(self.models))}
@@ -101,8 +106,8 @@ class Together(Task):
             ("prompt", self.prompts),
             ("grounding", self.groundings),
         )
-        for what, named in of_one:
-            if unknown := sorted({*named} - numbers):
+        for what, told in of_one:
+            if unknown := sorted({*told} - numbers):
                 raise ValueError(
                     f"a {what} is given to model {unknown[0]}, but there are {len(self.models)}: "
                     f"number them from 1"
@@ -115,6 +120,8 @@ class Together(Task):
         moves_of(self.window)
         if self.start not in get_args(Start):
             raise ValueError(f"start is {self.start!r}; choose one of {', '.join(get_args(Start))}")
+        if self.solver is not None:
+            named(self.solver, self.eta)
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
@@ -158,6 +165,8 @@ class Together(Task):
             size=size,
             branches=["image", *(branch for branch in told if branch in model.adapters)],
             num_inference_steps=self.steps(model),
+            solver=self.solver,
+            eta=self.eta,
             guidance_scale=self.guidance_scale,
             callback=callback,
             **told,  # pyright: ignore[reportArgumentType] (each as its argument is)

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from unicond.adapters.grounding.config import Method
+from unicond.backbones.precision import is_emulated
 from unicond.conditions import Condition
 from unicond.evaluation.probes import ProbeConfig
 from unicond.training.autoencoder import AutoencoderConfig
@@ -293,3 +296,17 @@ def on_gpu(loop: LoopConfig, own_budget: bool = False) -> LoopConfig:
     if not own_budget:
         budget = replace(budget, minutes=budget.minutes / CUDA_SPEED)
     return replace(loop, batch_size=GPU_BATCH * loop.batch_size, budget=budget)
+
+
+def as_fast(loop: LoopConfig, device: torch.device) -> LoopConfig:
+    """A recipe's loop in float32 where the device has no units for bfloat16.
+
+    Args:
+        loop: as it is where there are.
+        device: where it runs.
+
+    Returns:
+        The loop.
+    """
+    slow = loop.precision == "bf16" and is_emulated(torch.bfloat16, device)
+    return replace(loop, precision="no") if slow else loop

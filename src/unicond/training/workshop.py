@@ -188,6 +188,9 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     loop = job.config.loop
     if shop.device.type == "cuda":
         loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)
+    loop = presets.as_fast(loop, shop.device)
+    if loop.precision != job.config.loop.precision:
+        shop.report(0.0, "in float32, since this CPU has no units for bfloat16")
     about = {"identity": _identity(shop, job), "world": world()}
     resume = shop.resume and _same_run(shop, place, about)
     with seeded(loop.seed):

@@ -192,7 +192,8 @@ def together() -> Tab:
         mix = choice("mix", "Mix", ["", "slerp", "lerp", "released"])
         mean = choice("mean", "Pulled to", ["", "posterior", "none", "released"])
         start = choice("start", "The others begin", ["", "joined", "own", "shared"])
-    parts = [prompt, members, manner, mix, mean, start, *_common()]
+        solver = choice("solver", "Solver", ["", *SOLVERS])
+    parts = [prompt, members, manner, mix, mean, start, solver, *_common()]
     return Tab("aggregate", [*parts, *more("aggregate", parts)], go, names)
 
 
