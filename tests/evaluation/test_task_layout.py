@@ -20,7 +20,7 @@ from unicond.evaluation.tasks.group import Cost
 from unicond.evaluation.tasks.layout import LAYOUT, MOST_SOLIDS, asked, methods, prepared, solids_of
 from unicond.evaluation.tasks.page import write_page
 from unicond.evaluation.tasks.placed import clear_scene
-from unicond.tasks.layout import GROUNDED, METHODS
+from unicond.tasks.layout import DRAWN, GROUNDED, METHODS
 from unicond.world.render import render
 from unicond.world.vocabulary import CLASSES, COLOR_NAMES
 
@@ -118,14 +118,15 @@ def test_segmentation_has_a_row_where_its_adapter_is(tiny, tiny_base, bench, tmp
     path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "segmentation"}))
     able = replace(bench, model=unicond.load(tiny_base, {"segmentation": folder}, device="cpu"))
     assert set(METHODS) - set(methods(able)) == {"readout", *GROUNDED}
-    assert set(METHODS) - set(methods(bench)) == {"readout", "segmentation", *GROUNDED}
+    assert set(METHODS) - set(methods(bench)) == {"readout", *DRAWN, *GROUNDED}
     assert set(layout.missing(able)) == {*GROUNDED}
     left = LAYOUT.judged(Table("c", 3, 1.0, 2, ()), bench).settings["rows left out"]
     assert "segmentation: no adapter of it is loaded (--adapter segmentation)" in left
     cases = prepared(able, range(1))
-    samples = layout.results("segmentation", cases)
-    assert 0 <= samples.values["miou"][0] <= 1
-    assert samples.values["calls"][0] >= STEPS
+    for method in DRAWN:
+        samples = layout.results(method, cases)
+        assert 0 <= samples.values["miou"][0] <= 1
+        assert samples.values["calls"][0] >= STEPS
 
 
 def test_grounding_adapters_have_rows_where_they_are(tiny_base, grounders, bench):

@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from unicond.mechanisms.blending.regions import MOST_REGIONS
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
 from unicond.tasks.compose import Compose
-from unicond.tasks.layout import GROUNDED, METHODS, Layout
+from unicond.tasks.layout import DRAWN, GROUNDED, METHODS, Layout
 from unicond.tasks.places import HORIZON, draw_outlines, draw_segmentation
 from unicond.world.palette import CLASS_RGB, COLOR_RGB
 
@@ -49,7 +50,7 @@ def grounded(tiny, grounders):
     return unicond.load(tiny.backbone.name, {**depth, **grounders})
 
 
-OTHERS = [name for name in METHODS if name not in ("segmentation", "readout", *GROUNDED)]
+OTHERS = [name for name in METHODS if name not in ("readout", *DRAWN, *GROUNDED)]
 
 
 def test_what_the_adapters_decide_is_checked_when_they_are_known(grounded):
@@ -258,6 +259,27 @@ def test_a_segmentation_is_a_condition_of_the_model(segmented, plain):
     given = {"conditions": {"classes": drawn}}
     with pytest.raises(ValueError, match="draws 'classes' itself"):
         Layout(PROMPT, BOXES, method="segmentation", **given, **USUAL).run(segmented)
+
+
+def test_regions_under_a_segmentation(segmented, plain):
+    """Both act: without the regions it is `segmentation`, without the map `regions`."""
+    task = Layout(PROMPT, BOXES, method="segmented_regions", **USUAL)
+    out = task.run(segmented)
+    assert torch.equal(out.pictures["classes"], draw_segmentation(BOXES, (64, 64))[None])
+    assert "Regions" in out.record.mechanisms
+    made = [
+        out,
+        *(replace(task, method=name).run(segmented) for name in ("segmentation", "regions")),
+    ]
+    pictures = [plain, *(one.latents["image"] for one in made)]
+    for one, other in combinations(pictures, 2):
+        assert (one - other).abs().max() > 1e-3
+    coarse = replace(task, coarse=0.5).run(segmented)
+    assert "classes" in coarse.record.generated
+    with pytest.raises(ValueError, match="method 'segmented_regions' gives the boxes as a segment"):
+        task.run(segmented.only())
+    with pytest.raises(ValueError, match="'a dog' names nothing that a segmentation"):
+        replace(task, boxes=[("a dog", 0.0, 0.0, 1.0, 1.0)])
 
 
 def test_things_are_drawn_in_their_boxes_and_colours():

@@ -50,8 +50,9 @@ def layout(
         str | None,
         typer.Option(
             help="regions, noise_collage, layout, paint_with_words, self_guidance, readout, "
-            "segmentation, gligen, interact, migc, or text; default the first that the base has of "
-            "interact (where --boxes says who does what), migc, gligen, else regions."
+            "segmentation, segmented_regions, gligen, interact, migc, or text; default the first "
+            "that the base has of interact (where --boxes says who does what), migc, gligen, else "
+            "regions."
         ),
     ] = None,
     scale: Annotated[
@@ -71,7 +72,7 @@ def layout(
         ),
     ] = False,
     coarse: Annotated[
-        float, typer.Option(help="Of segmentation: how coarse its map is, in [0, 1].")
+        float, typer.Option(help="Of segmentation and segmented_regions: how coarse the map is.")
     ] = 0.0,
     head: Annotated[
         str, typer.Option(help="Of readout: a head's folder; default that of the condition.")
@@ -96,7 +97,7 @@ def layout(
     from unicond.cli.running import load_model, make, pairs, shipped
     from unicond.pictures.files import check_output_folder
     from unicond.tasks import forms
-    from unicond.tasks.layout import GROUNDED, Layout, preferred
+    from unicond.tasks.layout import DRAWN, GROUNDED, Layout, preferred
 
     options = {
         "prompt": "" if preview and what is None and prompt is None else read_prompt(what, prompt),
@@ -116,7 +117,7 @@ def layout(
     if preview:
         typer.echo(str(_preview(task.grounding, out)))
         return
-    own = [method] if method in ("segmentation", *GROUNDED) else []
+    own = [method] if method in GROUNDED else ["segmentation"] if method in DRAWN else []
     if method is None and base == "mini":
         own = shipped(preferred(task.grounding))[:1]
     model = load_model(base, adapters_for(adapter, [*task.held, *own]), device, dtype)

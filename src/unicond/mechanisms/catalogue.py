@@ -189,6 +189,7 @@ CATALOGUE: tuple[Entry, ...] = (
             "compose --method multidiffusion",
             "compose --method blended",
             "layout --method regions",
+            "layout --method segmented_regions",
         ),
         seams=("wrap",),
         calls="1 + 1 row a region",

@@ -266,7 +266,7 @@ class Layout(_Conditioned):
         boxes: or the things, and what they do.
         method: how they are kept there; None is what the model was trained for, else regions.
         scale: of layout, paint_with_words, self_guidance, readout, gligen and interact.
-        coarse: of segmentation: how coarse its map is.
+        coarse: of segmentation and segmented_regions: how coarse the map is.
         depth: a given depth map.
         give: {branch: picture} of any other condition.
 

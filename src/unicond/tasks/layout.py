@@ -8,6 +8,7 @@
     readout            inside the boxes a condition is followed by a head that reads the network's
                        features, without its adapter
     segmentation       the boxes as a segmentation map, a condition of the model
+    segmented_regions  both: `regions`, under that segmentation map
     gligen             an adapter that was trained on phrases in boxes
     migc               one that draws each instance by itself, with its attributes
     interact           one that knows who does what to whom, too (InteractDiffusion)
@@ -52,6 +53,8 @@ from unicond.tasks.places import draw_outlines, draw_segmentation, thing_of
 
 SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "interact")
 """Methods whose strength is a scale."""
+DRAWN = ("segmentation", "segmented_regions")
+"""Methods that give the boxes as a map."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
 HEARD: Mapping[str, frozenset[str]] = {
@@ -80,7 +83,7 @@ class Layout(Conditioned):
             one. Or a `Grounding`, which may say what they do, and more to the methods in
             `GROUNDED`.
         scale: of the methods in `SCALED`; None is the method's own, 0.0 is off.
-        coarse: of `segmentation`, up to which time the drawn map is coarse, in [0, 1].
+        coarse: of the methods in `DRAWN`, up to which time the drawn map is coarse, in [0, 1].
         head: of `readout`, as `unicond.loading.load_readout` takes it; "" is the embedded one of
             the condition.
         method: one of `METHODS`; None is the first of `preferred` that the model has as an adapter,
@@ -117,7 +120,7 @@ class Layout(Conditioned):
             raise ValueError(
                 f"method {method!r} has no scale: drop it, or choose {' or '.join(SCALED)}"
             )
-        if self.coarse and method != "segmentation":
+        if self.coarse and method not in DRAWN:
             raise ValueError(f"method {method!r} draws no map that could be coarse: drop it")
         if self.head and method != "readout":
             raise ValueError(f"method {method!r} reads nothing off the network: drop head")
@@ -126,7 +129,7 @@ class Layout(Conditioned):
                 f"method 'readout' follows one map inside the boxes, and {len(self.conditions)} "
                 "conditions are given: give one that a head was trained for (--depth FILE)"
             )
-        if method == "segmentation":
+        if method in DRAWN:
             for phrase, *_ in self.places:
                 thing_of(phrase)
 
@@ -158,7 +161,7 @@ class Layout(Conditioned):
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
         size = self.fitted_size(model)
         given = dict[str, Given]()
-        if self.method == "segmentation":
+        if self.method in DRAWN:
             drawn = draw_segmentation(self.places, size)
             given[self._segmentation(model)] = Given(drawn, noise=self.coarse, fit="keep")
         method = self.method or USUAL
@@ -217,13 +220,13 @@ class Layout(Conditioned):
         found = [branch for branch, kind in kinds.items() if kind == "segmentation"]
         if not found:
             raise ValueError(
-                "method 'segmentation' gives the boxes as a segmentation map, and no adapter of "
+                f"method {self.method!r} gives the boxes as a segmentation map, and no adapter of "
                 f"this model is for it (it has {', '.join(kinds) or 'none'}): load one (--adapter "
                 "segmentation), or choose another method"
             )
         if found[0] in self.conditions:
             raise ValueError(
-                f"method 'segmentation' draws {found[0]!r} itself: drop it from the conditions"
+                f"method {self.method!r} draws {found[0]!r} itself: drop it from the conditions"
             )
         return found[0]
 
@@ -316,6 +319,7 @@ METHODS: Mapping[str, Callable[[Layout, Model, Size], Sequence[Mechanism]]] = {
     "self_guidance": _self_guided,
     "readout": _read,
     "segmentation": _nothing,
+    "segmented_regions": _regions,
     "text": _nothing,
     **dict.fromkeys(GROUNDED, _nothing),
 }

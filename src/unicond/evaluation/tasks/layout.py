@@ -10,9 +10,9 @@ one picture at a time.
     miou        mean over the boxes of that IoU, whatever the colour where it is below 0.5; 0 where
                 the colour is wrong, or nothing of the class is seen
 
-`segmentation`, `gligen`, `interact` and `migc` have rows where the model has them. `text` is the
-caption alone, `truth` the scene itself through the model's autoencoder: what the judge sees of
-things that are in place.
+`segmentation`, `segmented_regions`, `gligen`, `interact` and `migc` have rows where the model has
+their adapters. `text` is the caption alone, `truth` the scene itself through the model's
+autoencoder: what the judge sees of things that are in place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ from unicond.evaluation.tasks.group import (
 )
 from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
 from unicond.pictures.sheet import Line
-from unicond.tasks.layout import GROUNDED, Layout
+from unicond.tasks.layout import DRAWN, GROUNDED, Layout
 from unicond.tasks.layout import METHODS as TASK_METHODS
 from unicond.tasks.places import draw_outlines
 from unicond.world.render import render
@@ -143,11 +143,11 @@ def missing(bench: Bench) -> dict[str, str]:
     """{method: why a bench has no row of it}."""
     kinds = {loaded.adapter.config.kind for loaded in bench.model.adapters.values()}
     there = kinds | {*bench.model.grounders}
-    own = (SEGMENTATION, *GROUNDED)
+    takes = dict.fromkeys(DRAWN, SEGMENTATION) | {name: name for name in GROUNDED}
     return {
-        name: f"no adapter of it is loaded (--adapter {name})"
+        name: f"no adapter of it is loaded (--adapter {takes[name]})"
         for name in TASK_METHODS
-        if name in own and name not in there
+        if name in takes and takes[name] not in there
     }
 
 
@@ -225,5 +225,5 @@ LAYOUT = Group(
     takes=(SEGMENTATION, *GROUNDED),
     bars=BARS,
     missing=missing,
-    version="2",
+    version="3",
 )
