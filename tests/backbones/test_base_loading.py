@@ -27,17 +27,22 @@ def test_the_format_suits_the_device(monkeypatch):
         monkeypatch.setattr(precision, "cpu_prefers_bfloat16", lambda fast=fast: fast)
         assert precision.dtype_for(CPU, large) == on_cpu
         assert precision.dtype_for(CPU, precision.SMALL) == torch.float32
-        assert precision.is_emulated(torch.bfloat16, CPU) is not fast
-        assert not precision.is_emulated(torch.bfloat16, CUDA)
-        assert not precision.is_emulated(torch.float32, CPU)
     assert precision.dtype_for(CUDA, large) == torch.float16
     assert precision.dtype_for(CUDA, precision.SMALL) == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("speed", "preferred", "slow"), [(0.04, False, True), (1.2, False, False), (3.0, True, False)]
+)
+def test_what_the_speed_says(monkeypatch, speed, preferred, slow):
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda: speed)
+    assert precision.cpu_prefers_bfloat16() is preferred
+    assert precision.slow_in_bfloat16(CPU) is slow
+    assert not precision.slow_in_bfloat16(CUDA)
+
+
 def test_the_cpu_is_timed():
-    ratio = precision._seconds(torch.float32) / precision._seconds(torch.bfloat16)
-    assert ratio > 0
-    assert isinstance(precision.cpu_prefers_bfloat16(), bool)
+    assert precision.bfloat16_speed() > 0
 
 
 def test_large_networks_take_the_devices_format(bases, monkeypatch):
@@ -52,13 +57,14 @@ def test_large_networks_take_the_devices_format(bases, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quick", "told"),
-    [("bfloat16", False, True), ("bfloat16", True, False), ("float32", False, False)],
+    ("dtype", "speed", "told"), [("bfloat16", 0.04, 1), ("bfloat16", 1.2, 0), ("float32", 0.04, 0)]
 )
-def test_a_command_says_that_a_format_is_slow(bases, monkeypatch, capsys, dtype, quick, told):
-    monkeypatch.setattr(precision, "cpu_prefers_bfloat16", lambda: quick)
-    running.load_model(bases["one"], ["none"], "cpu", dtype)
-    assert ("this CPU has no units for it" in capsys.readouterr().err) is told
+def test_a_command_says_once_that_a_format_is_slow(bases, monkeypatch, capsys, dtype, speed, told):
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda: speed)
+    running._tell_of_slowness.cache_clear()
+    for _ in range(2):
+        running.load_model(bases["one"], ["none"], "cpu", dtype)
+    assert capsys.readouterr().err.count("bfloat16 is slower than float32") == told
 
 
 def test_float16_on_the_cpu_is_refused(bases):

@@ -1,5 +1,6 @@
 """Two solids side by side: what counts as there and in place, and a tiny table."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -186,15 +187,19 @@ def test_a_panorama_has_each_solid_in_its_half(bench):
 
 
 def test_boxes_are_the_segmentation_of_a_model_that_takes_one(tiny, tiny_base, bench, tmp_path):
-    folder = tmp_path / "segmentation"
+    folder = tmp_path / "classes"
     JointAdapter.from_pretrained(tiny.adapters["depth"].source).save_pretrained(folder)
-    model = unicond.load(tiny_base, {"segmentation": folder}, device="cpu")
-    shaped = replace(bench, model=model)
+    of_depth = unicond.load(tiny_base, {"segmentation": folder}, device="cpu")
+    assert {*SHAPED} < {*missing(replace(bench, model=of_depth))}  # a name is no kind
+    (path,) = folder.glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "segmentation"}))
+    shaped = replace(bench, model=unicond.load(tiny_base, {"classes": folder}, device="cpu"))
     assert {*SHAPED} < {*methods(shaped)}
     assert set(missing(shaped)) == {"magic_fusion"}
     cases = prepared(shaped, range(1))
     asked = Asked(cases.pairs[0], cases.empty[0], 7, shaped)
-    (drawn,) = asked.drawn.values()
+    ((branch, drawn),) = asked.drawn.items()
+    assert branch == "classes"
     pixels = ((drawn.flatten(1).T + 1) / 2).unique(dim=0)
     classes = {CLASSES[spot.cls] for spot in cases.pairs[0].spots} | {"sky", "ground"}
     wanted = torch.tensor([CLASS_RGB[name] for name in classes])

@@ -148,6 +148,8 @@ WHOLE = {
         "step_size": [0.5, 0.25],
         "window": [2, 4],
         "start": "own",
+        "solver": "ddim",
+        "eta": 0.5,
     },
 }
 """Of each task a form that says something unusual of every field that does not exclude another."""

@@ -302,7 +302,7 @@ def test_things_are_drawn_in_their_boxes_and_colours():
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 128)])
 def test_outlines_tell_classes_apart(size):
-    """A pill is no ball and a cylinder no box, whatever their boxes are."""
+    """A pill is no ball and a cylinder no box, in boxes of several proportions."""
 
     def area(thing, right, bottom):
         drawn = draw_segmentation([(f"a {thing}", 0.25, 0.25, right, bottom)], size)
@@ -322,6 +322,17 @@ def test_outlines_tell_classes_apart(size):
         for row in lying[side : 2 * side, side : 2 * side].split(half, 0)
     )
     assert min(up_right, low_left) > max(up_left, low_right) + 0.2  # along the diagonal that rises
+
+
+@pytest.mark.parametrize("thing", ["ball", "box", "cylinder", "pill", "cone", "person"])
+@pytest.mark.parametrize(("right", "bottom"), [(9, 9), (9, 20), (20, 9), (11, 11), (12, 14)])
+def test_boxes_of_a_few_pixels_are_not_left_empty(thing, right, bottom):
+    drawn = draw_segmentation([(thing, 8 / 64, 8 / 64, right / 64, bottom / 64)], (64, 64))
+    color = torch.tensor(CLASS_RGB[thing])[:, None, None] * 2 - 1
+    here = (drawn - color).abs().amax(0) < 0.01
+    assert here[8:bottom, 8:right].float().mean() >= 0.3
+    here[8:bottom, 8:right] = False
+    assert not here.any()
 
 
 def test_outlines_are_in_the_colours_of_the_phrases():

@@ -490,15 +490,43 @@ def test_latents_are_kept_and_follow_the_autoencoder(shop, made):
     assert not torch.equal(latents.cached(vae, "other", folder, "depth", 8, "cpu"), found)
 
 
-def test_a_cpu_without_units_for_bfloat16_trains_in_float32(monkeypatch):
+def test_a_cpu_that_is_slow_in_bfloat16_trains_in_float32(monkeypatch):
     loop, cpu = presets.mini().vae.loop, torch.device("cpu")
     assert loop.precision == "bf16"
-    for quick, wanted in ((True, "bf16"), (False, "no")):
-        monkeypatch.setattr(precision, "cpu_prefers_bfloat16", lambda quick=quick: quick)
+    for speed, wanted in ((1.2, "bf16"), (0.04, "no")):
+        monkeypatch.setattr(precision, "bfloat16_speed", lambda speed=speed: speed)
         assert presets.as_fast(loop, cpu).precision == wanted
         assert presets.as_fast(loop, torch.device("cuda")) == loop
     half = replace(loop, precision="fp16")
     assert presets.as_fast(half, cpu) == half
+
+
+@pytest.mark.parametrize(("speed", "kept"), [(1.2, "bf16"), (0.04, "no")])
+def test_stages_and_latents_are_computed_as_the_cpu_is_quicker(
+    shop, made, tmp_path, monkeypatch, speed, kept
+):
+    """A stage's loop and card, what is said of it, and the latents that are kept."""
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda: speed)
+    seen, said = [], []
+
+    def fit(task, loop, *_, **__):
+        seen.append(loop.precision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workshop, "fit", fit)
+    shop = replace(shop, report=lambda _, line: said.append(line), init=None)
+    config = replace(shop.recipes.vae, loop=replace(shop.recipes.vae.loop, precision="bf16"))
+    job = workshop.Job("precise", "", "", tmp_path / "vae", config)
+    with pytest.raises(KeyboardInterrupt):
+        workshop.run(shop, job, lambda: (None, None))
+    assert seen == [kept]
+    assert any("in float32" in line for line in said) is (kept == "no")
+    vae = AutoencoderKL.from_pretrained(made[0], torch_dtype=torch.float32).eval()
+    cast = []
+    vae.encoder.register_forward_hook(lambda *_: cast.append(torch.is_autocast_enabled("cpu")))
+    folder = shop.drawn(RenderRecipe(seed=1), 8, ("image", "depth"))
+    latents.cached(vae, f"precise-{kept}", folder, "depth", 8, "cpu")
+    assert {*cast} == {kept == "bf16"}
 
 
 def test_a_gpu_takes_larger_batches_for_fewer_minutes():

@@ -56,24 +56,28 @@ def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
         )
 
 
-@cache
 def cpu_prefers_bfloat16() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 at least 1.5 times as fast; timed once."""
-    with torch.no_grad():
-        return _seconds(torch.float32) > 1.5 * _seconds(torch.bfloat16)
+    """Whether this CPU multiplies matrices in bfloat16 at least 1.5 times as fast."""
+    return bfloat16_speed() > 1.5
 
 
-def is_emulated(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a device computes in a format without units for it: bfloat16 on some CPUs.
+def slow_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices in bfloat16 slower than in float32: some CPUs do.
 
     Args:
-        dtype: of a network.
-        device: where it runs.
+        device: where a network runs.
 
     Returns:
-        Where it does, float32 is up to 25 times as fast.
+        The answer; a CPU without units for it may take 25 times as long.
     """
-    return dtype == torch.bfloat16 and device.type == "cpu" and not cpu_prefers_bfloat16()
+    return device.type == "cpu" and bfloat16_speed() < 1
+
+
+@cache
+def bfloat16_speed() -> float:
+    """How many times as fast this CPU multiplies matrices in bfloat16 as in float32; timed once."""
+    with torch.no_grad():
+        return _seconds(torch.float32) / _seconds(torch.bfloat16)
 
 
 def _seconds(dtype: torch.dtype) -> float:

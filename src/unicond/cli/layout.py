@@ -72,7 +72,10 @@ def layout(
         ),
     ] = False,
     coarse: Annotated[
-        float, typer.Option(help="Of segmentation and segmented_regions: how coarse the map is.")
+        float,
+        typer.Option(
+            help="Of segmentation and segmented_regions: how coarse the map is, in [0, 1]."
+        ),
     ] = 0.0,
     head: Annotated[
         str, typer.Option(help="Of readout: a head's folder; default that of the condition.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 import typer
@@ -51,7 +52,7 @@ def load_model(
     import torch
     from transformers.utils import logging
 
-    from unicond.backbones.precision import is_emulated
+    from unicond.backbones.precision import slow_in_bfloat16
     from unicond.loading import load
 
     check_dtype(dtype)
@@ -61,12 +62,18 @@ def load_model(
     with Console(stderr=True).status(f"loading {base}"):
         kind = getattr(torch, dtype, None)
         model = load(base, found, device, kind, loras, offload=offload, slicing=slicing)
-    if kind == torch.bfloat16 and is_emulated(kind, model.backbone.device):
-        Console(stderr=True).print(
-            "[yellow]--dtype bfloat16: this CPU has no units for it and may be many times slower "
-            "than with float32 (--dtype float32)[/yellow]"
-        )
+    if kind == torch.bfloat16 and slow_in_bfloat16(model.backbone.device):
+        _tell_of_slowness()
     return model
+
+
+@cache
+def _tell_of_slowness() -> None:
+    """Once, and not again for a second base."""
+    Console(stderr=True).print(
+        "[yellow]bfloat16 is slower than float32 on this CPU, many times so where it has no units "
+        "for it[/yellow]"
+    )
 
 
 def check_dtype(dtype: str) -> None:

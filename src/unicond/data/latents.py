@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
-from unicond.backbones.precision import is_emulated
+from unicond.backbones.precision import slow_in_bfloat16
 from unicond.data import renders
 from unicond.data.renders import as_bytes, as_picture
 from unicond.pictures.files import whole_file
@@ -117,10 +117,10 @@ def _derived(
     """What is computed from a map, shard by shard, and kept beside it."""
     parts: dict[int, Tensor] = {}
     device = next(vae.parameters()).device
+    quick = not slow_in_bfloat16(device)
     for shard, place in renders.shards_of(folder, count):
         if not (place / f"{name}.npy").exists():
             maps = torch.from_numpy(np.load(place / f"{source}.npy"))
-            quick = not is_emulated(torch.bfloat16, device)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=quick):
                 changed = [change(part.to(device)).cpu() for part in maps.split(64)]
             with whole_file(place / f"{name}.npy") as file:

@@ -216,19 +216,24 @@ class Layout(Conditioned):
 
     def _segmentation(self, model: Model) -> str:
         """The branch that shows segmentations."""
-        kinds = {b: loaded.adapter.config.kind for b, loaded in model.adapters.items()}
-        found = [branch for branch, kind in kinds.items() if kind == "segmentation"]
-        if not found:
+        found = segmented(model)
+        if found is None:
             raise ValueError(
                 f"method {self.method!r} gives the boxes as a segmentation map, and no adapter of "
-                f"this model is for it (it has {', '.join(kinds) or 'none'}): load one (--adapter "
-                "segmentation), or choose another method"
+                f"this model is for it (it has {', '.join(model.adapters) or 'none'}): load one "
+                "(--adapter segmentation), or choose another method"
             )
-        if found[0] in self.conditions:
+        if found in self.conditions:
             raise ValueError(
-                f"method {self.method!r} draws {found[0]!r} itself: drop it from the conditions"
+                f"method {self.method!r} draws {found!r} itself: drop it from the conditions"
             )
-        return found[0]
+        return found
+
+
+def segmented(model: Model) -> str | None:
+    """The branch of a model that shows segmentations; None where it has none."""
+    kinds = {b: loaded.adapter.config.kind for b, loaded in model.adapters.items()}
+    return next((branch for branch, kind in kinds.items() if kind == "segmentation"), None)
 
 
 def said(grounding: Grounding) -> list[str]:

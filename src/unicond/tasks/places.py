@@ -3,7 +3,8 @@
 A segmentation is drawn in the world's own colours: the sky above the horizon, the ground below it,
 and in each box the outline that its class has from a little above, which fills the box. What tells
 classes apart counts most: a cylinder's ends are round, and a pill whose box is nearly square lies
-from corner to corner of it, where upright it would be a ball.
+from corner to corner of it, where upright it would be a ball. Boxes of a few pixels hold no shape:
+they are filled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,11 @@ HORIZON = 0.42
 HEAD = 0.2
 """Share of a person's box that is the head's."""
 END = 0.6
-"""Of a cylinder's ends: the ellipses' shorter axis over the longer one."""
+"""Of a cylinder's ends: the ellipses' shorter axis over the longer one, or half its length."""
 SQUARE = 1.35
 """Ratio of a box's sides below which a pill lies from corner to corner."""
+SMALL = 4
+"""Boxes with a side of fewer pixels are filled."""
 _OUTLINE = 40  # of the shorter side is the width of a line
 _Pixels = tuple[int, int, int, int]
 
@@ -103,7 +106,9 @@ def thing_of(phrase: str) -> str:
 
 def _fill(pen: ImageDraw.ImageDraw, thing: str, box: _Pixels, color: tuple[int, int, int]) -> None:
     left, top, right, bottom = box
-    if thing == "ball":
+    if min(right - left, bottom - top) + 1 < SMALL:
+        pen.rectangle(box, fill=color)
+    elif thing == "ball":
         pen.ellipse(box, fill=color)
     elif thing == "cone":
         pen.polygon([(left, bottom), (right, bottom), ((left + right) // 2, top)], fill=color)
@@ -143,7 +148,7 @@ def _fill_pill(pen: ImageDraw.ImageDraw, box: _Pixels, color: tuple[int, int, in
     if high >= SQUARE * low:
         pen.rounded_rectangle(box, low // 2, fill=color)
         return
-    around = low // 3
+    around = max(1, low // 3)
     ends = (left + around, bottom - around), (right - around, top + around)
     pen.line(ends, fill=color, width=2 * around + 1)
     for x, y in ends:

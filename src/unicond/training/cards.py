@@ -36,6 +36,8 @@ class TrainingCard:
         parents: {name: fingerprint} of what they, and the runs before, were trained on and started
             from; "" where it is not known any more.
         recipe: the whole configuration.
+        precision: of the training's last sitting: `"bf16"`, `"fp16"`, or `"no"`, float32; "" where
+            it is not known.
     """
 
     title: str
@@ -49,6 +51,7 @@ class TrainingCard:
     earlier: Sequence[str] = ()
     parents: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    precision: str = ""
 
     @property
     def took(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from unicond.adapters.grounding.config import Method
-from unicond.backbones.precision import is_emulated
+from unicond.backbones.precision import slow_in_bfloat16
 from unicond.conditions import Condition
 from unicond.evaluation.probes import ProbeConfig
 from unicond.training.autoencoder import AutoencoderConfig
@@ -299,14 +299,14 @@ def on_gpu(loop: LoopConfig, own_budget: bool = False) -> LoopConfig:
 
 
 def as_fast(loop: LoopConfig, device: torch.device) -> LoopConfig:
-    """A recipe's loop in float32 where the device has no units for bfloat16.
+    """A recipe's loop in float32 where the device is slower in bfloat16.
 
     Args:
-        loop: as it is where there are.
+        loop: as it is elsewhere.
         device: where it runs.
 
     Returns:
         The loop.
     """
-    slow = loop.precision == "bf16" and is_emulated(torch.bfloat16, device)
+    slow = loop.precision == "bf16" and slow_in_bfloat16(device)
     return replace(loop, precision="no") if slow else loop

@@ -9,14 +9,16 @@ only one can tell (the time, whether to stop) is agreed upon between steps.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from accelerate.utils.operations import broadcast
+from accelerate.utils.operations import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+T = TypeVar("T")
 BUCKET = 2**24
 """Numbers that are sent at once."""
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
@@ -88,6 +90,15 @@ def device() -> torch.device:
     found = this_process().device
     assert isinstance(found, torch.device)
     return found
+
+
+def as_main(value: T) -> T:
+    """The main process's value of what each process has found out by itself."""
+    if this_process().num_processes == 1:
+        return value
+    found = [value]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def agreed(helper: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:

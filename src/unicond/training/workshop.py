@@ -188,9 +188,9 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     loop = job.config.loop
     if shop.device.type == "cuda":
         loop = presets.on_gpu(loop, own_budget=shop.minutes is not None)
-    loop = presets.as_fast(loop, shop.device)
+    loop = replace(loop, precision=processes.as_main(presets.as_fast(loop, shop.device).precision))
     if loop.precision != job.config.loop.precision:
-        shop.report(0.0, "in float32, since this CPU has no units for bfloat16")
+        shop.report(0.0, "in float32: bfloat16 is slower on this CPU")
     about = {"identity": _identity(shop, job), "world": world()}
     resume = shop.resume and _same_run(shop, place, about)
     with seeded(loop.seed):
@@ -198,7 +198,8 @@ def run(shop: Workshop, job: Job, build: Callable[[], tuple[Task, Save]]) -> Pat
     scores = fit(task, loop, place, resume, shop.report, about=about)
     state = processes.this_process()
     if state.is_main_process:
-        _write(job, save, _card(shop, job, scores), place)
+        card = replace(_card(shop, job, scores), precision=loop.precision)
+        _write(job, save, card, place)
         shop.report(1.0, f"{job.folder} is ready")
     state.wait_for_everyone()  # the next stage looks for what this one has made
     return job.folder

@@ -55,6 +55,7 @@ from unicond.mechanisms.blending.magic_fusion import MagicFusion
 from unicond.pictures.sheet import Line
 from unicond.sampling.state import Mechanism
 from unicond.tasks.compose import WEIGHTS, Compose
+from unicond.tasks.layout import segmented
 from unicond.tasks.places import draw_segmentation
 from unicond.world.render import render
 from unicond.world.scene import Scene
@@ -195,9 +196,11 @@ class Asked:
 
     @property
     def drawn(self) -> dict[str, Tensor]:
-        """The boxes as a segmentation: all that it knows of the scene."""
-        side = self.bench.model.backbone.sample_size
-        return {SEGMENTATION: draw_segmentation(self.boxes, (side, side))}
+        """The boxes as a segmentation, {branch: map}: all that it knows of the scene."""
+        model = self.bench.model
+        branch, side = segmented(model), model.backbone.sample_size
+        assert branch is not None
+        return {branch: draw_segmentation(self.boxes, (side, side))}
 
 
 def _composable(asked: Asked) -> Tensor:
@@ -273,7 +276,7 @@ def methods(bench: Bench) -> tuple[str, ...]:
 def missing(bench: Bench) -> dict[str, str]:
     """{method: why a bench has it not}."""
     why = f"no adapter of it is loaded (--adapter {SEGMENTATION})"
-    shaped = {} if SEGMENTATION in bench.model.adapters else dict.fromkeys(SHAPED, why)
+    shaped = {} if segmented(bench.model) is not None else dict.fromkeys(SHAPED, why)
     return shaped | (
         {} if bench.other is not None else {TWO_MODELS: "no second base (--other-base)"}
     )

@@ -44,7 +44,7 @@ from unicond.evaluation.tasks.group import (
 )
 from unicond.evaluation.tasks.placed import Things, clear_scene, things_of
 from unicond.pictures.sheet import Line
-from unicond.tasks.layout import DRAWN, GROUNDED, Layout
+from unicond.tasks.layout import DRAWN, GROUNDED, Layout, segmented
 from unicond.tasks.layout import METHODS as TASK_METHODS
 from unicond.tasks.places import draw_outlines
 from unicond.world.render import render
@@ -141,8 +141,8 @@ def methods(bench: Bench) -> tuple[str, ...]:
 
 def missing(bench: Bench) -> dict[str, str]:
     """{method: why a bench has no row of it}."""
-    kinds = {loaded.adapter.config.kind for loaded in bench.model.adapters.values()}
-    there = kinds | {*bench.model.grounders}
+    drawn = [] if segmented(bench.model) is None else [SEGMENTATION]
+    there = {*drawn, *bench.model.grounders}
     takes = dict.fromkeys(DRAWN, SEGMENTATION) | {name: name for name in GROUNDED}
     return {
         name: f"no adapter of it is loaded (--adapter {takes[name]})"

@@ -53,6 +53,16 @@ def _kept_inverted(method: str, generation: Sampling) -> str:
     return inversion.asked(method, generation).name
 
 
+_SWEPT = (
+    editing.EDITING,
+    inversion.INVERSION,
+    layout.LAYOUT,
+    composition.COMPOSITION,
+    style.STYLE,
+    signals.ROBUSTNESS,
+    restoration.RESTORATION,
+)
+"""What a sweep's numbers mean follows from these."""
 _CHOSEN: Mapping[str, Callable[[Bench], Sequence[str]]] = {
     "editing": _some("direct+p2p", "sdedit", "semantic"),
     "inversion": _some("ddim", "direct", "null_text"),
@@ -227,6 +237,7 @@ def _group(
         missing=lambda bench: _missing(sweeps(), bench),
         companion=every,
         heads=(signals.DEPTH,) if base == "mini" else (),
+        version=".".join(each.version for each in _SWEPT),
     )
 
 

@@ -159,7 +159,7 @@ def place() -> Tab:
     with gr.Row():
         method = choice("method", "Method", ["", *layout.METHODS])
         scale = number("scale", "Scale")
-        coarse = share("coarse", "Coarse (segmentation)")
+        coarse = share("coarse", "Coarse (segmentation, segmented_regions)")
     branches, condition = _conditions()
     parts = [prompt, boxes, method, scale, coarse, condition, *_common()]
     return Tab("layout", [*parts, *more("layout", parts)], go, branches)
