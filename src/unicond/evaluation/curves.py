@@ -93,11 +93,9 @@ def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns:
         above = f"{panel.what}\n" if panel.what else ""
         axis.set_title(f"{above}{heading(panel.y)}", fontsize=9, color=INK)
         if axis.get_legend_handles_labels()[1]:
-            if isinstance(panel, Bars):
-                below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 4}
-                axis.legend(fontsize=7, frameon=False, **below)
-            else:  # lines are seen to pass behind it
-                axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+            down = 0.0 if isinstance(panel, Bars) else -0.18  # under the name of the axis
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, down), "ncols": 4}
+            axis.legend(fontsize=7, frameon=False, **below)
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
     return save_figure(figure, path, title)
