@@ -4,6 +4,7 @@ Rows without the swept setting are levels: dashed lines that the others are comp
 values of a setting are no numbers, bars take the place of lines.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = ("#5e81ac", "#bf616a", "#a3be8c", "#d08770", "#b48ead", "#88c0d0", "#8a6d3b", "#4c566a")
+ACROSS = 3
+"""Names beside each other below a panel of lines."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,11 @@ def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns:
         above = f"{panel.what}\n" if panel.what else ""
         axis.set_title(f"{above}{heading(panel.y)}", fontsize=9, color=INK)
         if axis.get_legend_handles_labels()[1]:
-            down = 0.0 if isinstance(panel, Bars) else -0.18  # under the name of the axis
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, down), "ncols": 4}
-            axis.legend(fontsize=7, frameon=False, **below)
+            if isinstance(panel, Bars):
+                place = {"bbox_to_anchor": (0.5, 0.0), "ncols": 4}
+            else:  # under the name of the axis
+                place = {"bbox_to_anchor": (0.5, -0.18), "ncols": ACROSS, "columnspacing": 1.0}
+            axis.legend(fontsize=7, frameon=False, loc="upper center", handlelength=1.2, **place)
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
     return save_figure(figure, path, title)
@@ -103,7 +108,9 @@ def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns:
 
 def _height(panel: Panel | Bars) -> float:
     """Inches."""
-    return 1.0 + 0.26 * len(panel.rows) if isinstance(panel, Bars) else 2.8
+    if isinstance(panel, Bars):
+        return 1.0 + 0.26 * len(panel.rows)
+    return 2.8 + 0.15 * math.ceil((len(panel.lines) + len(panel.levels)) / ACROSS)
 
 
 def _draw_lines(axis: "Axes", panel: Panel) -> None:
