@@ -137,9 +137,11 @@ def test_adapters_that_a_group_can_do_without(tmp_path, monkeypatch):
         "migc": "m",
     }
     assert _taken(layout.LAYOUT, "another", None) == ["none"]  # they are mini's
-    assert _taken(composition.COMPOSITION, "mini", None) == ["none"]
+    assert _taken(composition.COMPOSITION, "mini", None) == ["segmentation"]
+    assert _taken(editing.EDITING, "mini", None) == ["none"]
     assert _taken(style.STYLE, "mini", None) == ["none"]
     asked = ["depth=a", "segmentation=b"]
     assert _taken(layout.LAYOUT, "another", asked) == ["segmentation=b"]
     assert _taken(style.STYLE, "mini", asked) == ["depth=a"]
-    assert _taken(composition.COMPOSITION, "mini", asked) == ["none"]
+    assert _taken(composition.COMPOSITION, "mini", asked) == ["segmentation=b"]
+    assert _taken(editing.EDITING, "mini", asked) == ["none"]

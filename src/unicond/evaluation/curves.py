@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = ("#5e81ac", "#bf616a", "#a3be8c", "#d08770", "#b48ead", "#88c0d0", "#8a6d3b", "#4c566a")
-ACROSS = 3
-"""Names beside each other below a panel of lines."""
+WIDE = 3.8
+"""Inches of a panel."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns:
         raise ValueError("a plot needs at least one panel")
     wide = min(columns, len(panels))
     heights = [max(map(_height, panels[n : n + wide])) for n in range(0, len(panels), wide)]
-    figure = Figure(figsize=(3.8 * wide, 0.6 + sum(heights)), layout="constrained")
+    figure = Figure(figsize=(WIDE * wide, 0.6 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), wide, squeeze=False, height_ratios=heights).flat
     for axis, panel in zip(axes, panels, strict=False):
         if isinstance(panel, Bars):
@@ -99,7 +99,8 @@ def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns:
             if isinstance(panel, Bars):
                 place = {"bbox_to_anchor": (0.5, 0.0), "ncols": 4}
             else:  # under the name of the axis
-                place = {"bbox_to_anchor": (0.5, -0.18), "ncols": ACROSS, "columnspacing": 1.0}
+                across = _across(panel)
+                place = {"bbox_to_anchor": (0.5, -0.18), "ncols": across, "columnspacing": 1.0}
             axis.legend(fontsize=7, frameon=False, loc="upper center", handlelength=1.2, **place)
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
@@ -110,7 +111,13 @@ def _height(panel: Panel | Bars) -> float:
     """Inches."""
     if isinstance(panel, Bars):
         return 1.0 + 0.26 * len(panel.rows)
-    return 2.8 + 0.15 * math.ceil((len(panel.lines) + len(panel.levels)) / ACROSS)
+    return 2.8 + 0.15 * math.ceil((len(panel.lines) + len(panel.levels)) / _across(panel))
+
+
+def _across(panel: Panel) -> int:
+    """How many names stand beside each other below a panel of lines."""
+    longest = max(map(len, (*panel.lines, *panel.levels)), default=0)
+    return max(1, int((WIDE - 0.6) / (0.35 + 0.06 * longest)))
 
 
 def _draw_lines(axis: "Axes", panel: Panel) -> None:

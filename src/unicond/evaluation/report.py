@@ -52,12 +52,14 @@ def draw_bars(axis: "Axes", metric: str, rows: Mapping[str, Row]) -> None:
         rows: {label: row}, from the top downwards.
     """
     values = [row.metrics[metric] for row in rows.values()]
-    bars = axis.barh(list(rows), values, color=ACCENT, height=0.7)
     half = [half_width(row, metric) for row in rows.values()]
-    axis.errorbar(values, range(len(rows)), xerr=half, fmt="none", ecolor=INK, elinewidth=1)
-    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
+    lines = {"ecolor": INK, "elinewidth": 1}
+    bars = axis.barh(list(rows), values, color=ACCENT, height=0.7, xerr=half, error_kw=lines)
+    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)  # behind the interval
     axis.invert_yaxis()
     axis.margins(x=0.18)
+    if min(values, default=0.0) >= 0:
+        axis.set_xlim(left=0.0)
     axis.set_title(heading(metric), fontsize=9, color=INK)
     axis.tick_params(labelsize=8, length=0, colors=INK)
     axis.xaxis.set_visible(False)
