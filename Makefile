@@ -18,10 +18,10 @@ examples: $(STAMP)
 	$(BIN)/python -m examples
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-all: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not hub"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not gpu and not hub"
 
 test-browser: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/studio

@@ -104,8 +104,14 @@ def disordered(generator, names):
 # --- the property --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ranked", [True, False])
-@pytest.mark.parametrize("number", range(DRAWS))
+@pytest.mark.parametrize(
+    ("number", "ranked"),
+    [
+        *((number, True) for number in range(DRAWS)),
+        *((number, False) for number in range(0, DRAWS, 3)),
+        *(pytest.param(n, False, marks=pytest.mark.slow) for n in range(DRAWS) if n % 3),
+    ],
+)
 def test_drawn_compositions(bench, exact, asked, number, ranked):
     """No crash; held parts held; neutral is absent; a sample alone is as in a batch.
 

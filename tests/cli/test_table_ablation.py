@@ -22,7 +22,6 @@ def root(tmp_path_factory, tiny_base):
     folder = tmp_path_factory.mktemp("ablation")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(renders, "SHARD", 8)
-        patch.setattr("unicond.evaluation.cases.BLOCK", 8)
         shutil.copytree(tiny_base, folder / "weights" / "mini")
         torch.manual_seed(0)
         Probe(ProbeConfig(widths=(4, 4, 8))).save_pretrained(folder / "probes")
@@ -63,6 +62,7 @@ def test_runs_are_trained_and_measured(root):
     assert same == rows
 
 
+@pytest.mark.slow
 def test_the_base_that_ships_is_taken_where_none_was_trained(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = [

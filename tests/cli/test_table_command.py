@@ -14,13 +14,6 @@ from unicond.evaluation.studies import STUDIES
 ADAPTER = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unicond.evaluation.cases.BLOCK", 8)  # scenes looked at together
-        yield
-
-
 @pytest.fixture
 def options(tiny_base, tmp_path):
     torch.manual_seed(0)

@@ -84,6 +84,7 @@ def test_a_training_step_builds_what_it_needs(way, other):
     assert other not in vars(bench)
 
 
+@pytest.mark.slow
 def test_more_conditions_cost_more_and_controlnets_add_up():
     count = {name: operations(TINY, name) for name in WAYS}
     one, two, four = (count[f"controlnet{n}"] - count["plain"] for n in ("", "_x2", "_x4"))

@@ -1,12 +1,13 @@
 """The numbers of a table from its samples, and their intervals, against closed forms."""
 
 import math
+from functools import partial
 
 import pytest
 import scipy.stats
 import torch
 
-from unicond.evaluation.estimates import Estimates, mean
+from unicond.evaluation.estimates import Estimates, mean, row_of
 from unicond.evaluation.intervals import jackknife, student_t
 from unicond.evaluation.metrics_pictures import fid
 from unicond.evaluation.runner import Samples
@@ -45,6 +46,29 @@ def test_what_has_no_interval_has_none():
     assert jackknife(lambda _: math.nan, 9) is None
     assert jackknife(lambda rows: math.nan if 0 not in rows else 1.0, 9) is None
     assert jackknife(lambda _: 2.0, 9) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("hits", "scenes"), [(0, 8), (8, 8), (0, 100)])
+def test_shares_of_scenes_that_are_all_alike_have_the_binomial_interval(hits, scenes):
+    alike = Samples({"instances": [float(hits > 0)] * scenes})
+    row = row_of("x", {"instances": partial(mean, alike, "instances")}, scenes)
+    found = scipy.stats.binomtest(hits, scenes).proportion_ci(0.95, "exact")
+    assert row.intervals["instances"] == pytest.approx((found.low, found.high), rel=1e-9)
+
+
+def test_intervals_of_shares_end_at_0_and_1_and_others_do_not():
+    few = Samples({name: [1.0] * 7 + [0.0] for name in ("success_l2", "relation_loss")})
+    row = row_of("x", {name: partial(mean, few, name) for name in few.values}, 8)
+    low, high = row.intervals["success_l2"]
+    assert (low, high) == (pytest.approx(7 / 8 - (row.intervals["relation_loss"][1] - 7 / 8)), 1.0)
+    assert row.intervals["relation_loss"][1] > 1
+
+
+def test_a_mean_over_things_weighs_scenes_by_their_number():
+    """Scenes of 1, 2 and 5 things; one that tells nothing does not count."""
+    shares = samples([1.0, 0.5, None, 0.2])
+    assert mean(shares, "abs_rel", range(4), [1, 2, 3, 5].__getitem__) == pytest.approx(3 / 8)
+    assert mean(shares, "abs_rel", range(4)) == pytest.approx(1.7 / 3)
 
 
 @pytest.mark.parametrize("freedom", [4, 9, 19, 49, 499])

@@ -28,13 +28,6 @@ BY_NAME = {study.name: study for study in STUDIES}
 ALL = ("depth", "softedge", "pose", "identity", "appearance")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unicond.evaluation.cases.BLOCK", 8)  # scenes looked at together
-        yield
-
-
 @pytest.fixture(scope="module")
 def base(tiny_base):
     return unicond.load(tiny_base, device="cpu").backbone

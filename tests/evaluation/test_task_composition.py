@@ -10,13 +10,14 @@ from truth import Brightness, reading_of
 import unicond
 from unicond.adapters.joint import JointAdapter
 from unicond.evaluation.condition_table import Run
-from unicond.evaluation.metrics_boxes import both_there, right_sides
+from unicond.evaluation.metrics_boxes import both_there, left_alone, right_sides
 from unicond.evaluation.metrics_objects import Spot
 from unicond.evaluation.study import Bench, Other, network_calls, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tasks.composition import (
     COMPOSITION,
     METHODS,
+    METRICS,
     SHAPED,
     Asked,
     halved,
@@ -50,6 +51,14 @@ def test_both_are_there_at_a_quarter_of_their_size():
     assert not both_there(both, [replace(LEFT, pixels=24), RIGHT])
     assert not both_there(both, [LEFT, replace(RIGHT, color=2)])
     assert not both_there(both, [])
+
+
+def test_one_is_left_alone_where_the_other_is_not_there():
+    both = LEFT, RIGHT
+    assert left_alone(both, [LEFT])
+    assert left_alone(both, [LEFT, replace(RIGHT, pixels=24)])
+    assert not left_alone(both, [LEFT, RIGHT])
+    assert not left_alone(both, [RIGHT])
 
 
 def test_sides_are_those_of_the_largest_areas():
@@ -101,7 +110,7 @@ def test_rows_and_page(made, tmp_path):
     names = ("truth", *(name for name in METHODS if name not in ("magic_fusion", *SHAPED)))
     assert [r.name for r in table.rows] == [f"composition/all/{m}" for m in names]
     for row in table.rows:
-        wanted = {"both_there", "right_sides", "right_place", "seconds", "calls", "seed"}
+        wanted = {*METRICS, "seconds", "calls", "seed"}
         assert wanted == row.metrics.keys()
     assert table.row("composition/all/text").metrics["calls"] == STEPS
     assert table.row("composition/all/magic_fusion_1").metrics["calls"] == 2 * STEPS

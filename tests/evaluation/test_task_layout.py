@@ -12,11 +12,12 @@ from unicond.adapters.joint import JointAdapter
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.metrics_objects import Spot
 from unicond.evaluation.mig.probed import look
+from unicond.evaluation.runner import Samples
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Table
 from unicond.evaluation.tasks import layout
-from unicond.evaluation.tasks.group import Cost
+from unicond.evaluation.tasks.group import Cost, costs
 from unicond.evaluation.tasks.layout import LAYOUT, MOST_SOLIDS, asked, methods, prepared, solids_of
 from unicond.evaluation.tasks.page import write_page
 from unicond.evaluation.tasks.placed import clear_scene
@@ -78,6 +79,16 @@ def test_the_scene_itself_is_in_its_boxes_and_its_mirror_is_not(bench):
     assert sum(wrong["miou"]) < sum(found["miou"]) - 0.5
     none = cases.scores("z", drawn.image, costs).values  # a red ball everywhere
     assert max(none["instances"]) == 0
+
+
+def test_a_box_counts_as_any_other(bench, monkeypatch):
+    """Scenes of one and two boxes: one of one, one of two."""
+    shares = {name: [1.0, 0.5] for name in layout.METRICS}
+    found = {"x": Samples({**shares, **costs([Cost()] * 2)})}
+    monkeypatch.setattr(Bench, "measure", lambda *_: found)
+    rows = {row.name: row.metrics for row in layout.make(bench)}
+    assert rows["layout/all/x"]["instances"] == pytest.approx(2 / 3)
+    assert rows["layout/2_boxes/x"]["miou"] == 0.5
 
 
 @pytest.fixture(scope="module")

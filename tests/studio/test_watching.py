@@ -44,6 +44,7 @@ def test_a_page_that_has_gone_watches_no_more(served, monkeypatch):
     until(lambda: not desk.board._watchers and not desk._streams, 60)
 
 
+@pytest.mark.slow
 def test_many_pages_that_watch_keep_up_no_other(served):
     address, desk, events = served
     with ExitStack() as pages:

@@ -24,7 +24,7 @@ from unicond.data.folders import fingerprint
 from unicond.data.sources import open_pairs
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import SaveError
-from unicond.training.own import checks
+from unicond.training.own import checks, sheet
 from unicond.training.own.job import condition_of
 from unicond.training.own.pairs import MIDDLE, Encoder, FreshPairs, KeptPairs, keep, split
 from unicond.training.own.run import train_pictures
@@ -63,8 +63,9 @@ def spoilt(folder, number, **changes):
 
 
 def test_the_command_makes_an_adapter_that_loads_with_its_card_and_curves(
-    tiny_base, data, tmp_path
+    tiny_base, data, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(sheet, "SHOWN", 1)
     folders = ["--out", str(tmp_path / "mine"), "--runs", str(tmp_path / "runs")]
     asked = ["--base", str(tiny_base), "--data", str(data), "--condition", "depth", "--rank", "2"]
     asked += ["--batch-size", "2", "--accumulate", "2", "--steps", "11", "--validate-every", "6"]
@@ -90,8 +91,8 @@ def test_the_command_makes_an_adapter_that_loads_with_its_card_and_curves(
     assert [event.step for event in events.Scalars("held_out/eps_error_image")] == [6, 11]
     assert [event.step for event in events.Scalars("training/loss")] == [10]
     assert events.Tags()["images"] == ["samples"]
-    with Image.open(run / "samples.png") as sheet:
-        assert sheet.height > 6 * 64  # image, depth, each from the other, both together
+    with Image.open(run / "samples.png") as shown:
+        assert shown.height > 6 * 64  # image, depth, each from the other, both together
 
 
 def test_the_printed_command_uses_the_adapter(tiny_base, data, tmp_path):

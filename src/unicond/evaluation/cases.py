@@ -29,8 +29,8 @@ TABLE_WORLD, SETTINGS_WORLD, MEAN_WORLD = 10_000, 20_000, 30_000
 LEAST_VISIBLE = 40
 """Pixels at 128 x 128 that every entity of a scene must show (proportionally at other sizes)."""
 
-BLOCK = 64
-"""Scenes looked at together."""
+BLOCK, LEAST = 64, 8
+"""Scenes looked at together: twice as many as are still to be found, but within these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +154,13 @@ class HeldOut:
             return kept[:count]
         world, fits = self._world(), FITS[self.condition.scenes]
         while len(kept) < count:
-            numbers = [n for n in range(looked_at, looked_at + BLOCK) if fits(world[n])]
+            ahead = looked_at + max(LEAST, min(BLOCK, 2 * (count - len(kept))))
+            numbers = [n for n in range(looked_at, ahead) if fits(world[n])]
             scenes = [world[n] for n in numbers]
             if scenes:
                 clear = clearly_visible(scenes, render(scenes, self.size, smooth=False))
                 kept += [n for n, good in zip(numbers, clear, strict=True) if good]
-            looked_at += BLOCK
+            looked_at = ahead
         write_atomically(path, json.dumps({"looked_at": looked_at, "kept": kept}))
         return kept[:count]
 

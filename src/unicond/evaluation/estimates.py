@@ -1,17 +1,18 @@
 """From samples to the numbers of a table, each with its interval over scenes."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from unicond.evaluation.chunk import MOST_NAMED
-from unicond.evaluation.intervals import Estimate, Interval, jackknife
+from unicond.evaluation.intervals import Estimate, Interval, jackknife, of_share
 from unicond.evaluation.metrics_pictures import fid
 from unicond.evaluation.runner import Samples
-from unicond.evaluation.tables import SHARES, Row
+from unicond.evaluation.tables import BOUNDED, SHARES, Row
 
 FID_GROUPS = 20
 """A Frechet distance takes a while: its interval leaves out so many groups of scenes in turn."""
@@ -107,10 +108,28 @@ class Estimates:
         return fid(*(torch.tensor([each.vectors["features"][n] for n in rows]) for each in pair))
 
 
-def mean(samples: Samples, metric: str, rows: Sequence[int]) -> float:
-    """The mean of a metric over those of some scenes to which it applies; NaN for none."""
-    known = _known(samples, metric, rows)
-    return math.fsum(known) / len(known) if known else math.nan
+def mean(
+    samples: Samples,
+    metric: str,
+    rows: Sequence[int],
+    weigh: Callable[[int], float] = lambda _: 1.0,
+) -> float:
+    """The mean of a metric over those of some scenes to which it applies; NaN for none.
+
+    Args:
+        samples: of all scenes.
+        metric: of theirs.
+        rows: the scenes that count.
+        weigh: from a scene's number to its weight; where a value is a mean over a scene's things,
+            their number makes it a mean over all things.
+
+    Returns:
+        The mean.
+    """
+    values = _values(samples, metric)
+    known = [(weigh(n), value) for n in rows if (value := values[n]) is not None]
+    total = math.fsum(weight for weight, _ in known)
+    return over(math.fsum(weight * value for weight, value in known), total)
 
 
 def scenes_of(samples: Samples) -> int:
@@ -127,6 +146,11 @@ def _values(samples: Samples, metric: str) -> Sequence[float | None]:
     if metric not in samples.values:
         raise ValueError(f"no metric {metric!r}; there are {', '.join(samples.values)}")
     return samples.values[metric]
+
+
+def stem(metric: str) -> str:
+    """The metric that a number of one level of layouts is of: `success_l2` of `success`."""
+    return re.sub(r"_l\d+$", "", metric)
 
 
 def over(upper: float, lower: float) -> float:
@@ -154,5 +178,6 @@ def row_of(name: str, numbers: Mapping[str, Estimate], scenes: int) -> Row:
             continue
         ends = jackknife(numbers[metric], scenes, FID_GROUPS if metric == "fid" else 50)
         if ends is not None:
-            intervals[metric] = ends
+            whole = of_share(ends, scenes) if stem(metric) in BOUNDED else ends
+            intervals[metric] = whole
     return Row(name, values, intervals)

@@ -7,9 +7,13 @@ The scenes are dealt into G groups; leaving each out in turn gives G values of t
 
 with Student's t. For a mean and groups of one scene this is exactly the textbook's interval; it
 also holds for ratios of sums, for shares of a gap between two rows, whose scenes are paired, and
-(with few groups) for Frechet distances.
+(with few groups) for Frechet distances. Shares end at 0 and 1; where all scenes are alike, which
+leaves the jackknife nothing, their interval is the binomial one of Clopper and Pearson:
 
-Source: Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 11.
+    none of n scenes:  0 to 1 - 0.025^(1/n);  all of them:  0.025^(1/n) to 1.
+
+Sources: Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 11; Clopper and
+Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
 """
 
 import math
@@ -44,6 +48,23 @@ def jackknife(estimate: Estimate, scenes: int, groups: int = 50) -> Interval | N
     variance = (count - 1) / count * math.fsum((value - mean) ** 2 for value in values)
     half = student_t(count - 1) * math.sqrt(variance)
     return centre - half, centre + half
+
+
+def of_share(ends: Interval, scenes: int) -> Interval:
+    """The interval of what lies between 0 and 1.
+
+    Args:
+        ends: as the jackknife says.
+        scenes: how many there are.
+
+    Returns:
+        Within 0 and 1, and never of one point there.
+    """
+    low, high = (min(max(end, 0.0), 1.0) for end in ends)
+    alike = 0.025 ** (1 / scenes)
+    if low == high == 0:
+        return 0.0, 1 - alike
+    return (alike, 1.0) if low == high == 1 else (low, high)
 
 
 def student_t(freedom: int) -> float:

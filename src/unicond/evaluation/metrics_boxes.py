@@ -52,6 +52,12 @@ def largest_alike(spot: Spot, seen: Sequence[Spot]) -> Spot | None:
     return max((one for one in seen if _alike(spot, one)), key=lambda s: s.pixels, default=None)
 
 
+def there(spot: Spot, seen: Sequence[Spot]) -> bool:
+    """Whether a thing is seen anywhere, large enough: `THERE_SHARE` of its true size."""
+    largest = largest_alike(spot, seen)
+    return largest is not None and largest.pixels >= THERE_SHARE * spot.pixels
+
+
 def both_there(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
     """Whether two things are seen anywhere, large enough.
 
@@ -62,11 +68,13 @@ def both_there(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
     Returns:
         The answer.
     """
-    largest = [largest_alike(spot, seen) for spot in both]
-    return all(
-        one is not None and one.pixels >= THERE_SHARE * spot.pixels
-        for spot, one in zip(both, largest, strict=True)
-    )
+    return all(there(spot, seen) for spot in both)
+
+
+def left_alone(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:
+    """Whether the left one of two things is seen anywhere, and the right one is not."""
+    left, right = both
+    return there(left, seen) and not there(right, seen)
 
 
 def right_sides(both: tuple[Spot, Spot], seen: Sequence[Spot]) -> bool:

@@ -27,17 +27,20 @@ SHARES = frozenset(
     }
 )
 """Metrics that are shares of what is right: their error is 1 - share."""
+BOUNDED = SHARES | {
+    *("done", "style_taken", "instances", "both_there", "right_sides", "right_place"),
+    *("left_alone", "success", "image_success", "relation", "placed", "colored"),
+    *("found_1", "found_2", "found_3"),
+}
+"""Metrics that lie between 0 and 1, all of them better where they are more."""
 ALIGNMENT = "alignment"
 """The setting that says how values are brought together before they are compared."""
 WIDTH = 80
 """Columns of a terminal."""
-MORE_IS_BETTER = SHARES | {
-    *("keypoints", "psnr", "range_covered", "agreement"),
-    *("found_1", "found_2", "found_3"),
+MORE_IS_BETTER = BOUNDED | {
+    *("keypoints", "psnr", "ssim", "range_covered", "agreement"),
     *("covered", "covered_alone", "kept"),
-    *("done", "psnr_outside", "psnr_target", "psnr_same_words", "psnr_autoencoder"),
-    *("ssim", "instances", "both_there", "right_sides", "right_place", "style_taken"),
-    *("success", "image_success", "placed", "colored", "relation"),
+    *("psnr_outside", "psnr_target", "psnr_same_words", "psnr_autoencoder"),
 }
 LESS_IS_BETTER = frozenset(
     {

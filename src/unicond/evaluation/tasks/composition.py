@@ -3,6 +3,7 @@
 Held-out scenes of two solids that lie side by side; the boxes are exact.
 
     composable      both solids as concepts of equal weight, no prompt: which side is chance
+    composable_not  the words of both, and not the right one: a negative weight
     magic_fusion    two models: one is told of the left solid, a second base of the right one
     magic_fusion_1  the same with one model twice, where no second base is given
     panorama        a picture twice as wide, the left solid in its left half, the other in its right
@@ -13,6 +14,7 @@ Held-out scenes of two solids that lie side by side; the boxes are exact.
 
     both_there    the judge sees both anywhere, each at least a quarter as large as in the scene
     right_sides   both are there, the middle of the left one's largest area left of the right one's
+    left_alone    the left one is there, the right one is not: what `composable_not` is asked for
     right_place   both lie in their boxes, at an IoU of at least 0.5 (see `metrics_boxes`)
 
 Magic fusion is meant for two models that know different things; of one model it is the lower bound
@@ -30,7 +32,13 @@ from torch import Tensor
 
 from unicond.calls.companions import companion
 from unicond.evaluation.cases import TABLE_WORLD
-from unicond.evaluation.metrics_boxes import PLACED, both_there, placed_ious, right_sides
+from unicond.evaluation.metrics_boxes import (
+    PLACED,
+    both_there,
+    left_alone,
+    placed_ious,
+    right_sides,
+)
 from unicond.evaluation.metrics_objects import MIN_PIXELS, Spot, seen_spots
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.runner import Measure, Samples
@@ -62,6 +70,8 @@ from unicond.world.scene import Scene
 
 TEXT, TRUTH = "text", "truth"
 PANORAMA, TWO_MODELS, ONE_MODEL = "panorama", "magic_fusion", "magic_fusion_1"
+WITHOUT, JOINED, KEPT_OUT = "composable_not", 2.0, -3.0
+"""The method that leaves one out, and the weights of what it draws and of what it does not."""
 SEGMENTATION = "segmentation"
 IN_BOXES = ("blended", "multidiffusion")
 SHAPED = {f"{name}+{SEGMENTATION}": name for name in IN_BOXES}
@@ -70,6 +80,7 @@ METRICS: Mapping[str, str] = {
     "both_there": "share of pictures in which the probe sees both solids",
     "right_sides": "and the left one left of the right one",
     "right_place": "share of pictures in which both lie in their boxes, at an IoU of 0.5 or more",
+    "left_alone": "share of pictures with the left solid and without the right one",
 }
 SHOWN = 6
 """Scenes that are shown."""
@@ -144,6 +155,7 @@ class Pairs:
             "right_place": [
                 min(placed_ious(*one)) >= PLACED for one in zip(both, seen, strict=True)
             ],
+            "left_alone": [left_alone(*one) for one in zip(both, seen, strict=True)],
         }
         values = {metric: as_share(answers) for metric, answers in found.items()}
         return Samples({**values, **costs(spent)})
@@ -208,6 +220,12 @@ def _composable(asked: Asked) -> Tensor:
     return asked.composed(Compose(texts=texts, method="composable"))
 
 
+def _without(asked: Asked) -> Tensor:
+    left, right = asked.pair.phrases
+    texts = {left: JOINED, right: KEPT_OUT}
+    return asked.composed(Compose(asked.pair.caption, texts=texts, method="composable"))
+
+
 def _fused(asked: Asked) -> Tensor:
     left, right = asked.pair.alone
     bench, guidance = asked.bench, asked.bench.generation.guidance
@@ -257,6 +275,7 @@ def _text(asked: Asked) -> Tensor:
 
 METHODS: Mapping[str, Callable[[Asked], Tensor]] = {
     "composable": _composable,
+    WITHOUT: _without,
     TWO_MODELS: _fused,
     ONE_MODEL: _fused,
     **{name: partial(_in_boxes, name) for name in IN_BOXES},
@@ -367,6 +386,20 @@ BARS = (
             for metric in METRICS
         ),
     ),
+    Bar(
+        "composable diffusion leaves a thing out whose weight is negative, and keeps the other",
+        beats(
+            f"composition/{ALL}",
+            (("left_alone", TEXT),),
+            tuple(name for name in (*METHODS, TRUTH) if name != WITHOUT),
+        ),
+        "what is there",
+        tuple(
+            (f"composition/{ALL}/{method}", metric)
+            for method in (WITHOUT, TEXT)
+            for metric in ("left_alone", "both_there")
+        ),
+    ),
 )
 COMPOSITION = Group(
     "composition",
@@ -378,7 +411,7 @@ COMPOSITION = Group(
     METRICS,
     takes=(SEGMENTATION,),
     bars=BARS,
-    version="4",
+    version="5",
     missing=missing,
     companion=True,
 )

@@ -156,6 +156,7 @@ def case_rows(
     found: Mapping[str, Samples],
     cases: Sequence[str],
     metrics: Sequence[str],
+    weigh: Callable[[int], float] = lambda _: 1.0,
 ) -> list[Row]:
     """A row for each method on all scenes, and on those of each case.
 
@@ -164,6 +165,7 @@ def case_rows(
         found: {method: its samples}.
         cases: of the scenes, one each.
         metrics: in the order shown; the costs follow.
+        weigh: from a scene's number to its weight in the means of the metrics.
 
     Returns:
         Rows `group/case/method`, those of all scenes first; metrics that apply to no scene of a
@@ -174,15 +176,22 @@ def case_rows(
         scenes = [n for n, each in enumerate(cases) if case in (ALL, each)]
         for method, samples in found.items():
             numbers: dict[str, Estimate] = {
-                metric: partial(_over, samples, metric, scenes) for metric in (*metrics, *COSTS)
+                metric: partial(_over, samples, metric, scenes, weigh=weigh) for metric in metrics
             }
+            numbers |= {cost: partial(_over, samples, cost, scenes) for cost in COSTS}
             rows.append(row_of(f"{group}/{case}/{method}", numbers, len(scenes)))
     return rows
 
 
-def _over(samples: Samples, metric: str, scenes: Sequence[int], rows: Sequence[int]) -> float:
+def _over(
+    samples: Samples,
+    metric: str,
+    scenes: Sequence[int],
+    rows: Sequence[int],
+    weigh: Callable[[int], float] = lambda _: 1.0,
+) -> float:
     """The mean of a metric over some of a case's scenes."""
-    return mean(samples, metric, [scenes[row] for row in rows])
+    return mean(samples, metric, [scenes[row] for row in rows], weigh)
 
 
 def gain(samples: Samples, other: Samples, metric: str) -> Estimate:

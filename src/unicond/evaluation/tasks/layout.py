@@ -4,11 +4,13 @@ A case is the number of solids, which takes turns over the scenes. Each method i
 `unicond.tasks.layout.Layout`, given the caption and the exact boxes of what is seen of each solid,
 one picture at a time.
 
-    instances   share of a scene's boxes in which the thing is, by COCO-MIG's rule: of the areas of
-                its class, that which lies best on the box has an IoU of at least 0.5 with it, and
-                a fifth of the class's pixels in the box have its colour
+    instances   share of the boxes in which the thing is, by COCO-MIG's rule: of the areas of its
+                class, that which lies best on the box has an IoU of at least 0.5 with it, and a
+                fifth of the class's pixels in the box have its colour
     miou        mean over the boxes of that IoU, whatever the colour where it is below 0.5; 0 where
                 the colour is wrong, or nothing of the class is seen
+
+Both are over the boxes of all scenes, as COCO-MIG has it: a scene of five weighs as five of one.
 
 `segmentation`, `segmented_regions`, `gligen`, `interact` and `migc` have rows where the model has
 their adapters. `text` is the caption alone, `truth` the scene itself through the model's
@@ -180,7 +182,7 @@ def make(bench: Bench) -> list[Row]:
     measures += [Measure(method, partial(results, method)) for method in methods(bench)]
     found = bench.measure("layout", measures, partial(prepared, bench))
     cases = [case_of(solids_of(number)) for number in range(bench.run.scenes)]
-    return case_rows("layout", found, cases, tuple(METRICS))
+    return case_rows("layout", found, cases, tuple(METRICS), solids_of)
 
 
 def show(bench: Bench) -> Mapping[str, Sequence[Line]]:

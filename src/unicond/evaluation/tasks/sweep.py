@@ -55,6 +55,7 @@ class Part(Generic[Cases]):
         kept: the folder of a method's pictures under a value of the setting; None is the method.
         drawn: so many metrics are drawn.
         missing: {method: why a bench has it not}.
+        weigh: from a scene's number to its weight in the means of the metrics.
     """
 
     task: str
@@ -66,6 +67,7 @@ class Part(Generic[Cases]):
     kept: Callable[[str, Sampling], str] | None = None
     drawn: int = 2
     missing: Callable[[Bench], Mapping[str, str]] = lambda _: {}
+    weigh: Callable[[int], float] = lambda _: 1.0
 
     @property
     def name(self) -> str:
@@ -104,8 +106,9 @@ class Part(Generic[Cases]):
             at = self.at(setting, value)
             samples = found[f"{at}-{method}"]
             numbers: dict[str, Estimate] = {
-                metric: partial(mean, samples, metric) for metric in (*self.metrics, *COSTS)
+                metric: partial(mean, samples, metric, weigh=self.weigh) for metric in self.metrics
             }
+            numbers |= {cost: partial(mean, samples, cost) for cost in COSTS}
             row = row_of(f"{self.task}/{at}/{method}", numbers, bench.run.scenes)
             rows.append(replace(row, metrics={**row.metrics, setting: value}))
         return rows

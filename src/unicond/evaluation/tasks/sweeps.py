@@ -98,6 +98,7 @@ def _parts(usual: bool) -> tuple[AnyPart, ...]:
             layout.results,
             layout.METRICS,
             missing=layouts,
+            weigh=layout.solids_of,
         ),
         Part(
             "composition",
