@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,41 @@ def test_two_adapters_of_one_branch_are_refused(tiny_base, tmp_path):
         unicond.load(tiny_base, [DEPTH, tmp_path / "depth"])
     with pytest.raises(ValueError, match="two branches would be called 'depth'"):
         unicond.load(tiny_base, [DEPTH, DEPTH])
+
+
+def test_a_methods_name_is_not_given_to_another(tiny_base, grounders, prompter, tmp_path):
+    JointAdapter.from_pretrained(DEPTH).save_pretrained(tmp_path / "joint")
+    for name, folder, what in (
+        ("gligen", grounders["interact"], "interact"),
+        ("interact", grounders["migc"], "migc"),
+        ("image-prompt", grounders["gligen"], "gligen"),
+        ("migc", prompter, "image-prompt"),
+        ("gligen", tmp_path / "joint", "the condition 'depth'"),
+    ):
+        with pytest.raises(ValueError, match=f"^'{name}' was given an adapter of {what} "):
+            unicond.load(tiny_base, {name: folder})
+    model = unicond.load(tiny_base, {"mine": grounders["gligen"], "gligen": grounders["gligen"]})
+    assert list(model.grounders) == ["mine", "gligen"]
+
+
+def test_what_is_wrong_with_adapters_and_loras_is_told_before_the_base_is_loaded(tmp_path):
+    """The base is not even there, of which nothing is said."""
+    adapter = JointAdapter.from_pretrained(DEPTH)
+    for name, made_for in (("one", "base@0123456789ab"), ("two", "base@ba9876543210")):
+        adapter.config = replace(adapter.config, y=name, base=made_for)
+        adapter.save_pretrained(tmp_path / name)
+    (tmp_path / "style.bin").touch()
+    nowhere = tmp_path / "nowhere"
+    for adapters, loras, message in (
+        (["depht"], {}, "no adapter 'depht'"),
+        ([DEPTH, DEPTH], {}, "two branches would be called 'depth'"),
+        ({"my depth": DEPTH}, {}, "'my depth' cannot be a branch of a call"),
+        ([tmp_path / "one", tmp_path / "two"], {}, "'one' and 'two' were made for different"),
+        ([], {str(tmp_path / "style.bin"): 1.0}, "style.bin is not a safetensors file"),
+        ([DEPTH], {}, f"there is no folder '{nowhere}'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unicond.load(nowhere, adapters, loras=loras)
 
 
 def test_a_readout_head_is_found_by_name_and_by_folder(tmp_path, monkeypatch):

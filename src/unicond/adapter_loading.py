@@ -71,6 +71,26 @@ def name_of(adapter: Adapter) -> str:
     return adapter.config.method if isinstance(adapter, GroundingAdapter) else IMAGE_PROMPT
 
 
+def check_name(name: str, where: str, adapter: Adapter) -> None:
+    """Compare the name of an adapter with what it is, where the name is a published method's.
+
+    Args:
+        name: that it is to have in the model.
+        where: it lies, for the message.
+        adapter: to be checked.
+
+    Raises:
+        ValueError: it is another method's, or a condition's.
+    """
+    is_joint, own = isinstance(adapter, JointAdapter), name_of(adapter)
+    if name in _BY_NAME and (is_joint or own != name):
+        what = f"the condition {own!r}" if is_joint else own
+        raise ValueError(
+            f"{name!r} was given an adapter of {what} ({where}): call it {own}, or give one of "
+            f"{name}"
+        )
+
+
 def named(base: str | Path) -> str:
     """A base as the configuration of an adapter that is made for it names it.
 
