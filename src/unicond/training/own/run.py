@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from unicond.adapter_loading import named
 from unicond.adapters.hub import Card, half_written
@@ -158,7 +157,7 @@ def _save(job: PictureJob, adapter: JointAdapter, data: str, scores: Mapping[str
         adapter.save_pretrained(job.out, card, torch.float16)
         for name in half_written(job.out):
             (job.out / name).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise SaveError(
             f"cannot write the adapter to {job.out} ({str(error).splitlines()[0]}); its training "
             f"is done and kept in {job.checkpoint}: make room, and run the same command again"
