@@ -20,6 +20,7 @@ from unicond.calls.groundings import counts, each
 from unicond.calls.image_prompts import ImagePrompt, shown
 from unicond.calls.inputs import read_inputs, source_of
 from unicond.calls.own import Own
+from unicond.calls.pairings import check_joined
 from unicond.calls.prepared import Callback, Parts, Prepared, prepared, ran
 from unicond.calls.record import Record
 from unicond.calls.request import (
@@ -232,10 +233,10 @@ class Model:
         Raises:
             ValueError: what was asked does not fit together; raised before the network runs.
         """
-        references = references or {}
-        names = self._branches(branches, pictures, references)
+        names = self._branches(branches, pictures, references := references or {})
         conditions, moved = self._given(plan, pictures, references, names, mechanisms)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
+        check_joined(names, kinds, condition_guidance, joint_scale, attention)
         task, conditions = self._task(conditions, names, moved)
         inputs = read_inputs(conditions, kinds, size, self.backbone, self.aligned(kinds))
         said, pictured = each(grounding), shown(image_prompt)
