@@ -10,7 +10,14 @@ from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 from safetensors import SafetensorError
 from torch import Tensor
 
-from unicond.adapter_loading import Adapter, check_bases, check_name, find, name_of
+from unicond.adapter_loading import (
+    Adapter,
+    check_base,
+    check_bases,
+    check_name,
+    find,
+    name_of,
+)
 from unicond.adapters.attach import check_fit
 from unicond.adapters.grounding import attach as grounding
 from unicond.adapters.grounding.adapter import GroundingAdapter
@@ -60,7 +67,8 @@ def load(
 
     Warns:
         UserWarning: the adapters were made for other weights than the base's, or perhaps than one
-            another.
+            another, or for a base of another family; or a base has a grounding adapter's weights,
+            which are left out.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     _check_loras(loras or {})
@@ -82,6 +90,7 @@ def load(
         else:
             image_prompt.check_fit(backbone.network, adapter.adapter)
             prompters[name] = Loaded(where, adapter)
+    check_base(backbone, {name: adapter for name, (_, adapter) in found.items()})
     return Model(backbone, joint, dict(loras or {}), grounders, prompters)
 
 

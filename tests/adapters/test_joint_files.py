@@ -246,6 +246,8 @@ def test_foreign_configs_are_named(message, saved):
         ({"x": "depth"}, "x and y are both 'depth'"),
         ({"trigger": None}, "trigger is None"),
         ({"post_joint": "scale"}, "post_joint is 'scale'; allowed are .*'conv_fuse'"),
+        ({"text": 0}, "text is 0; it must be an integer of at least 1"),
+        ({"prediction_type": "noise"}, "prediction_type is 'noise'; allowed are .*'eps'"),
         ({"roles": []}, "roles are .*give a tuple of some of"),
         ({"roles": ["two_way", "two_way"]}, "roles are .*each once"),
         ({"roles": ["one_way"]}, r"roles are \('one_way',\); allowed are"),

@@ -4,6 +4,7 @@ Whatever can be found wrong before the work begins is found before the base is l
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -72,6 +73,8 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     checks.check_pairs(source, job.data, report if state.is_main_process else silent)
     backbone = bases.load(job.base, dtype, device)
     adapter = job.recipe.adapter(backbone.network, condition, named(backbone.name))
+    tells = backbone.schedule.prediction_type
+    adapter.config = replace(adapter.config, prediction_type=tells)
     if job.init is not None:
         _start_from(adapter, job.init)
     checks.check_room(job, adapter)
