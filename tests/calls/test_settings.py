@@ -110,15 +110,19 @@ def test_settings_of_joint_attention_are_refused_where_there_is_none(tiny, asked
 
 
 def test_a_record_of_such_settings_is_repeated(tiny, tmp_path):
-    """A part of an image is given: the base's condition guidance is recorded, and does nothing."""
+    """Those of a base that guides by conditions once said that it did, where there were none."""
+    guides = replace(tiny.backbone.defaults, condition_guidance=0.5)
+    model = replace(tiny, backbone=replace(tiny.backbone, defaults=guides))
     half = np.zeros((64, 64), np.uint8)
     half[:32] = 255
     for name in ("image", "mask"):
         Image.fromarray(half).save(tmp_path / f"{name}.png")
     part = {"image": unicond.given(tmp_path / "image.png", mask=tmp_path / "mask.png")}
-    out = tiny("a dog", branches=["image"], seed=3, **part)
+    out = model("a dog", branches=["image"], seed=3, **part)
+    assert out.record.condition_guidance == 0.0
+    assert model.prepare("a dog", branches=["image", "depth"], **part).record.condition_guidance
     old = replace(out.record, condition_guidance=0.5, joint_scale=0.7, attention="global")
-    assert torch.equal(repeat(tiny, old).latents["image"], out.latents["image"])
+    assert torch.equal(repeat(model, old).latents["image"], out.latents["image"])
 
 
 def test_the_spacing_is_chosen_recorded_and_repeated(tiny, tmp_path):
