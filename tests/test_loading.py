@@ -1,7 +1,10 @@
 """Loading: dtypes, ordinary LoRAs, adapters of other bases, damaged files."""
 
+import re
 import shutil
 import warnings
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
 import unicond
+from unicond.adapter_loading import check_base
+from unicond.adapters.attach import check_fit
 from unicond.adapters.config import JointConfig
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.readout import ReadoutConfig, ReadoutHead
@@ -86,6 +91,41 @@ def test_two_adapters_of_one_branch_are_refused(tiny_base, tmp_path):
         unicond.load(tiny_base, [DEPTH, DEPTH])
 
 
+def test_a_methods_name_is_not_given_to_another(tiny_base, grounders, prompter, tmp_path):
+    JointAdapter.from_pretrained(DEPTH).save_pretrained(tmp_path / "joint")
+    for name, folder, what in (
+        ("gligen", grounders["interact"], "interact"),
+        ("interact", grounders["migc"], "migc"),
+        ("image-prompt", grounders["gligen"], "gligen"),
+        ("migc", prompter, "image-prompt"),
+        ("gligen", tmp_path / "joint", "the condition 'depth'"),
+    ):
+        with pytest.raises(ValueError, match=f"^'{name}' was given an adapter of {what} "):
+            unicond.load(tiny_base, {name: folder})
+    model = unicond.load(tiny_base, {"mine": grounders["gligen"], "gligen": grounders["gligen"]})
+    assert list(model.grounders) == ["mine", "gligen"]
+
+
+def test_what_is_wrong_with_adapters_and_loras_is_told_before_the_base_is_loaded(tmp_path):
+    """The base is not even there, of which nothing is said."""
+    adapter = JointAdapter.from_pretrained(DEPTH)
+    for name, made_for in (("one", "base@0123456789ab"), ("two", "base@ba9876543210")):
+        adapter.config = replace(adapter.config, y=name, base=made_for)
+        adapter.save_pretrained(tmp_path / name)
+    (tmp_path / "style.bin").touch()
+    nowhere = tmp_path / "nowhere"
+    for adapters, loras, message in (
+        (["depht"], {}, "no adapter 'depht'"),
+        ([DEPTH, DEPTH], {}, "two branches would be called 'depth'"),
+        ({"my depth": DEPTH}, {}, "'my depth' cannot be a branch of a call"),
+        ([tmp_path / "one", tmp_path / "two"], {}, "'one' and 'two' were made for different"),
+        ([], {str(tmp_path / "style.bin"): 1.0}, "style.bin is not a safetensors file"),
+        ([DEPTH], {}, f"there is no folder '{nowhere}'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unicond.load(nowhere, adapters, loras=loras)
+
+
 def test_a_readout_head_is_found_by_name_and_by_folder(tmp_path, monkeypatch):
     for name, kind in (("weights/readout/depth", "depth"), ("own", "haze")):
         config = ReadoutConfig(kind=kind, blocks=(8,), width=8)
@@ -138,8 +178,6 @@ def test_an_adapter_of_another_base_is_refused(tiny_base, tmp_path):
         )  # fmt: skip
     adapter = JointAdapter.for_network(other, JointConfig(rank=2, y_rank=2, base="another"))
     network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
-    from unicond.adapters.attach import check_fit
-
     told = r"was made for another network \(another\): .*; load it with the base that it was made"
     with pytest.raises(ValueError, match=rf"'depth' {told}"):
         check_fit(network, "depth", adapter)
@@ -179,6 +217,49 @@ def test_adapters_of_different_bases_are_refused_and_another_base_is_told(tiny_b
         words = f"{', '.join(names)} were made for {bases}: if these are not the same weights"
         with pytest.warns(UserWarning, match=words):
             unicond.load(tiny_base, [tmp_path / name for name in names])
+
+
+def test_an_adapter_for_prompts_of_another_width_is_refused(tiny_base, tmp_path):
+    """Without y-LoRA none of its weights tells."""
+    network = UNet2DConditionModel.from_pretrained(tiny_base / "unet")
+    adapter = JointAdapter.for_network(network, JointConfig(rank=1, y_rank=0, base="owner/base"))
+    assert adapter.config.text == 32
+    check_fit(network, "depth", adapter)
+    adapter.config = replace(adapter.config, text=48)
+    adapter.save_pretrained(tmp_path / "wide")
+    told = (
+        r"made for another network \(owner/base\): its prompts have width 48, .* hears 32; load it"
+    )
+    with pytest.raises(ValueError, match=told):
+        check_fit(network, "depth", JointAdapter.from_pretrained(tmp_path / "wide"))
+    adapter.config = replace(adapter.config, text=None)
+    adapter.save_pretrained(tmp_path / "old")
+    assert "text" not in (tmp_path / "old" / "adapter_config.json").read_text()
+    check_fit(network, "depth", JointAdapter.from_pretrained(tmp_path / "old"))
+
+
+@pytest.mark.parametrize(
+    ("base", "tells", "message"),
+    [
+        ("stabilityai/stable-diffusion-2-1", None, "of Stable Diffusion 2.x, and .* Diffusion 1.x"),
+        ("/bases/stable-diffusion-xl-base-1.0@0123456789ab", None, "of Stable Diffusion XL, and"),
+        ("style.safetensors@runwayml/Stable-Diffusion-2", None, "of Stable Diffusion 2.x, and"),
+        ("owner/base", "v", "whose network predicts 'v', and that of .* 'eps': it will not"),
+        ("runwayml/stable-diffusion-v1-5", "eps", ""),
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", None, ""),
+        ("owner/stable-diffusion-20-steps", None, ""),
+        ("unknown", None, ""),
+    ],
+)
+def test_a_base_of_another_family_is_told(tiny, base, tells, message):
+    adapter = copy(tiny.adapters["depth"].adapter)
+    adapter.config = replace(adapter.config, base=base, prediction_type=tells)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_base(tiny.backbone, {"depth": adapter})
+    assert len(told) == bool(message)
+    for one in told:
+        assert re.search(f"the adapter 'depth' was made for {base}, {message}", str(one.message))
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])

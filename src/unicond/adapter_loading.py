@@ -13,6 +13,7 @@ from unicond.adapters.hub import CONFIG_FILE
 from unicond.adapters.image_prompt.config import ImagePromptConfig
 from unicond.adapters.image_prompt.prompter import Prompter
 from unicond.adapters.joint import JointAdapter
+from unicond.backbones.base import Backbone
 from unicond.backbones.files import EMBEDDED
 from unicond.data.folders import fingerprint
 
@@ -24,6 +25,13 @@ _BY_NAME: Mapping[str, type[Adapter]] = {
     **dict.fromkeys(get_args(Method), GroundingAdapter),
     IMAGE_PROMPT: Prompter,
 }
+_FAMILIES: Mapping[str, str] = {
+    "v1": "Stable Diffusion 1.x",
+    "2": "Stable Diffusion 2.x",
+    "xl": "Stable Diffusion XL",
+}
+_FAMILY = re.compile(rf"stable-diffusion-({'|'.join(_FAMILIES)})(?![0-9a-z])")
+"""What the names of well-known bases, and of copies of them, begin with."""
 _HASHED = re.compile(r"(.+)@([0-9a-f]{12})")
 """A base of which it is known which weights it had, as `mini@eb630475435b`."""
 _BY_TYPE: Mapping[object, type[Adapter]] = {
@@ -69,6 +77,26 @@ def name_of(adapter: Adapter) -> str:
     if isinstance(adapter, JointAdapter):
         return adapter.config.y
     return adapter.config.method if isinstance(adapter, GroundingAdapter) else IMAGE_PROMPT
+
+
+def check_name(name: str, where: str, adapter: Adapter) -> None:
+    """Compare the name of an adapter with what it is, where the name is a published method's.
+
+    Args:
+        name: that it is to have in the model.
+        where: it lies, for the message.
+        adapter: to be checked.
+
+    Raises:
+        ValueError: it is another method's, or a condition's.
+    """
+    is_joint, own = isinstance(adapter, JointAdapter), name_of(adapter)
+    if name in _BY_NAME and (is_joint or own != name):
+        what = f"the condition {own!r}" if is_joint else own
+        raise ValueError(
+            f"{name!r} was given an adapter of {what} ({where}): call it {own}, or give one of "
+            f"{name}"
+        )
 
 
 def named(base: str | Path) -> str:
@@ -120,6 +148,33 @@ def check_bases(base: str | Path, adapters: Mapping[str, Adapter]) -> None:
         )
 
 
+def check_base(backbone: Backbone, adapters: Mapping[str, Adapter]) -> None:
+    """Compare what is known of the bases that adapters were made for with the one at hand.
+
+    Args:
+        backbone: that they are loaded with.
+        adapters: {name: adapter}; all fit its network.
+
+    Warns:
+        UserWarning: one was made for a base whose name is of another family, or whose network tells
+            something else: it then acts, if less well.
+    """
+    for name, adapter in adapters.items():
+        made_for, here = _made_for(adapter), backbone.schedule.prediction_type
+        family = _family_of(made_for)
+        tells = adapter.config.prediction_type if isinstance(adapter, JointAdapter) else None
+        what = ""
+        if family not in (None, backbone.family):
+            what = f"of {family}, and {backbone.name} is of {backbone.family}"
+        elif tells not in (None, here):
+            what = f"whose network predicts {tells!r}, and that of {backbone.name} {here!r}"
+        if what:
+            warnings.warn(
+                f"the adapter {name!r} was made for {made_for}, {what}: it will not act well",
+                stacklevel=3,
+            )
+
+
 def other_weights(base: str | Path, made_for: str) -> str | None:
     """The hash of a base's weights, where something was made for others.
 
@@ -160,6 +215,14 @@ def _compare_names(made_for: Mapping[str, str], alike: Collection[str]) -> None:
                 )
                 return
             names.add(_without_owner(told))
+
+
+def _family_of(base: str) -> str | None:
+    """The family of a base that is called as the well-known ones are; None of others."""
+    hashed = _HASHED.fullmatch(base)
+    last = re.split("[/@]", hashed[1] if hashed else base)[-1]
+    found = _FAMILY.match(last.lower())
+    return _FAMILIES[found[1]] if found else None
 
 
 def _without_owner(base: str) -> str:

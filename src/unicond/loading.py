@@ -10,7 +10,14 @@ from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 from safetensors import SafetensorError
 from torch import Tensor
 
-from unicond.adapter_loading import Adapter, check_bases, find, name_of
+from unicond.adapter_loading import (
+    Adapter,
+    check_base,
+    check_bases,
+    check_name,
+    find,
+    name_of,
+)
 from unicond.adapters.attach import check_fit
 from unicond.adapters.grounding import attach as grounding
 from unicond.adapters.grounding.adapter import GroundingAdapter
@@ -60,31 +67,21 @@ def load(
 
     Warns:
         UserWarning: the adapters were made for other weights than the base's, or perhaps than one
-            another.
+            another, or for a base of another family; or a base has a grounding adapter's weights,
+            which are left out.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    _check_loras(loras or {})
+    found = _found(adapters)
+    check_bases(base, {name: adapter for name, (_, adapter) in found.items()})
     backbone = bases.load(base, dtype, device, config, offload, slicing)
     _add_loras(backbone, loras or {})
-    given = adapters.items() if isinstance(adapters, Mapping) else [(one, None) for one in adapters]
     joint: dict[str, Loaded[JointAdapter]] = {}
     grounders: dict[str, Loaded[GroundingAdapter]] = {}
     prompters: dict[str, Loaded[Prompter]] = {}
-    found: dict[str, Adapter] = {}
-    for key, path in given:
-        where, asked = str(key if path is None else path), None if path is None else str(key)
-        adapter = find(where, asked).to(device, backbone.network.dtype)
-        name = asked or name_of(adapter)
-        if name in {*found, "image"}:
-            raise ValueError(
-                f"two branches would be called {name!r}; give adapters as {{branch: path}}"
-            )
-        found[name] = adapter
+    for name, (where, told) in found.items():
+        adapter = told.to(device, backbone.network.dtype)
         if isinstance(adapter, JointAdapter):
-            if not can_be_branch(name):
-                raise ValueError(
-                    f"{name!r} cannot be a branch of a call: take letters, digits and _, and no "
-                    f"name of a setting, as in {{'depth': {where!r}}}"
-                )
             check_fit(backbone.network, where, adapter)
             joint[name] = Loaded(where, adapter.requires_grad_(False).eval())
         elif isinstance(adapter, GroundingAdapter):
@@ -93,8 +90,32 @@ def load(
         else:
             image_prompt.check_fit(backbone.network, adapter.adapter)
             prompters[name] = Loaded(where, adapter)
-    check_bases(base, found)
+    check_base(backbone, {name: adapter for name, (_, adapter) in found.items()})
     return Model(backbone, joint, dict(loras or {}), grounders, prompters)
+
+
+def _found(
+    adapters: Sequence[str | Path] | Mapping[str, str | Path],
+) -> dict[str, tuple[str, Adapter]]:
+    """{name: (where it lies, an adapter)}, on the CPU; no base is needed to tell what is wrong."""
+    given = adapters.items() if isinstance(adapters, Mapping) else [(one, None) for one in adapters]
+    found: dict[str, tuple[str, Adapter]] = {}
+    for key, path in given:
+        where, asked = str(key if path is None else path), None if path is None else str(key)
+        adapter = find(where, asked)
+        name = asked or name_of(adapter)
+        if name in {*found, "image"}:
+            raise ValueError(
+                f"two branches would be called {name!r}; give adapters as {{branch: path}}"
+            )
+        if isinstance(adapter, JointAdapter) and not can_be_branch(name):
+            raise ValueError(
+                f"{name!r} cannot be a branch of a call: take letters, digits and _, and no "
+                f"name of a setting, as in {{'depth': {where!r}}}"
+            )
+        check_name(name, where, adapter)
+        found[name] = where, adapter
+    return found
 
 
 def can_be_branch(name: str) -> bool:
@@ -124,12 +145,17 @@ def load_readout(name: str | Path) -> ReadoutHead:
     )
 
 
+def _check_loras(loras: Mapping[str, float]) -> None:
+    """Refuse files that could run code."""
+    for path in loras:
+        if Path(path).is_file() and not path.endswith(".safetensors"):
+            raise ValueError(f"{path} is not a safetensors file; a LoRA is not unpickled")
+
+
 def _add_loras(backbone: Backbone, loras: Mapping[str, float]) -> None:
     """Put ordinary LoRAs on the network and the text encoders; they act in joint attention too."""
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, path in zip(names, loras, strict=True):
-        if Path(path).is_file() and not path.endswith(".safetensors"):
-            raise ValueError(f"{path} is not a safetensors file; a LoRA is not unpickled")
         try:
             state, alphas = Loras.lora_state_dict(
                 path, use_safetensors=True, unet_config=backbone.network.config

@@ -20,6 +20,7 @@ from unicond.calls.groundings import counts, each
 from unicond.calls.image_prompts import ImagePrompt, shown
 from unicond.calls.inputs import read_inputs, source_of
 from unicond.calls.own import Own
+from unicond.calls.pairings import check_joined
 from unicond.calls.prepared import Callback, Parts, Prepared, prepared, ran
 from unicond.calls.record import Record
 from unicond.calls.request import (
@@ -234,9 +235,9 @@ class Model:
         """
         references = references or {}
         names = self._branches(branches, pictures, references)
-        conditions, moved = self._given(plan, pictures, references, names, mechanisms)
         kinds = {b: self.adapters[b].adapter.config.kind for b in names if b in self.adapters}
-        task, conditions = self._task(conditions, names, moved)
+        check_joined(names, kinds, condition_guidance, joint_scale, attention)
+        task, conditions, moved = self._given(plan, pictures, references, names, mechanisms)
         inputs = read_inputs(conditions, kinds, size, self.backbone, self.aligned(kinds))
         said, pictured = each(grounding), shown(image_prompt)
         seeds = seeds_of(seed, count, inputs.counts() | count_prompts(prompt) | counts(said))
@@ -290,10 +291,11 @@ class Model:
         references: Mapping[str, Reference],
         names: Sequence[str],
         mechanisms: Sequence[Mechanism],
-    ) -> tuple[dict[str, Given], frozenset[str]]:
-        """What is given as a plan wants it, and what moves of the caller's own move."""
+    ) -> tuple[Task, dict[str, Given], frozenset[str]]:
+        """The measured settings, what is given as they and a plan want it, and what moves move."""
         known = conditions_of(pictures, references)
-        return walks.on_plan(plan, known, names, self.backbone.schedule, mechanisms)
+        found, moved = walks.on_plan(plan, known, names, self.backbone.schedule, mechanisms)
+        return *self._task(found, names, moved), moved
 
     def _task(
         self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
@@ -313,6 +315,8 @@ class Model:
             beside = [b for b in made if b in self.adapters] if "image" in made else []
             shows, joins = ([self._suits(b) for b in each] for each in (shown, beside))
             task = generation(base, shows, joins, alone=not conditions)
+            if "image" not in names or not any(b in self.adapters for b in names):
+                task = replace(task, follow=0.0)  # there is no joint attention to strengthen
         return task, task.noised(conditions)
 
     def _suits(self, branch: str) -> Suits:

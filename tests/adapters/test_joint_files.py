@@ -97,6 +97,14 @@ def test_interrupted_saving_leaves_the_old_files(saved, adapters, monkeypatch):
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
 
+def test_a_full_disk_is_told_and_leaves_the_old_files(saved, adapters, full_disk):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    room = full_disk(1000)
+    with room, pytest.raises(OSError, match=rf"cannot write .*{hub.MODEL_FILE}: .*File too large"):
+        adapters["id"].save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
 def test_parameter_names_are_readable_and_stable(saved):
     names = sorted(load_file(saved / hub.MODEL_FILE))
     assert len(names) == 4 * (4 * 2 * 2 + 1) + 8 * 4 * 2
@@ -238,6 +246,8 @@ def test_foreign_configs_are_named(message, saved):
         ({"x": "depth"}, "x and y are both 'depth'"),
         ({"trigger": None}, "trigger is None"),
         ({"post_joint": "scale"}, "post_joint is 'scale'; allowed are .*'conv_fuse'"),
+        ({"text": 0}, "text is 0; it must be an integer of at least 1"),
+        ({"prediction_type": "noise"}, "prediction_type is 'noise'; allowed are .*'eps'"),
         ({"roles": []}, "roles are .*give a tuple of some of"),
         ({"roles": ["two_way", "two_way"]}, "roles are .*each once"),
         ({"roles": ["one_way"]}, r"roles are \('one_way',\); allowed are"),

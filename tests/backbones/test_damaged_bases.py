@@ -6,8 +6,10 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_bases import change
 
 import unicond
+from unicond.adapters.grounding.adapter import GroundingAdapter
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -44,6 +46,31 @@ def test_weights_of_another_shape_are_refused(folder, file, name, change, messag
     whole = rf"{re.escape(str(folder))} cannot be read as a base model: the weights in {part} are "
     with pytest.raises(ValueError, match=rf"{whole}not those of its config.json \({message}"):
         unicond.load(folder)
+
+
+def test_weights_that_the_network_does_not_know_are_refused(folder):
+    tensors = load_file(folder / UNET)
+    save_file(tensors | {"motion.weight": torch.zeros(1)}, folder / UNET, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"config.json \(tensors not expected: 1, first motion.w"):
+        unicond.load(folder)
+
+
+@pytest.mark.parametrize("attention_type", ["gated", "default"])
+@pytest.mark.parametrize("method", ["interact", "gligen"])
+def test_a_gated_network_is_a_plain_base_and_an_adapter(
+    folder, tiny_base, grounders, method, attention_type
+):
+    """As its folder is published, where diffusers takes one position net for the other."""
+    values = GroundingAdapter.from_pretrained(grounders[method]).state_dict()
+    save_file(load_file(folder / UNET) | values, folder / UNET, {"format": "pt"})
+    change(folder, "unet/config.json", attention_type=attention_type)
+    with pytest.warns(UserWarning, match=rf"left out: .* adapters=\{{'{method}': '{folder}'\}}"):
+        model = unicond.load(folder, {method: folder})
+    plain = unicond.load(tiny_base).backbone.network.state_dict()
+    found = model.backbone.network.state_dict()
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(value, found[name]) for name, value in plain.items())
+    assert model.grounders[method].adapter.state_dict().keys() == values.keys()
 
 
 @pytest.mark.parametrize("file", ["unet/config.json", "scheduler/scheduler_config.json"])

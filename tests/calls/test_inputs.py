@@ -165,6 +165,20 @@ def test_one_view_in_other_proportions_is_refused(tiny):
     assert tiny.prepare(image=wide, depth=sized(128, 192)).inputs.size == (48, 80)
 
 
+def test_pictures_of_other_proportions_do_not_share_a_mask(tiny):
+    """It would be cropped as the first one is."""
+    wide, tall, left = sized(64, 96), sized(96, 64), torch.zeros(64, 96)
+    left[:, :48] = 1
+    said = "'image' has one mask for 2 pictures, but the first has height 64, width 96, and number"
+    for fit in ("crop", "pad"):
+        part = unicond.given([wide, tall], mask=left, fit=fit)
+        with pytest.raises(PictureError, match=f"{said} 2 96, 64: .*crop them alike first"):
+            tiny.prepare(image=part, branches=["image"])
+    for pictures, fit in (([wide, sized(128, 192)], "crop"), ([wide, tall], "stretch")):
+        part = unicond.given(pictures, mask=left, fit=fit)
+        assert len(tiny.prepare(image=part, branches=["image"]).record.seeds) == 2
+
+
 def test_maps_of_one_view_are_compared_without_an_image(tiny):
     given = {"depth": unicond.given(sized(64, 64)), "pose": unicond.given(sized(96, 64))}
     with pytest.raises(PictureError, match="'depth' has height 64, width 64, but 'pose' 96, 64"):

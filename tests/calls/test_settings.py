@@ -1,6 +1,7 @@
 """Settings of a call that change when and how it samples, and what of them is refused."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,38 @@ def test_a_held_branch_that_the_weaker_weights_let_hear_is_not_kept(tiny):
     tiny("a dog", **known, cache=True)
     with pytest.raises(ValueError, match="depth hears the others and so changes with them"):
         tiny("a dog", **known, cache=True, condition_guidance_against={"depth": (0.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    "asked", [{"condition_guidance": 3.0}, {"joint_scale": 0.5}, {"attention": "global"}]
+)
+def test_settings_of_joint_attention_are_refused_where_there_is_none(tiny, asked):
+    [(name, value)] = asked.items()
+    said = f"{name} is {value!r}, which is of joint attention .* the branches of this run are"
+    with pytest.raises(ValueError, match=f"{said} image: "):
+        tiny.prepare("a dog", branches=["image"], **asked)
+    with pytest.raises(ValueError, match=f"{said} image: "):
+        tiny.only().prepare("a dog", **asked)
+    with pytest.raises(ValueError, match=f"{said} depth: "):
+        tiny.prepare("a dog", branches=["depth"], **asked)
+    tiny.prepare("a dog", **asked)
+    tiny.prepare("a dog", branches=["image"], condition_guidance=0.0, joint_scale=0.0)
+
+
+def test_a_record_of_such_settings_is_repeated(tiny, tmp_path):
+    """Those of a base that guides by conditions once said that it did, where there were none."""
+    guides = replace(tiny.backbone.defaults, condition_guidance=0.5)
+    model = replace(tiny, backbone=replace(tiny.backbone, defaults=guides))
+    half = np.zeros((64, 64), np.uint8)
+    half[:32] = 255
+    for name in ("image", "mask"):
+        Image.fromarray(half).save(tmp_path / f"{name}.png")
+    part = {"image": unicond.given(tmp_path / "image.png", mask=tmp_path / "mask.png")}
+    out = model("a dog", branches=["image"], seed=3, **part)
+    assert out.record.condition_guidance == 0.0
+    assert model.prepare("a dog", branches=["image", "depth"], **part).record.condition_guidance
+    old = replace(out.record, condition_guidance=0.5, joint_scale=0.7, attention="global")
+    assert torch.equal(repeat(model, old).latents["image"], out.latents["image"])
 
 
 def test_the_spacing_is_chosen_recorded_and_repeated(tiny, tmp_path):

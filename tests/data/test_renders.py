@@ -155,3 +155,19 @@ def test_fingerprints_follow_content_and_not_cards(tmp_path):
     assert folders.fingerprint(tmp_path) == first
     (tmp_path / "config.json").write_text("[]")
     assert folders.fingerprint(tmp_path) != first
+
+
+def test_fingerprints_do_not_follow_variants_that_are_not_read(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "model.fp16.safetensors").write_text("half")
+    alone = folders.fingerprint(tmp_path)
+    (tmp_path / "unet" / "model.fp16.safetensors").write_text("other")
+    assert folders.fingerprint(tmp_path) != alone  # it is all that can be read
+    (tmp_path / "unet" / "model-00001-of-00001.safetensors").write_text("whole")
+    whole = folders.fingerprint(tmp_path)
+    for name in ("model.fp16.safetensors", "model.fp16-00001-of-00002.safetensors"):
+        (tmp_path / "unet" / name).write_text("half")
+    (tmp_path / "unet" / "model.safetensors.index.fp16.json").write_text("{}")
+    assert folders.fingerprint(tmp_path) == whole
+    (tmp_path / "unet" / "model.safetensors.index.json").write_text("{}")
+    assert folders.fingerprint(tmp_path) != whole

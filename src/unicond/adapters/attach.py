@@ -8,7 +8,7 @@ from torch import nn
 
 from unicond.adapters.joint import JointAdapter
 from unicond.adapters.maps import MapHook, MapLora, hooked, map_shapes
-from unicond.adapters.network import attention_layers, attention_shapes, is_joint
+from unicond.adapters.network import attention_layers, attention_shapes, is_joint, prompt_width
 from unicond.adapters.parts import LayerParts
 from unicond.adapters.processor import JointProcessor
 from unicond.adapters.routes import Router
@@ -84,17 +84,27 @@ def check_fit(network: nn.Module, name: str, adapter: JointAdapter) -> None:
         adapter: to be checked.
 
     Raises:
-        ValueError: the network lacks a layer, or it has other widths (the first is named).
+        ValueError: the network lacks a layer, it has other widths (the first is named), or it hears
+            prompts of another width.
     """
-    shapes = {**attention_shapes(network), **(map_shapes(network) if adapter.map_shapes else {})}
+    own = attention_shapes(network)
+    shapes = {**own, **(map_shapes(network) if adapter.map_shapes else {})}
+    wanted, heard, what = adapter.config.text, prompt_width(own), type(network).__name__
     for layer, shape in {**adapter.shapes, **adapter.map_shapes}.items():
         if shapes.get(layer) != shape:
             has = f"has {shapes[layer]}" if layer in shapes else "has no such layer"
-            raise ValueError(
-                f"adapter {name!r} was made for another network ({adapter.config.base}): at "
-                f"{layer} it needs {shape}, but this {type(network).__name__} {has}; load it with "
-                "the base that it was made for, or train one for this base: unicond train joint"
-            )
+            raise _misfit(name, adapter, f"at {layer} it needs {shape}, but this {what} {has}")
+    if wanted not in (None, heard):  # y-LoRA aside, no weight of an adapter has this width
+        raise _misfit(
+            name, adapter, f"its prompts have width {wanted}, but this {what} hears {heard}"
+        )
+
+
+def _misfit(name: str, adapter: JointAdapter, why: str) -> ValueError:
+    return ValueError(
+        f"adapter {name!r} was made for another network ({adapter.config.base}): {why}; load it "
+        "with the base that it was made for, or train one for this base: unicond train joint"
+    )
 
 
 def _check_plain(name: str, layer: Attention) -> None:

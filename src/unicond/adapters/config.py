@@ -1,9 +1,10 @@
 """What is known about a joint adapter beside its weights: `adapter_config.json`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, get_args
 
 from unicond.adapters.stored import Page, StoredConfig
+from unicond.sampling.schedules import PredictionType
 from unicond.sampling.suits import Suits
 
 PostJoint = Literal["conv", "conv_fuse"]
@@ -30,6 +31,8 @@ class JointConfig(Suits, StoredConfig):
             `"aligned"` around its own place; either or both.
         trigger: words put in front of the condition's prompt, with their separator.
         base: the network that it was made for: a Hub id or a name, with a hash where one is known.
+        text: width of the prompts that this network hears; None is not known.
+        prediction_type: what this network tells ("eps", "v", ...); None is not known.
         guidance_scale: see `Suits`.
         condition_guidance: see `Suits`.
         joint_plan: see `Suits`.
@@ -47,7 +50,9 @@ class JointConfig(Suits, StoredConfig):
     TUPLES: ClassVar[tuple[str, ...]] = ("roles", "attention")
     OPTIONAL: ClassVar[tuple[str, ...]] = (
         "y_conv_rank",
-        *(field.name for field in fields(Suits)),
+        "text",
+        "prediction_type",
+        *(one.name for one in fields(Suits)),
     )
 
     x: str = "image"
@@ -61,6 +66,8 @@ class JointConfig(Suits, StoredConfig):
     attention: tuple[Attention, ...] = ("global",)
     trigger: str = ""
     base: str = "unknown"
+    text: int | None = field(default=None, repr=False)  # tables are told apart by what is shown,
+    prediction_type: PredictionType | None = field(default=None, repr=False)  # these change nothing
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +77,13 @@ class JointConfig(Suits, StoredConfig):
                 raise ValueError(
                     f"{name} is {value!r}; it must be an integer of at least {minimum}"
                 )
+        if self.text is not None and (type(self.text) is not int or self.text < 1):
+            raise ValueError(f"text is {self.text!r}; it must be an integer of at least 1")
+        if self.prediction_type not in (None, *get_args(PredictionType)):
+            raise ValueError(
+                f"prediction_type is {self.prediction_type!r}; allowed are "
+                f"{get_args(PredictionType)}"
+            )
         for name in ("x", "y", "kind", "base", "trigger"):
             value = getattr(self, name)
             if not isinstance(value, str) or (not value and name != "trigger"):

@@ -100,6 +100,7 @@ def write(
         dtype: of the file; as the weights are where None.
 
     Raises:
+        OSError: the files cannot be written (a full disk).
         ValueError: a weight is not finite (in `dtype`).
     """
     beside: dict[str, str] = {}

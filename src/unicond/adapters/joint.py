@@ -25,7 +25,13 @@ from unicond.adapters import hub, tensors
 from unicond.adapters.config import JointConfig
 from unicond.adapters.maps import MapLora, MapShape, map_shapes
 from unicond.adapters.module import AdapterModule
-from unicond.adapters.network import AttentionShape, attention_shapes, is_joint, plant
+from unicond.adapters.network import (
+    AttentionShape,
+    attention_shapes,
+    is_joint,
+    plant,
+    prompt_width,
+)
 from unicond.adapters.parts import LayerParts
 
 
@@ -71,7 +77,7 @@ class JointAdapter(AdapterModule[JointConfig]):
 
         Args:
             network: any diffusers network whose blocks use `Attention` modules.
-            config: ranks, branches and the rest.
+            config: ranks, branches and the rest; `text` is the network's own.
             generator: on the CPU; the same one gives the same adapter on every device.
 
         Returns:
@@ -87,6 +93,7 @@ class JointAdapter(AdapterModule[JointConfig]):
                 "joint attention can be added"
             )
         device = next(network.parameters()).device
+        config = replace(config, text=prompt_width(shapes))
         with torch.device("meta" if device.type == "meta" else "cpu"):
             adapter = cls(config, shapes, generator, map_shapes(network))
         return adapter.to(device)

@@ -78,6 +78,7 @@ class AdapterModule(nn.Module, Generic[Config]):
             dtype: of the file, for example `torch.float16`; as they are where None.
 
         Raises:
+            OSError: the files cannot be written (a full disk).
             ValueError: a weight is not finite (in `dtype`).
         """
         hub.write(Path(folder), self.config, self.state_dict(), card, dtype)

@@ -94,6 +94,18 @@ def attention_shapes(network: nn.Module) -> Mapping[str, AttentionShape]:
     }
 
 
+def prompt_width(shapes: Mapping[str, AttentionShape]) -> int | None:
+    """The width of the prompts that a network hears.
+
+    Args:
+        shapes: {layer name: its widths} of all its attention layers.
+
+    Returns:
+        The width of what its `attn2` look at; None where it has none.
+    """
+    return max((one.context for name, one in shapes.items() if not is_joint(name)), default=None)
+
+
 def plant(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register a module under a dotted path, with empty modules in between."""
     *parents, last = path.split(".")

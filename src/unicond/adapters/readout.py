@@ -164,6 +164,7 @@ class ReadoutHead(nn.Module):
             dtype: of the file, for example `torch.float16`; as they are where None.
 
         Raises:
+            OSError: the files cannot be written (a full disk).
             ValueError: a weight is not finite (in `dtype`).
         """
         weights, config = (MODEL_FILE, self.state_dict()), (CONFIG_FILE, self.config.to_json())

@@ -14,7 +14,7 @@ here they are errors. The LoRA copies in `model.pth` are not read, as there.
 """
 
 import pickle  # noqa: TID251  (only for its exception: weights_only=True raises it)
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -34,6 +34,8 @@ TRIGGERS: Mapping[str, str] = {
     "appearance": "",
 }
 BASE = "runwayml/stable-diffusion-v1-5"
+StandIn = Callable[..., object] | tuple[Callable[..., object], str]
+"""A class that a pickle may make, or one in the place of another that it names."""
 _LORA_FILE = "pytorch_lora_weights.safetensors"
 _PROJ_OUT = ".conv1n.weight"
 _STEPS = (("lora.down", "A"), ("lora.up", "B"))
@@ -162,11 +164,14 @@ def _load_pickle(path: Path) -> Mapping[str, Tensor]:
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def unpickled(path: Path) -> Mapping[str, object]:
+def unpickled(
+    path: Path, allowed: Callable[[Path], Sequence[StandIn]] | None = None
+) -> Mapping[str, object]:
     """Read plain data and tensors from a pickle in which nothing that could run is allowed.
 
     Args:
         path: of the file.
+        allowed: looks into the file for what may be made beside tensors; None is nothing.
 
     Returns:
         {name: what the file holds under it}.
@@ -178,16 +183,19 @@ def unpickled(path: Path) -> Mapping[str, object]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([*(allowed(path) if allowed else ())]):
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} was refused, and nothing in it was executed: it is no plain file of tensors, "
-            "so that loading it could run code. Get it from its source again, or have someone who "
-            f"trusts it save its tensors as safetensors. (torch: {_first_line(error)})"
-        ) from error
     except Exception as error:  # a damaged file can fail in any way
+        script = "torchscript" in str(error).lower()  # has no exception of its own
+        if script or isinstance(error, pickle.UnpicklingError):
+            raise ValueError(
+                f"{path} was refused, and nothing in it was executed: it is no plain file of "
+                "tensors, so that loading it could run code. Get it from its source again, or have "
+                "someone who trusts it save its tensors as safetensors. "
+                f"(torch: {_first_line(error)})"
+            ) from error
         raise ValueError(
             f"{path} is damaged ({_first_line(error)}): get it from its source again"
         ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -148,6 +149,7 @@ def write(
         dtype: of the weights' file; as they are where None.
 
     Raises:
+        OSError: the files cannot be written (a full disk); those that were there are there still.
         ValueError: a weight is not finite (in `dtype`).
     """
     model, values = weights
@@ -168,6 +170,8 @@ def write(
         (folder / config[0]).unlink(missing_ok=True)
         for name, path in unfinished.items():
             os.replace(path, folder / name)
+    except SafetensorError as error:  # is no OSError, whatever went wrong
+        raise OSError(f"cannot write {folder / model}: {error}") from error
     finally:
         for path in unfinished.values():
             path.unlink(missing_ok=True)

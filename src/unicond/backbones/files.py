@@ -4,7 +4,9 @@ Nothing is unpickled: weights must be safetensors.
 """
 
 import json
-from collections.abc import Collection, Mapping
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -22,6 +24,8 @@ LAYOUT = (
     "where model_index.json says pixel_unshuffle"
 )
 _WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_GROUNDING = re.compile(r"^position_net\.|\.fuser\.")
+"""Of a network's weights, those of GLIGEN's and InteractDiffusion's adapters."""
 _STEMS = ("diffusion_pytorch_model", "model")
 
 
@@ -51,11 +55,17 @@ class Folder:
         Raises:
             OSError: its files are missing or damaged.
             ValueError: the weights are not those of the configuration, or a pickle.
+
+        Warns:
+            UserWarning: a network has a grounding adapter's weights among its own; they are left
+                out.
         """
         self._check_safe(part)
         own: dict[str, object] = {"dtype": dtype, "ignore_mismatched_sizes": True}  # told below
         if issubclass(kind, UNet2DConditionModel | AutoencoderKL):
             own = {"torch_dtype": dtype}
+        if issubclass(kind, UNet2DConditionModel) and self._is_gated(part):
+            own["attention_type"] = "default"
         try:
             found: object = kind.from_pretrained(
                 str(self.root),
@@ -72,6 +82,8 @@ class Folder:
         for what, words in (("missing_keys", "missing"), ("mismatched_keys", "of another size")):
             if names := sorted(str(k[0] if isinstance(k, tuple) else k) for k in told[what]):
                 raise self._misfit(part, f"tensors {words}: {len(names)}, first {names[0]}")
+        if issubclass(kind, UNet2DConditionModel):
+            self._check_left(part, sorted(map(str, told["unexpected_keys"])))
         return module
 
     def tokenizer(self, part: str) -> CLIPTokenizer:
@@ -83,6 +95,28 @@ class Folder:
                 f"{self.name} cannot be read as a base model: its {part} is damaged or not "
                 f"complete ({first_line(error)}); get it from its source again"
             ) from error
+
+    def _is_gated(self, part: str) -> bool:
+        """Whether a network has fusers and a position net of its own."""
+        return str(self.json(f"{part}/config.json").get("attention_type")).startswith("gated")
+
+    def _check_left(self, part: str, names: Sequence[str]) -> None:
+        """Tell of weights that a network does not take, and refuse all that are no grounding's.
+
+        diffusers' own position net is GLIGEN's, and would take what InteractDiffusion's shares
+        with it without a word.
+        """
+        rest = [name for name in names if not _GROUNDING.search(name)]
+        if rest:
+            raise self._misfit(part, f"tensors not expected: {len(rest)}, first {rest[0]}")
+        if names:
+            method = "interact" if any("linear_action" in name for name in names) else "gligen"
+            warnings.warn(
+                f"{self.name} has a grounding adapter's weights in its {part}, which are left out: "
+                f"give it as the adapter, too, to use them, as in load({self.name!r}, "
+                f"adapters={{{method!r}: {self.name!r}}})",
+                stacklevel=6,  # for the caller of `unicond.load`
+            )
 
     def _check_safe(self, part: str) -> None:
         """Refuse weights that are there as a pickle only."""

@@ -68,14 +68,17 @@ def read_inputs(
         The pictures and masks.
 
     Raises:
-        PictureError: a file cannot be read, does not fit, or shows the view of another picture in
-            other proportions.
+        PictureError: a file cannot be read, does not fit, or shows the view of another picture, or
+            has the mask of another one, in other proportions.
 
     Warns:
         UserWarning: a mask says what is finer than latents.
     """
     raw = {b: _read(known, kinds.get(b)) for b, known in given.items()}
     _check_one_view(raw, aligned, given)
+    for branch, known in given.items():
+        if known.mask is not None and known.fit in ("crop", "pad"):
+            _check_one_mask(branch, raw[branch])
     order = [b for b in dict.fromkeys(("image", *kinds, *given)) if b in raw]
     goal = size_of(size, {b: raw[b] for b in order}, backbone.sample_size, backbone.multiple)
     pictures = {b: _fitted(rows, goal, given[b].fit, kinds.get(b)) for b, rows in raw.items()}
@@ -123,6 +126,21 @@ def _check_one_view(
                     "to the run's size by itself, so that their places no longer match, whichever "
                     "size is asked for; crop them alike first"
                 )
+
+
+def _check_one_mask(branch: str, pictures: Sequence[Tensor]) -> None:
+    """Raise unless pictures that are cut or padded, and have one mask, have one shape."""
+    one = _shape(pictures[0])
+    for number, picture in enumerate(pictures[1:], start=2):
+        two = _shape(picture)
+        if not proportional(*sorted((one, two), key=math.prod)):
+            raise PictureError(
+                f"{branch!r} has one mask for {len(pictures)} pictures, but the first has height "
+                f"{one[0]}, width {one[1]}, and number {number} {two[0]}, {two[1]}: in other "
+                "proportions each would be brought to the run's size by itself, so that the mask "
+                "no longer lies where it was drawn; crop them alike first, or give each in a call "
+                "of its own, with its own mask"
+            )
 
 
 def _shape(picture: Tensor) -> Size:

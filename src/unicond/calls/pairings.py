@@ -49,6 +49,42 @@ def pairings_of(
     return pairings
 
 
+def check_joined(
+    branches: Collection[str],
+    conditions: Collection[str],
+    condition_guidance: float | None,
+    joint_scale: float,
+    attention: Attention | None,
+) -> None:
+    """Refuse what a caller says of joint attention where a run has none.
+
+    Args:
+        branches: of the run.
+        conditions: those of them that have an adapter.
+        condition_guidance: as the caller gives it; None or 0.0 asks for nothing.
+        joint_scale: likewise; 0.0 or 1.0 asks for nothing.
+        attention: likewise; None asks for nothing.
+
+    Raises:
+        ValueError: something is asked for, and would do nothing.
+    """
+    if "image" in branches and conditions:
+        return
+    asked = {
+        "condition_guidance": condition_guidance or None,
+        "joint_scale": None if joint_scale in (0.0, 1.0) else joint_scale,
+        "attention": attention,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is {value!r}, which is of joint attention between the image and a "
+                f"condition, but the branches of this run are {', '.join(branches)}: give a "
+                "condition or let one be generated (load(base, adapters=[...]), branches=), or "
+                f"drop {name}"
+            )
+
+
 def weaker_of(
     record: Record, configs: Mapping[str, JointConfig], fixed: frozenset[str]
 ) -> list[Pairing]:

@@ -32,7 +32,8 @@ class Given:
         picture: path, PIL image, array, or tensor (3, H, W) in [-1, 1]; or a list (or a tensor
             (B, 3, H, W)) of one a sample.
         mask: where it is known: 1 (white) known, 0 (black) free, soft values blend; a latent is
-            known where at least half of its pixels are. None is everywhere.
+            known where at least half of its pixels are. Several pictures have one mask, and then
+            the same proportions, unless they are stretched. None is everywhere.
         noise: time in [0, 1] up to which it is coarse. The branch starts there and is lowered; with
             a mask, the known part is replaced only while the branch is at `t >= noise`. None is
             exact, but for the little noise that the base's defaults put on an image to estimate

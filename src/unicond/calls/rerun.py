@@ -60,6 +60,8 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         for branch, prompts in record.references.items()
     }
     given = {b: one for b, one in given.items() if b not in references}
+    joins = "image" in record.branches and any(b in record.adapters for b in record.branches)
+    guided = joins or record.condition_guidance == 0  # else the base's own, which did nothing
     return model(
         record.prompts,
         negative_prompt=record.negative_prompt,
@@ -72,14 +74,14 @@ def repeat(model: Model, record: Record, callback: Callback | None = None) -> Ou
         spacing=record.spacing,
         eta=record.eta,
         guidance_scale=record.guidance_scale,
-        condition_guidance=record.condition_guidance,
+        condition_guidance=record.condition_guidance if guided else None,
         condition_guidance_against=record.condition_guidance and record.condition_guidance_against,
         perturbed_guidance=record.perturbed_guidance,
         guidance_window=record.guidance_window,
-        joint_scale=record.joint_scale,
+        joint_scale=record.joint_scale if joins else 1.0,
         conditioning_scale=record.conditioning_scale,
         held=record.held,
-        attention=record.attention,
+        attention=record.attention if joins else None,
         cache=record.cache,
         refresh=record.refresh,
         ensemble_size=record.ensemble_size,

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+_VARIANT = re.compile(r"\w+\.\w+(-\d+-of-\d+)?\.safetensors|\w+\.safetensors\.index\.\w+\.json")
 AT_ONCE = 2**24
 """Bytes of a file that are read at once; bases of full size have gigabytes."""
 
@@ -37,13 +39,20 @@ def fingerprint(folder: Path) -> str:
     """A hash of the safetensors and JSON files in a folder and below, 12 hex digits.
 
     Cards (`card.json`) and sampling settings (`unicond.json`) do not count: they say how a content
-    came about and how it is used, not what it is.
+    came about and how it is used, not what it is. Variants of weights (`model.fp16.safetensors`)
+    do not where the weights themselves are beside them, which alone are read.
     """
     digest = hashlib.sha256()
     for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
-        if path.name not in ("card.json", "unicond.json"):
+        if path.name not in ("card.json", "unicond.json") and not _is_spare(path):
             digest.update(path.relative_to(folder).as_posix().encode())
             with path.open("rb") as file:
                 while part := file.read(AT_ONCE):
                     digest.update(part)
     return digest.hexdigest()[:12]
+
+
+def _is_spare(path: Path) -> bool:
+    """Whether a file is of a variant of weights that are beside it themselves."""
+    beside = (one.name for one in path.parent.glob("*.safetensors"))
+    return bool(_VARIANT.fullmatch(path.name)) and not all(map(_VARIANT.fullmatch, beside))

@@ -1,6 +1,7 @@
 """Grounding adapters as files: ours, the published ones, and everything that can be wrong."""
 
 import json
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,22 @@ def test_the_webui_file(tmp_path):
     check_interact(tmp_path / "ext_interactdiff_v1.2.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("interact-diffusion-v1.pth", "CompVis/stable-diffusion-v1-4"),
+        ("interact-diffusion-v1-1.pth", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        ("interact-diffusion-v1-2.pth", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        ("ext_interactdiff_v1.2.pth", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        ("diffusion_pytorch_model.bin", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        ("mine.pth", "unknown"),
+    ],
+)
+def test_the_base_of_interactdiffusion_follows_from_its_version(name, base, tmp_path):
+    torch.save(original_weights(), tmp_path / name)
+    assert GroundingAdapter.from_pretrained(tmp_path / name).config.base == base
+
+
 class Omega:
     """As omegaconf's classes are pickled: by name, and with a state."""
 
@@ -404,6 +421,16 @@ def test_files_of_something_else_are_named(tmp_path):
     refuses(tmp_path / "list.pth", "holds a list, not named tensors")
     (tmp_path / "torn.pth").write_bytes(b"half")
     refuses(tmp_path / "torn.pth", "torn.pth (is damaged|was refused)")
+    torch.save(original_weights(), tmp_path / "four.pth", pickle_protocol=4)
+    refuses(tmp_path / "four.pth", "four.pth was refused, and nothing in it was executed")
+    for name, record, message in (
+        ("zip.pth", "notes.txt", "zip.pth is damaged"),
+        ("script.pth", "constants.pkl", "script.pth was refused, and nothing in it was executed"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr("archive/version", "3")
+            file.writestr(f"archive/{record}", "")
+        refuses(tmp_path / name, message)
     values = original_weights()
     values["position_net.null_positive_feature"] = 3
     torch.save(values, tmp_path / "number.pth")

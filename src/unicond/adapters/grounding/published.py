@@ -15,7 +15,7 @@ match. Of a whole network only the grounding weights are read.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -31,11 +31,10 @@ _STEM = "diffusion_pytorch_model"
 _NETWORKS = (f"{_STEM}.safetensors", f"{_STEM}.fp16.safetensors", f"{_STEM}.bin")
 """The first that is there is read; of a repository, the others are not downloaded."""
 _FILES = (".safetensors", ".pth", ".ckpt", ".bin")
-_BASES: Mapping[Method, str] = {
-    "gligen": "CompVis/stable-diffusion-v1-4",
-    "interact": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "migc": "CompVis/stable-diffusion-v1-4",
-}
+_ONE_FOUR = "CompVis/stable-diffusion-v1-4"
+_ONE_FIVE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_VERSIONED = re.compile(r"(?:interact-diffusion-|ext_interactdiff_)v1(?:[-.]([012]))?")
+"""Files of InteractDiffusion's authors: v1.0 was made for 1.4, those after it for 1.5."""
 
 
 def read(
@@ -167,6 +166,14 @@ _PLAIN = {f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list"
 _PLAIN |= {"collections.defaultdict", "typing.Any"}
 
 
+def _settings(path: Path) -> list[released.StandIn]:
+    """What takes the place of the settings that a file names."""
+    if not is_zipfile(path):
+        return []
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(_Setting, name) for name in names if name in _PLAIN or name.startswith("omegaconf.")]
+
+
 def _unpickled(path: Path) -> Mapping[str, object]:
     """The named values of a pickle.
 
@@ -174,14 +181,7 @@ def _unpickled(path: Path) -> Mapping[str, object]:
     of them is used, and none is made: a `_Setting` takes the place of each. All else that is more
     than a tensor is refused.
     """
-    names = list[str]()
-    if is_zipfile(path):
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    settings: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-        (_Setting, name) for name in names if name in _PLAIN or name.startswith("omegaconf.")
-    ]
-    with torch.serialization.safe_globals(settings):
-        content = released.unpickled(path)
+    content = released.unpickled(path, _settings)
     for name in ("model", "state_dict"):
         inner = content.get(name)
         if isinstance(inner, Mapping):
@@ -217,6 +217,19 @@ def _of_names(
         hidden=size(f"{net}.0.weight", 0),
         slots=30 if method == "gligen" else size(slots[method], 0) - 2 * (method == "migc"),
         heads=heads,
-        base=_BASES[method],
+        base=_base(method, source),
     )
     return config, values
+
+
+def _base(method: Method, source: str) -> str:
+    """The base of a published file; of InteractDiffusion's, the file's name tells the version."""
+    if method != "interact":
+        return _ONE_FOUR
+    stem = Path(source).stem
+    if stem.removesuffix(".fp16") == _STEM:
+        return _ONE_FIVE  # only v1.2 is published in diffusers' layout
+    found = _VERSIONED.fullmatch(stem)
+    if found is None:
+        return "unknown"
+    return _ONE_FIVE if found[1] in ("1", "2") else _ONE_FOUR

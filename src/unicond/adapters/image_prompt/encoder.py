@@ -66,6 +66,7 @@ class ImageEncoder:
             dtype: of the file; as the weights are where None.
 
         Raises:
+            OSError: the files cannot be written (a full disk).
             ValueError: a weight is not finite (in `dtype`).
         """
         weights = (_WEIGHTS, self.model.state_dict())

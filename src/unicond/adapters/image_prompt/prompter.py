@@ -63,6 +63,7 @@ class Prompter:
             dtype: of the files, for example `torch.float16`; as they are where None.
 
         Raises:
+            OSError: the files cannot be written (a full disk).
             ValueError: a weight is not finite (in `dtype`).
         """
         self.encoder.save_pretrained(Path(folder) / FOLDER, dtype)

@@ -4,10 +4,10 @@ Whatever can be found wrong before the work begins is found before the base is l
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from unicond.adapter_loading import named
 from unicond.adapters.hub import Card, half_written
@@ -73,6 +73,8 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     checks.check_pairs(source, job.data, report if state.is_main_process else silent)
     backbone = bases.load(job.base, dtype, device)
     adapter = job.recipe.adapter(backbone.network, condition, named(backbone.name))
+    tells = backbone.schedule.prediction_type
+    adapter.config = replace(adapter.config, prediction_type=tells)
     if job.init is not None:
         _start_from(adapter, job.init)
     checks.check_room(job, adapter)
@@ -158,7 +160,7 @@ def _save(job: PictureJob, adapter: JointAdapter, data: str, scores: Mapping[str
         adapter.save_pretrained(job.out, card, torch.float16)
         for name in half_written(job.out):
             (job.out / name).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise SaveError(
             f"cannot write the adapter to {job.out} ({str(error).splitlines()[0]}); its training "
             f"is done and kept in {job.checkpoint}: make room, and run the same command again"
