@@ -154,6 +154,7 @@ def test_drawn_compositions(bench, exact, asked, number, ranked):
     for branch, latents in alone.latents.items():
         assert torch.equal(twin.latents[branch], latents), f"{neutral} is not absent: {said}"
         gap = float((out.latents[branch][:1] - latents).abs().max())
+        # float32's rounding across batch sizes, which grows with what guidance blows up
         assert gap < 1e-4 * max(1.0, float(latents.abs().max())), f"{branch} {gap}: {said}"
 
 

@@ -54,11 +54,12 @@ def test_regions_are_boxes_or_masks_of_a_given_picture_under_its_depth(run, tiny
     shutil.copytree(GOLDEN / "weights" / "depth", depth, dirs_exist_ok=True)
     options = ["--region", "a ball@0,0.5,0.5,1", "--region", "a box@mask.png"]
     more = ["--picture", "photo.png", "--depth", "depth.png", "--adapter", depth]
-    made = run("--method", "blended", *options, *more)
+    made = run(*options, *more)
     assert made.exit_code == 0, made.output
     names = {path.split("/")[-1] for path in made.stdout.split()}
     assert names == {"0_image.png", "0_before.png", "0_before_depth.png"}
     task = asked(tmp_path)
+    assert task["method"] == "blended"
     assert task["regions"] == [["a ball", 0.0, 0.5, 0.5, 1.0]]
     assert [task["masks"]["a box"]["path"], task["conditions"]["depth"]["path"]] == [
         "mask.png",
@@ -79,7 +80,10 @@ def test_regions_are_boxes_or_masks_of_a_given_picture_under_its_depth(run, tiny
         (["--without", "a ball=-3"], "has a weight below 0: give it to --with"),
         (["--region", "0,0,1,1"], "is not PHRASE@LEFT,TOP,RIGHT,BOTTOM"),
         (["--region", "a@x.png", "--region", "a@y.png"], "'a' has two masks: draw both"),
-        (["--region", "a ball@0,0,1,1"], "'composable' does not use regions"),
+        (
+            ["--with", "a ball", "--region", "a ball@0,0,1,1"],
+            "'multidiffusion' does not use texts",
+        ),
         (["--with", "a ball", "--out", "/proc/none"], "/proc/none"),
         (["--with", "a ball", "--give", "pose"], "--give 'pose' is not of the form NAME=VALUE"),
         (["--with", "a ball", "--give", "sketch=there.png"], "no adapter 'sketch'"),

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from unicond.cli import app
 from unicond.cli.methods import methods
-from unicond.mechanisms.catalogue import BARE, CATALOGUE
+from unicond.mechanisms.bare import BARE
+from unicond.mechanisms.catalogue import CATALOGUE
 from unicond.mechanisms.entry import GROUPS
 
 APP = typer.Typer()

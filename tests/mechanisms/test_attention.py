@@ -1,5 +1,6 @@
 """Attention manipulation on the tiny base: neutral and full cases, and each formula made again."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -432,6 +433,38 @@ def test_the_blend_keeps_the_source_outside_of_the_words(tiny, kinds):
     )
 
 
+@pytest.mark.parametrize("own", ["source", "target"])
+def test_the_blends_mask_is_its_formula(tiny, kinds, own):
+    """Mean maps, the largest of nine neighbours, by each sample's peak, in one branch or other."""
+    edit, gathered, threshold = kinds["blend"], Gathered(), 0.8
+    edit = replace(edit, blend=replace(edit.blend, threshold=threshold))
+    move = Move(*({"source": t, "target": t} for t in (0.6, 0.5)), shares={"target": 0.5})
+    for seed, branch in enumerate(("source", "target")):
+        noise = torch.Generator().manual_seed(seed)
+        for _ in range(3):
+            maps = torch.rand(2, 77, 8, 8, generator=noise) ** (4 if branch == own else 60)
+            maps[1] *= 0.1
+            gathered.add(branch, (8, 8), maps)
+    start = state_of(tiny, ("source", "target")).remember(edit._key, gathered)
+
+    def there(branch, marked):
+        mean = (gathered.sums[branch, (8, 8)] / 3 * marked[..., None, None]).sum(1)
+        found = torch.zeros(2, 8, 8, dtype=torch.bool)
+        for sample, y, x in itertools.product(range(2), range(8), range(8)):
+            around = mean[sample, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()
+            found[sample, y, x] = around / mean[sample].max() > threshold
+        return found
+
+    both = {branch: there(branch, getattr(edit.blend, branch)) for branch in ("source", "target")}
+    want = (both["source"] | both["target"])[:, None]
+    assert all(bool((one != want[:, 0]).any()) for one in both.values())
+    assert 0 < want.float().mean() < 1
+    after = edit.settle(start, {}, move).latents
+    mixed = torch.where(want, start.latents["target"], start.latents["source"])
+    assert torch.equal(after["target"], mixed)
+    assert torch.equal(after["source"], start.latents["source"])
+
+
 def test_gathered_maps_are_means_over_calls_and_layers():
     gathered, marked = Gathered(), torch.tensor([[0.0, 1.0, 1.0]])
     gathered.add("a", (4, 4), torch.full((2, 3, 4, 4), 0.1))
@@ -515,6 +548,16 @@ def test_what_does_not_fit_is_refused(tiny, tokenizer, kinds):
         walked(tiny, Beside(), PaintWithWords(branch="target", regions=[wide]))
     with pytest.raises(ValueError, match=r"1 .white. somewhere"):
         Painted(words=torch.ones(1, 77), mask=torch.zeros(1, 1, 8, 8))
+    half, some = torch.ones(2, 1, 8, 8), torch.ones(2, 77)
+    half[1], some[1] = 0.0, 0.0  # nothing of the second sample
+    with pytest.raises(ValueError, match=r"1 .white. somewhere"):
+        Painted(words=torch.ones(1, 77), mask=half)
+    with pytest.raises(ValueError, match=r"words are .* with 1 at some of each"):
+        Painted(words=some, mask=torch.ones(1, 1, 8, 8))
+    for subject, branch in itertools.product((Subject, LocalBlend), ("source", "target")):
+        both = {"source": torch.ones(1, 77), "target": torch.ones(1, 77), branch: some}
+        with pytest.raises(ValueError, match=r"words are .* with 1 at some of each"):
+            subject(**both)
     with pytest.raises(ValueError, match="scale is -1"):
         PaintWithWords(regions=[], scale=-1)
     with pytest.raises(ValueError, match=r"threshold is 0.0"):

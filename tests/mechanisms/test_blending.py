@@ -1,11 +1,13 @@
 """Composition, semantic guidance, fusion and collage on Gaussians, where the answer is known."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from gaussian_pixels import SCHEDULE, Pixels, half, noise_of, sample, state_at
 from measured import Dense
+from scipy.ndimage import gaussian_filter
 
 from unicond.denoisers.exact import JointGaussian
 from unicond.mechanisms.blending.classifier_free import ClassifierFree
@@ -148,17 +150,23 @@ def test_fusion_takes_each_pixel_from_the_model_that_has_more_to_say():
     assert torch.allclose(found, sample(want, start, steps=50).latents["image"], atol=1e-10)
 
 
-def test_fusion_is_the_argmax_of_two_softmaxes():
-    """On random maps, computed another way; with the weight and the other's guidance."""
+@pytest.mark.parametrize("deviation", [0.0, 1.0])
+def test_fusion_is_the_argmax_of_two_softmaxes(deviation):
+    """On random maps, computed another way; with the weight, the blur and the other's guidance."""
     side, g, w, temperature = 12, 2.5, 1.3, 0.7
     maps = [noise_of(seed, 1, 3, side, side) for seed in (1, 2)]
     own, other = (Pixels({"positive": (m, 1.0), "negative": (0.1, 1.0)}) for m in maps)
     latents = noise_of(3, 2, 3, side, side)
-    fusion = MagicFusion(other=other, blur=0.0, weight=w, temperature=temperature, guidance_scale=g)
+    fusion = MagicFusion(
+        other=other, blur=deviation, weight=w, temperature=temperature, guidance_scale=g
+    )
     found = predicted(fusion, own, latents)
 
     def budget(mean):
-        saliency = (mean - 0.1).abs().mean(1)
+        saliency = (mean - 0.1).abs().mean(1)[0].numpy()
+        reach = math.ceil(3 * deviation)
+        saliency = gaussian_filter(saliency, deviation, mode="nearest", radius=reach)
+        saliency = torch.from_numpy(saliency)
         return torch.softmax((saliency / saliency.mean() / temperature).flatten(), 0)
 
     pick = (w * budget(maps[1]) > budget(maps[0])).view(1, 1, side, side)

@@ -11,7 +11,9 @@ from unicond.calls.output import read_record
 from unicond.mechanisms.blending.regions import MOST_REGIONS
 from unicond.pictures.metadata import write_png
 from unicond.tasks.base import pictures_back
-from unicond.tasks.compose import METHODS, Compose
+from unicond.tasks.compose import METHODS, WEIGHTS, Compose
+from unicond.tasks.filled import Filled
+from unicond.tasks.forms import ANY
 
 SCENE = "a meadow"
 ROUNDING = 1e-4  # across batch sizes, in float32
@@ -57,6 +59,34 @@ def test_every_method_composes(tiny, of_method, method):
         assert torch.equal(out.before, of_method[method]["picture"][None])
     else:
         assert out.before is None
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("composable", {}),
+        ("magic_fusion", {}),
+        ("multidiffusion", {}),
+        ("multidiffusion", {"size": 64}),
+        ("panorama", {}),
+        ("panorama", {"regions": (BALL,)}),
+        ("blended", {}),
+    ],
+)
+def test_the_method_follows_from_what_is_given(tiny, of_method, method, more):
+    """And is recorded, so that a picture says how it was made."""
+    usual = {**USUAL, "num_inference_steps": 1, **of_method[method], **more}
+    out = Compose(SCENE, **usual).run(tiny)
+    assert out.record.task["method"] == method
+    asked = Compose(SCENE, method=method, **usual).run(tiny)
+    assert torch.equal(out.latents["image"], asked.latents["image"])
+
+
+@pytest.mark.parametrize("other", ["", "second"])
+def test_texts_of_a_form_have_the_usual_weight_of_the_method_that_follows(other):
+    form = ANY.validate_python({"task": "compose", "with": {"a ball": None}, "other": other})
+    task = Filled(form, str, {"second": "elsewhere"}).task()
+    assert task.texts == {"a ball": WEIGHTS["magic_fusion" if other else "composable"]}
 
 
 def test_what_is_blended_stays_outside(tiny, picture):
@@ -181,7 +211,12 @@ def test_it_is_written_and_comes_back_from_its_record(tiny, picture, tmp_path):
     [
         ({"method": "magic"}, "no method 'magic': choose one of composable, semantic"),
         ({}, "method 'composable' needs texts"),
-        ({"texts": {"a": 1.0}, "regions": (BALL,)}, "'composable' does not use regions: drop it"),
+        ({"texts": {"a": 1.0}, "regions": (BALL,)}, "'multidiffusion' does not use texts: drop it"),
+        (
+            {"texts": {"a": 1.0}, "regions": (BALL,), "method": "composable"},
+            "'composable' does not use regions: drop it",
+        ),
+        ({"size": 64}, r"is not larger than what .* draws at once \(64\)"),
         ({"texts": {"a": 1.0}, "scene": 0.0}, "does not use scene: drop it, or choose multidiff"),
         ({"method": "multidiffusion"}, "'multidiffusion' needs regions .* or masks"),
         ({"method": "blended", "regions": (BALL,)}, "'blended' needs picture"),

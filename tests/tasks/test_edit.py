@@ -48,6 +48,25 @@ def test_a_style_of_a_picture_is_drawn_without_guidance_of_text(tiny, picture, m
     assert record.guidance_scale == (used or tiny.backbone.defaults.guidance_scale)
 
 
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        ({"source_prompt": "a red ball"}, "direct+p2p"),
+        ({}, "sdedit"),
+        ({"style": True}, "style_injection"),
+        ({"style": True, "source_prompt": "a red ball"}, "style_injection"),
+    ],
+)
+def test_the_method_follows_from_what_is_given(tiny, picture, given, method):
+    """And is recorded, so that a picture says how it was made."""
+    told = {**given, "style": picture.flip(0) if "style" in given else None}
+    out = Edit(picture, "a blue ball", num_inference_steps=2, **told).run(tiny)
+    assert out.record.task["method"] == method
+    same = Edit(picture, "a blue ball", num_inference_steps=2, method=method, **told).run(tiny)
+    assert torch.equal(out.latents["image"], same.latents["image"])
+    assert out.record.guidance_scale == same.record.guidance_scale
+
+
 def mechanism_of(tiny, **asked):
     [mechanism] = Edit("x.png", **{"prompt": "a big blue box", **WORDS, **asked}).attention(tiny)
     return mechanism
@@ -161,9 +180,16 @@ def test_memory_is_no_record(tiny, picture):
     [
         ({"method": "magic"}, r"no method 'magic': write INVERSION\+ATTENTION with one of ddim"),
         ({"method": "ddim+magic"}, "no method 'ddim.magic'"),
-        ({"source_prompt": ""}, "say what the picture shows with source_prompt"),
+        (
+            {"source_prompt": "", "method": "direct+p2p"},
+            "say what the picture shows with source_prompt",
+        ),
+        ({"source_prompt": "", "weight": {"ball": 2.0}}, "say what the picture shows"),
         ({"method": "style_injection"}, r"give style \(--style\)"),
-        ({"style": "look.png"}, r"'direct\+p2p' takes no style: it is of style_injection"),
+        (
+            {"style": "look.png", "method": "direct+p2p"},
+            r"'direct\+p2p' takes no style: it is of style_injection",
+        ),
         ({"style_prompt": "paint"}, r"takes no style_prompt: it is of style_injection"),
         ({"scale": 5.0}, r"'direct\+p2p' takes no scale: it is of semantic; leave it out"),
         ({"align": "magic"}, "align 'magic' is none of swap, refine"),

@@ -218,6 +218,7 @@ def test_it_is_made_again_from_its_record(pixel, picture, mask, tmp_path):
     record = read_record(files["0_image.png"])
     recorded = json.loads(json.dumps(record.task))
     assert recorded == record.task
+    assert recorded["method"] == DEFAULTS["mask"]
     again = TypeAdapter(Restore).validate_python(pictures_back(Restore, recorded))
     assert torch.equal(again.run(pixel).latents["image"], out.latents["image"])
 

@@ -24,12 +24,13 @@ def compose(
         typer.Option(help="TEXT@LEFT,TOP,RIGHT,BOTTOM, shares, or TEXT@FILE, a mask; repeat."),
     ] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="composable, semantic, magic_fusion, multidiffusion, noise_collage, panorama, or "
-            "blended."
+            "blended. Default: with --picture blended, with --other magic_fusion, with regions "
+            "multidiffusion (panorama in a --size larger than the base's), else composable."
         ),
-    ] = "composable",
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Of blended: what stays outside of the regions.")
     ] = None,

@@ -13,13 +13,14 @@ def edit(
         str, typer.Option(help="What it shows; methods with p2p need it.")
     ] = "",
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="INVERSION+ATTENTION, an inversion alone, or sdedit, diffedit, semantic, "
             "style_injection. Inversions: ddim, fixed_point, null_text, negative_prompt, direct, "
-            "edit_friendly, edict; attention: p2p, pnp, masactrl."
+            "edit_friendly, edict; attention: p2p, pnp, masactrl. Default: with --style "
+            "style_injection, with --source-prompt direct+p2p, else sdedit."
         ),
-    ] = "direct+p2p",
+    ] = None,
     strength: Annotated[
         float | None, typer.Option(help="In (0, 1]; small changes little. Default: the method's.")
     ] = None,

@@ -8,7 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from unicond.mechanisms.catalogue import BARE, CATALOGUE
+from unicond.mechanisms.bare import BARE
+from unicond.mechanisms.catalogue import CATALOGUE
 from unicond.mechanisms.entry import GROUPS, Group
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def methods(
 
     Seams: begin (the start), wrap (how the network is called), revise (its predictions), settle
     (the state after a step); a plan is a way of its own through the times, a solver makes the
-    steps. Calls are those of a step without text guidance; a row is one more evaluation a sample.
+    steps. Calls are those of a step without text guidance, behind a semicolon those of tasks that
+    take others; a row is one more evaluation a sample.
     Below each group is how tasks ask for its methods: INVERSION+* with any attention or alone,
     *+ATTENTION after any inversion.
     """
@@ -43,7 +45,7 @@ def methods(
         Console().print(asking(bare, "asked for without any of them"))
 
 
-def as_row(entry: "Entry") -> dict[str, str | list[str]]:
+def as_row(entry: "Entry") -> dict[str, str | list[str] | dict[str, str]]:
     """Everything about a method, as JSON takes it."""
     return {
         "group": entry.group,
@@ -52,6 +54,7 @@ def as_row(entry: "Entry") -> dict[str, str | list[str]]:
         "asked": list(entry.asked),
         "seams": list(entry.seams),
         "calls_per_step": entry.calls,
+        "calls_as_asked": {way: entry.paid(way) for way in entry.asked},
         "memory": entry.memory,
         "trained": entry.trained,
         "source": entry.source_url,
@@ -81,7 +84,7 @@ def drawn(title: str, entries: "Sequence[Entry]") -> Table:
         table.add_row(
             f"{entry.name}\n[dim]{entry.made_by}[/dim]",
             " ".join(entry.seams),
-            entry.calls,
+            entry.cost,
             entry.memory,
             "no" if entry.trained == "no" else "yes",
             entry.source.replace(" ", "\n"),

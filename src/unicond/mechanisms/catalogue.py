@@ -4,12 +4,10 @@ Classes and functions are named, not imported, so that a list of them is quick. 
 (seams, sources, pages, network calls, the names by which tasks ask) a test derives again.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from unicond.mechanisms.entry import Entry
 
 _GRAPH = "a graph of the call"
+_TRAVELLED = "2 in the middle of the run, else 1, gradient"
 _WAY = "the latents of the way up"
 
 CATALOGUE: tuple[Entry, ...] = (
@@ -92,6 +90,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("edit --method *+p2p",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 1 row",
+        commanded={"edit": "the inversion's"},
         memory="the maps of a layer; with a blend, maps of both branches",
         source="2208.01626",
     ),
@@ -101,6 +100,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("edit --method *+pnp",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 1 row",
+        commanded={"edit": "the inversion's"},
         source="2211.12572",
     ),
     Entry(
@@ -109,6 +109,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("edit --method *+masactrl",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 1 row",
+        commanded={"edit": "the inversion's"},
         memory="none; with masks, a bias a layer and maps of both branches",
         source="2304.08465",
     ),
@@ -127,6 +128,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("edit --method style_injection",),
         seams=("begin", "wrap", "settle"),
         calls="1 + 2 rows",
+        commanded={"edit": "2 (up and down) + 2 rows"},
         source="2312.09008",
     ),
     Entry(
@@ -170,6 +172,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("edit --method semantic", "compose --method semantic"),
         seams=("wrap",),
         calls="1 + 1 row an edit + 1 row",
+        commanded={"edit": "all rows twice, of source and target"},
         source="2301.12247",
         page_name="semantic_guidance",
     ),
@@ -179,6 +182,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("compose --method panorama",),
         seams=("wrap",),
         calls="1 a window",
+        commanded={"compose": "1 a window, with regions those of regions a window"},
         memory="the windows' predictions",
         source="2302.08113",
     ),
@@ -193,6 +197,10 @@ CATALOGUE: tuple[Entry, ...] = (
         ),
         seams=("wrap",),
         calls="1 + 1 row a region",
+        commanded={
+            "multidiffusion, layout": "in the first fifth of the steps 1 + 1 a region",
+            "blended": "1 + 1 row a region, 1 where there is one",
+        },
         source="2302.08113",
     ),
     Entry(
@@ -235,8 +243,8 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("restore --method classifier",),
         seams=("revise",),
         calls="1 (and a gradient of the classifier)",
+        commanded={"restore": "1 (and a gradient of a likelihood in closed form)"},
         memory="the classifier, a graph of its call",
-        trained="classifier",
         source="2105.05233",
     ),
     Entry(
@@ -272,6 +280,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("restore --method universal",),
         seams=("wrap", "revise"),
         calls="1, gradient",
+        commanded={"restore": _TRAVELLED},
         memory=_GRAPH,
         source="2302.07121",
     ),
@@ -280,7 +289,7 @@ CATALOGUE: tuple[Entry, ...] = (
         home="guidance.universal:travelled",
         asked=("restore --method universal",),
         seams=("plan",),
-        calls="2 in the middle of the run, else 1, gradient",
+        calls=_TRAVELLED,
         memory=_GRAPH,
         source="2303.09833",
     ),
@@ -345,6 +354,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("restore --method repaint",),
         seams=("plan",),
         calls="10 (each step is gone so often)",
+        commanded={"restore": "5 (each fifth of the steps is gone so often)"},
         source="2201.09865",
     ),
     Entry(
@@ -361,6 +371,7 @@ CATALOGUE: tuple[Entry, ...] = (
         asked=("restore --method ccdf",),
         seams=("begin", "settle"),
         calls="1",
+        commanded={"restore": "1 in the last 0.6 of the steps (0.4 of smaller pictures)"},
         source="2112.05146",
     ),
     Entry(
@@ -374,15 +385,3 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
 )
 """All of them, group by group."""
-
-BARE: Mapping[str, str] = MappingProxyType(
-    {
-        "generate --method adapter": "every map as the condition of an adapter",
-        "layout --method segmentation": "the boxes as a map, the condition of an adapter",
-        "layout --method gligen": "an adapter trained on phrases in boxes",
-        "layout --method interact": "one trained on who does what to whom, too",
-        "layout --method migc": "one trained on instances with their attributes",
-        "layout --method text": "the prompt alone",
-    }
-)
-"""{what a task is asked for without any of them: what it is}."""

@@ -8,11 +8,14 @@
     panorama         a picture larger than the base's own by windows, with or without places
     blended          texts inside boxes or masks of a given picture, which stays elsewhere
 
+Where none is asked for it follows from what is given: a picture is blended, another model fused,
+places are a panorama in a size larger than the base's, else averaged, and texts are composed.
+
 Any may be made under conditions: a panorama under a wide depth map, objects under a pose.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -60,7 +63,7 @@ class Compose(Conditioned):
         other: of `magic_fusion`, what `unicond.load` takes as a base; it must share the latents
             and the noise schedule.
         scene: weight of the prompt where places are; None is the method's own, 0.0 leaves them.
-        method: one of `METHODS`.
+        method: one of `METHODS`; None follows from what is given, see `usual`.
 
     Raises:
         ValueError: an unknown method, something that it lacks or does not use, a place out of
@@ -77,53 +80,82 @@ class Compose(Conditioned):
     picture: Picture | None = field(default=None, kw_only=True)
     other: str = field(default="", kw_only=True)
     scene: float | None = field(default=None, kw_only=True)
-    method: str = field(default="composable", kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in METHODS:
-            raise ValueError(f"no method {self.method!r}: choose one of {', '.join(METHODS)}")
-        self._check_fields(METHODS[self.method])
+        name = self.chosen()
+        if name not in METHODS:
+            raise ValueError(f"no method {name!r}: choose one of {', '.join(METHODS)}")
+        self._check_fields(name, METHODS[name])
         boxed(self.regions, len(self.masks))
-        if METHODS[self.method].takes & {"texts"}:
-            self._check_weights()
+        if METHODS[name].takes & {"texts"}:
+            self._check_weights(name)
 
-    def _check_fields(self, method: "_Method") -> None:
+    def chosen(self, side: int | None = None) -> str:
+        """The method: what is asked for, or what follows from what is given.
+
+        Args:
+            side: of the pictures that the base draws at once; None is not known yet.
+
+        Returns:
+            Its name.
+        """
+        if self.method is not None:
+            return self.method
+        size = (self.size,) if isinstance(self.size, int) else self.size
+        larger = size is not None and side is not None and max(size) > side
+        given = self._given()
+        if not given and size is not None:  # of a scene alone windows can be made
+            return "panorama"
+        return usual(given, larger)
+
+    def _given(self) -> set[str]:
+        return {name for name in FIELDS if _is_given(getattr(self, name))}
+
+    def _check_fields(self, chosen: str, method: "_Method") -> None:
         """Refuse what the method does not use, and ask for what it lacks."""
-        given = {name for name in FIELDS if _is_given(getattr(self, name))}
+        given = self._given()
         for name in [name for name in FIELDS if name in given - method.takes]:
             users = [other for other, one in METHODS.items() if name in one.takes]
             raise ValueError(
-                f"method {self.method!r} does not use {name}: drop it, or choose "
+                f"method {chosen!r} does not use {name}: drop it, or choose "
                 f"{' or '.join(users)} (--method)"
             )
         for names in method.needs:
             if not given & set(names):
                 what = " or ".join(f"{name} ({FIELDS[name]})" for name in names)
-                raise ValueError(f"method {self.method!r} needs {what}")
+                raise ValueError(f"method {chosen!r} needs {what}")
         if "scene" in given and not given & set(_PLACES):
             raise ValueError(
                 "scene is the weight of the prompt where places are, and there are none: drop it, "
                 "or give regions (--region)"
             )
 
-    def _check_weights(self) -> None:
+    def _check_weights(self, chosen: str) -> None:
         weights = self.texts.values()
         if not any(weights):
             raise ValueError(
                 f"the weights of {', '.join(map(repr, self.texts))} are all 0, so that nothing is "
-                f"composed; usual is {WEIGHTS[self.method]:g}"
+                f"composed; usual is {WEIGHTS[chosen]:g}"
             )
-        if self.method == "composable" and not self.prompt and max(weights) <= 0:
+        if chosen == "composable" and not self.prompt and max(weights) <= 0:
             raise ValueError(
                 f"all weights keep something out ({', '.join(map(repr, self.texts))}), so that "
                 "nothing is left to be made: give a prompt, or a text with a weight above 0"
             )
-        if self.method == "magic_fusion" and (len(self.texts) > 1 or max(weights) < 0):
+        if chosen == "magic_fusion" and (len(self.texts) > 1 or max(weights) < 0):
             raise ValueError(
                 f"magic_fusion takes one text, the other model's own, with a weight above 0, not "
                 f"{dict(self.texts)}"
             )
+
+    @override
+    def run(self, model: Model, callback: Callback | None = None) -> Output:
+        if self.method is None:  # the record says which was taken
+            method = self.chosen(model.backbone.sample_size)
+            return replace(self, method=method).run(model, callback)
+        return super().run(model, callback)
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
@@ -134,7 +166,8 @@ class Compose(Conditioned):
             before, size = inputs.pictures["image"], inputs.size
         places = self._places(size)
         prompt, given = self.prompt, dict[str, Given]()
-        mechanisms = METHODS[self.method].make(self, model, size, places)
+        method = METHODS[self.chosen(model.backbone.sample_size)]
+        mechanisms = method.make(self, model, size, places)
         if before is not None:
             outside = _outside(model, size, places)
             given["image"] = Given(before, mask=outside, fit="keep")  # brought to size before
@@ -177,6 +210,25 @@ def _outside(model: Model, size: Size, places: Sequence[Region]) -> Tensor:
     outside = 1 - torch.stack([place.inside(like) for place in places]).amax(0)[0]
     factor = model.backbone.factor
     return outside.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
+def usual(given: Collection[str], larger: bool = False) -> str:
+    """The method where none is asked for.
+
+    Args:
+        given: names of `FIELDS`.
+        larger: whether the picture is larger than what the base draws at once.
+
+    Returns:
+        The method that is made for what is given.
+    """
+    if "picture" in given:
+        return "blended"
+    if "other" in given:
+        return "magic_fusion"
+    if {*_PLACES} & {*given}:
+        return "panorama" if larger else "multidiffusion"
+    return "composable"
 
 
 Make = Callable[[Compose, Model, Size, Sequence[Region]], Sequence[Mechanism]]

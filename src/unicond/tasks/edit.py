@@ -6,6 +6,9 @@
     style_injection  drawn as another picture is, `style`; without guidance of text where none is
                      asked, since that would pull the colours back
 
+Where no method is asked for, a style is injected, words that can be aligned with what the picture
+shows are exchanged (`USUAL`), and a picture of which no words are known is drawn over (`UNTOLD`).
+
 Prompt-to-prompt swaps words that stand one for one and refines else (or as `align` says), scales
 words by `weight`, and changes the picture only where the `subject` is. MasaCtrl keeps the subject
 apart from its background.
@@ -16,7 +19,7 @@ target: an edit under the picture's own depth.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, cast, get_args
 
 from torch import Tensor
@@ -44,6 +47,8 @@ from unicond.tasks.base import Task
 
 Align = Literal["swap", "refine"]
 Per = Literal["value", "pixel"]
+USUAL, UNTOLD = "direct+p2p", "sdedit"
+"""The method where the picture's own words are known, and where they are not."""
 INVERSIONS = tuple(name for name in get_args(Method) if name != "sdedit")
 ATTENTIONS = ("p2p", "pnp", "masactrl")
 ALONE = ("sdedit", "diffedit", "semantic", "style_injection")
@@ -95,7 +100,8 @@ class Edit(Task):
         picture: to be changed.
         prompt: what it is to show; of `semantic`, what is to be added.
         source_prompt: what it shows; methods that align words need it.
-        method: `INVERSION+ATTENTION`, an inversion alone, or one of `ALONE`.
+        method: `INVERSION+ATTENTION`, an inversion alone, or one of `ALONE`; None is that of
+            `chosen`.
         strength: share of the way to noise that is gone, in (0, 1]; None is the method's own.
         keep: conditions of the model that stay as they are in the picture.
         align: of p2p: `"swap"` (word for word) or `"refine"` (the words that both prompts have);
@@ -120,7 +126,7 @@ class Edit(Task):
     picture: Picture
     prompt: str
     source_prompt: str = field(default="", kw_only=True)
-    method: str = field(default="direct+p2p", kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
     strength: float | None = field(default=None, kw_only=True)
     keep: tuple[str, ...] = field(default=(), kw_only=True)
     align: Align | None = field(default=None, kw_only=True)
@@ -134,12 +140,12 @@ class Edit(Task):
 
     def __post_init__(self) -> None:
         self._check_options(self.parts())
-        if self.method == "semantic" and self.prompt in self.weight:
+        if self.chosen() == "semantic" and self.prompt in self.weight:
             raise ValueError(
                 f"weight names the prompt itself, {self.prompt!r}: weight is of further edits, so "
                 "give the prompt's own as scale (--scale)"
             )
-        if self.style is None and self.method == "style_injection":
+        if self.style is None and self.chosen() == "style_injection":
             raise ValueError("style_injection takes its look from a picture: give style (--style)")
         if self.source_subject and not self.subject:
             raise ValueError("source_subject is the source's word for a subject: give both")
@@ -147,6 +153,20 @@ class Edit(Task):
             raise ValueError(
                 f"strength {self.strength} must be in (0, 1]: small changes little, 1 all"
             )
+
+    def chosen(self) -> str:
+        """The method: what is asked for, or what follows from what is given.
+
+        Returns:
+            `style_injection` with a style, `USUAL` with the words that p2p needs or an option of
+            it, else `UNTOLD`.
+        """
+        if self.method is not None:
+            return self.method
+        if self.style is not None:
+            return "style_injection"
+        exchanged = self.source_prompt or self.align or self.weight or self.subject
+        return USUAL if exchanged else UNTOLD
 
     def parts(self) -> tuple[str, str]:
         """What the method is made of.
@@ -157,20 +177,27 @@ class Edit(Task):
         Raises:
             ValueError: there is no such method.
         """
-        inversion, _, attention = self.method.partition("+")
-        alone = self.method in ALONE
+        method = self.chosen()
+        inversion, _, attention = method.partition("+")
+        alone = method in ALONE
         if not alone and (inversion not in INVERSIONS or attention not in ("", *ATTENTIONS)):
             raise ValueError(
-                f"no method {self.method!r}: write INVERSION+ATTENTION with one of "
+                f"no method {method!r}: write INVERSION+ATTENTION with one of "
                 f"{', '.join(INVERSIONS)} and one of {', '.join(ATTENTIONS)}, an inversion alone, "
                 f"or {', '.join(ALONE)}"
             )
         if attention == "p2p" and not self.source_prompt:
             raise ValueError(
-                f"{self.method!r} aligns the words of both prompts: say what the picture shows "
+                f"{method!r} aligns the words of both prompts: say what the picture shows "
                 "with source_prompt (--source-prompt), or use a method without p2p"
             )
         return inversion, attention
+
+    @override
+    def run(self, model: Model, callback: Callback | None = None) -> Output:
+        if self.method is None:  # the record says which was taken
+            return replace(self, method=self.chosen()).run(model, callback)
+        return super().run(model, callback)
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
@@ -178,7 +205,7 @@ class Edit(Task):
         kept = self._kept(model, before)
         hold = dict.fromkeys(kept, 0.0)
         prompt, route = self.prompt, self.route(model, hold)
-        if self.method == "semantic":
+        if self.chosen() == "semantic":
             prompt = self.source_prompt
         shown = {"source": Reference(prompt=self.source_prompt, picture=self.picture)}
         if self.style is not None:
@@ -240,13 +267,13 @@ class Edit(Task):
             ValueError: words that are not in a prompt, or that cannot be aligned.
         """
         _, attention = self.parts()
-        if self.method == "semantic":
+        if self.chosen() == "semantic":
             texts = {self.prompt: SCALE if self.scale is None else self.scale, **self.weight}
             edits = [semantic.Edit(prompt=text, scale=scale) for text, scale in texts.items()]
             return [semantic.SemanticGuidance(edits=edits, per=self.per or "value")]
         if attention == "p2p":
             return [self._exchange(model.backbone.tokenizers[0])]
-        if self.method == "style_injection":
+        if self.chosen() == "style_injection":
             return [StyleInjection(target="image")]
         if attention == "pnp":
             return [PlugAndPlay(target="image")]
@@ -258,7 +285,7 @@ class Edit(Task):
 
     def _guidance(self) -> float | None:
         """Of text: none where a picture shows the style, whose colours it would pull back."""
-        unsaid = self.guidance_scale is None and self.method == "style_injection"
+        unsaid = self.guidance_scale is None and self.chosen() == "style_injection"
         return 1.0 if unsaid else self.guidance_scale
 
     def _exchange(self, tokenizer: words.Tokenizer) -> PromptToPrompt:
@@ -292,8 +319,8 @@ class Edit(Task):
         for name, methods in OPTIONS.items():
             if given[name] and not set(methods) & set(parts):
                 raise ValueError(
-                    f"{self.method!r} takes no {name}: it is of {' and '.join(methods)}; leave it "
-                    "out, or choose another method"
+                    f"{self.chosen()!r} takes no {name}: it is of {' and '.join(methods)}; leave "
+                    "it out, or choose another method"
                 )
 
     def _kept(self, model: Model, picture: Tensor) -> dict[str, Given]:

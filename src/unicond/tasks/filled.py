@@ -17,7 +17,7 @@ from unicond.sampling.released import check_solver
 from unicond.sampling.solvers import named
 from unicond.tasks import forms
 from unicond.tasks.base import Task
-from unicond.tasks.compose import WEIGHTS, Compose
+from unicond.tasks.compose import WEIGHTS, Compose, usual
 from unicond.tasks.edit import Edit
 from unicond.tasks.form_parts import Counted
 from unicond.tasks.form_pictures import named_pictures
@@ -229,9 +229,10 @@ class Filled:
                 raise ValueError(f"{region.text!r} has two masks: draw both in one")
             if region.mask is not None:
                 masks[region.text] = self.read(region.mask)
-        usual = WEIGHTS.get(form.method, 1.0)
-        wanted = {text: usual if w is None else w for text, w in form.with_.items()}
-        unwanted = {text: -(usual if w is None else w) for text, w in form.without.items()}
+        method = form.method or usual(["other"] if form.other else [])
+        weight = WEIGHTS.get(method, 1.0)
+        wanted = {text: weight if w is None else w for text, w in form.with_.items()}
+        unwanted = {text: -(weight if w is None else w) for text, w in form.without.items()}
         return Compose(
             form.prompt,
             texts={**wanted, **unwanted},

@@ -140,7 +140,8 @@ class Edit(Counted):
         picture: to be changed.
         prompt: what it is to show.
         source_prompt: what it shows.
-        method: INVERSION+ATTENTION, an inversion, or one of its own.
+        method: INVERSION+ATTENTION, an inversion, or one of its own; None follows from what is
+            given.
         strength: small changes little.
         keep: conditions that stay as they are in the picture.
         align: of p2p: None swaps where words stand one for one, and refines else.
@@ -157,7 +158,7 @@ class Edit(Counted):
     picture: Picture
     prompt: Text
     source_prompt: Text = ""
-    method: Name = "direct+p2p"
+    method: Name | None = None
     strength: float | None = Field(default=None, gt=0, le=1)
     keep: Branches = ()
     align: Literal["swap", "refine"] | None = None
@@ -231,7 +232,7 @@ class Compose(_Conditioned):
         with_: {text: weight} of what is to be there; in JSON it is called `with`. None is usual.
         without: {text: weight} of what is not to be there; likewise.
         region: texts in their places.
-        method: how they are composed.
+        method: how they are composed; None follows from what is given.
         picture: of blended: what stays outside of the regions.
         other: of magic_fusion: a second model, by the name that it is served under.
         scene: weight of the prompt where regions are.
@@ -244,7 +245,7 @@ class Compose(_Conditioned):
     with_: Annotated[dict[Text, Weight | None], Field(alias="with", max_length=MOST)] = {}
     without: Annotated[dict[Text, Weight | None], Field(max_length=MOST)] = {}
     region: Annotated[tuple[Region, ...], Field(max_length=MOST)] = ()
-    method: Name = "composable"
+    method: Name | None = None
     picture: Picture | None = None
     other: Where = ""
     scene: float | None = None

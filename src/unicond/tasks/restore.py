@@ -108,6 +108,12 @@ class Restore(Task):
         return self.method or DEFAULTS[measured.kind_of(self.operator)]
 
     @override
+    def run(self, model: Model, callback: Callback | None = None) -> Output:
+        if self.method is None:  # the record says which was taken
+            return replace(self, method=self.chosen()).run(model, callback)
+        return super().run(model, callback)
+
+    @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
         seen = self.seen(model.backbone)
         with torch.no_grad():

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.editing import Edit, Span, check_span
 from unicond.mechanisms.attention.maps import Gather, Gathered
-from unicond.mechanisms.attention.words import check_marks
+from unicond.mechanisms.attention.words import check_marks, check_words
 from unicond.sampling.controls import (
     Changes,
     Control,
@@ -51,7 +51,7 @@ class Subject:
         prompt: name of the variants' prompt.
 
     Raises:
-        ValueError: a threshold out of range.
+        ValueError: a threshold out of range, or a sample without words.
     """
 
     source: Tensor
@@ -62,6 +62,8 @@ class Subject:
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
             raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1], usually 0.1")
+        for words in (self.source, self.target):
+            check_words(words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

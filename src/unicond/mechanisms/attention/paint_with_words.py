@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.attention.words import check_marks, check_tokens
+from unicond.mechanisms.attention.words import check_marks, check_tokens, check_words
 from unicond.mechanisms.known import check_branch, check_scale
 from unicond.mechanisms.views import BESIDE_VIEWS
 from unicond.sampling.controls import (
@@ -48,7 +48,8 @@ class Painted:
         mask: (B or 1, 1, H, W) of the latents' size, in [0, 1], 1 is inside.
 
     Raises:
-        ValueError: a mask of another shape or range, or an empty one; no word.
+        ValueError: a mask of another shape or range, or a sample whose mask is empty or that has
+            no word.
     """
 
     words: Tensor
@@ -57,10 +58,11 @@ class Painted:
     def __post_init__(self) -> None:
         if self.mask.ndim != 4 or self.mask.shape[1] != 1:
             raise ValueError(f"a mask is (B or 1, 1, H, W), not {tuple(self.mask.shape)}")
-        if not (self.mask.amin() >= 0 and 0 < self.mask.amax() <= 1):
-            raise ValueError("a mask must be in [0, 1], and 1 (white) somewhere: it is the region")
-        if self.words.ndim != 2 or not (self.words > 0).any():
-            raise ValueError("words are (B or 1, tokens) with 1 at some: see words.places")
+        if not (self.mask.amin() >= 0 and self.mask.amax() <= 1 and _peaks(self.mask).all()):
+            raise ValueError(
+                "a mask must be in [0, 1], and 1 (white) somewhere in each sample: it is the region"
+            )
+        check_words(self.words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,6 +146,11 @@ class PaintWithWords(Mechanism):
             and not rises
             and self.window.active(move, self.branch)
         )
+
+
+def _peaks(mask: Tensor) -> Tensor:
+    """Whether each sample's mask is anywhere, (B,)."""
+    return (mask > 0).flatten(1).any(1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from unicond.mechanisms.attention.editing import Edit
 from unicond.mechanisms.attention.maps import LARGEST, Gather, Gathered
-from unicond.mechanisms.attention.words import Alignment, check_marks
+from unicond.mechanisms.attention.words import Alignment, check_marks, check_words
 from unicond.sampling.controls import Changes, Control, Layer, Stage, rows_of
 from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Rows
@@ -47,7 +47,7 @@ class LocalBlend:
         window: when it acts.
 
     Raises:
-        ValueError: a threshold out of range.
+        ValueError: a threshold out of range, or a sample without words.
     """
 
     source: Tensor
@@ -58,6 +58,8 @@ class LocalBlend:
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold < 1.0:
             raise ValueError(f"threshold is {self.threshold}; it must be in [0, 1), usually 0.3")
+        for words in (self.source, self.target):
+            check_words(words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -220,6 +220,19 @@ def check_marks(marks: Iterable[Tensor], samples: int) -> None:
     _check_alike(found)
 
 
+def check_words(words: Tensor) -> None:
+    """Refuse words of which a sample has none.
+
+    Args:
+        words: (B or 1, tokens), 1 at the words.
+
+    Raises:
+        ValueError: another shape, or a sample without words.
+    """
+    if words.ndim != 2 or not (words > 0).any(1).all():
+        raise ValueError("words are (B or 1, tokens) with 1 at some of each: see words.places")
+
+
 def check_tokens(marks: Iterable[Tensor], tokens: int) -> None:
     """Refuse words that are marked in prompts of another length than a model's.
 

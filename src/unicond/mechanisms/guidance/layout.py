@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from unicond.mechanisms.attention.words import check_marks, check_tokens
+from unicond.mechanisms.attention.words import check_marks, check_tokens, check_words
 from unicond.mechanisms.blending.classifier_free import check_outside
 from unicond.mechanisms.guidance.energies import (
     Watch,
@@ -63,8 +63,7 @@ class Placed:
                 f"the box {self.box} is out of range or empty; it must be 0 <= left < right <= 1 "
                 "and 0 <= top < bottom <= 1, shares of the picture's width and height"
             )
-        if self.words.ndim != 2 or not (self.words > 0).any(1).all():
-            raise ValueError("words are (B or 1, tokens) with 1 at some of each: see words.places")
+        check_words(self.words)
 
     def inside(self, grid: tuple[int, int]) -> Tensor:
         """(height * width,), the share of each place of a grid that is inside."""

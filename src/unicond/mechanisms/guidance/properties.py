@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from unicond.mechanisms.attention.words import check_words
 from unicond.mechanisms.known import check_scale
 
 
@@ -73,10 +74,8 @@ class Term(ABC):
     def __post_init__(self) -> None:
         check_scale(self.weight, "the weight of a term")
         for words in (self.words, self.source_words):
-            if words is not None and (words.ndim != 2 or not (words > 0).any(1).all()):
-                raise ValueError(
-                    "words are (B or 1, tokens) with 1 at some of each: see words.places"
-                )
+            if words is not None:
+                check_words(words)
 
     def energy(self, mine: Seen, source: Seen | None) -> Tensor:
         """How far the property is from what is wanted: `| property - wanted |`.

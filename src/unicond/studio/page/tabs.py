@@ -118,8 +118,8 @@ def change() -> Tab:
         given = picture("picture", "Picture")
         with gr.Column():
             source = text("source_prompt", "What it shows now")
-            known = [*edit.NAMED, *edit.UNPAIRED, *edit.ALONE]
-            method = choice("method", "Method", known, "direct+p2p")
+            known = ["", *edit.NAMED, *edit.UNPAIRED, *edit.ALONE]
+            method = choice("method", "Method", known)
             strength = share("strength", "Strength (0: the method's own)", zero_is_usual=True)
             kept = gr.Dropdown(
                 [], value=[], multiselect=True, allow_custom_value=True, label="Keep its"
@@ -173,7 +173,7 @@ def join() -> Tab:
     with gr.Accordion("Places", open=False):
         regions = placed.regions_part()
     with gr.Row():
-        method = choice("method", "Method", list(compose.METHODS), "composable")
+        method = choice("method", "Method", ["", *compose.METHODS])
         other = one("other", gr.Textbox(label="Second model (magic_fusion)", max_lines=1), "")
         scene = number("scene", "Weight of the prompt in places")
     given = picture("picture", "Picture (blended)")
