@@ -5,7 +5,7 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 
 import json
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import get_args
 
 import pytest
@@ -22,6 +22,7 @@ from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.cli import app
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
+from unicond.sampling.state import Move, numbered
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model has")  # what is idle is compared with
 METHODS = get_args(Method)
@@ -121,6 +122,58 @@ def test_migc_acts_up_to_its_step(models):
     assert (made(model, naive) - made(model)).abs().max() > 1e-3
     loud = Grounding((Box(BALL.phrase, BALL.box, ca_scale=3.0),), migc_steps=9)
     assert (made(model, loud) - made(model, always)).abs().max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def beside_depth(tiny, grounders):
+    depth = tiny.adapters["depth"].source
+    return unicond.load(tiny.backbone.name, {"depth": depth, **grounders})
+
+
+UP_AND_DOWN = [
+    Move({"image": t, "depth": 1.0}, {"image": s, "depth": 1.0})
+    for t, s in pairwise([0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0])
+]
+
+
+@pytest.mark.parametrize(
+    ("plan", "beta", "migc"),
+    [
+        (None, range(5), range(5)),
+        ("condition-first", range(5, 7), range(5, 8)),
+        ("image-first", range(2), range(3)),
+        ("1,1;1,0.5;0.5,0.5;0.5,0;0,0", range(3, 5), range(3, 6)),
+        (UP_AND_DOWN, range(2, 6), range(2, 6)),
+    ],
+)
+def test_windows_count_the_images_moves(beside_depth, plan, beta, migc):
+    """Where it rests nothing is counted, and where it goes up as where it comes down again."""
+    said = Grounding((BALL,), beta=0.5)
+    steps = None if isinstance(plan, list) else 10
+    more = {"image": torch.zeros(3, 64, 64)} if isinstance(plan, list) else {}
+    asked = {"branches": ["image", "depth"], "plan": plan, "num_inference_steps": steps} | more
+    for method, acts in (("gligen", beta), ("interact", beta), ("migc", migc)):
+        call = beside_depth.only("depth", method).prepare("a dog", grounding=said, **asked)
+        (one,) = (each for each in call.mechanisms if isinstance(each, Attached))
+        moves = numbered(call.plan)
+        assert [m.number for m in moves if one.attachment.acts(m)] == list(acts)
+
+
+@pytest.mark.parametrize("method", ["gligen", "migc"])
+def test_an_image_that_waits_is_grounded_when_it_moves(beside_depth, method):
+    model = beside_depth.only("depth", method)
+    asked = {"plan": "condition-first", "num_inference_steps": 4, "branches": ["image", "depth"]}
+    off = Grounding((BALL,), scale=0.0, migc_steps=-1)
+    here = made(model, Grounding((BALL,), beta=0.5), **asked)
+    assert (here - made(model, off, **asked)).abs().max() > 1e-3
+
+
+def test_a_share_that_is_no_move_is_refused(models):
+    little = Grounding((BALL,), beta=0.1)
+    with pytest.raises(ValueError, match="of the image's 9 moves that is none, so that gligen wo"):
+        models["gligen"].prepare("a dog", grounding=little, num_inference_steps=9)
+    for one in (replace(little, beta=0.0), replace(little, scale=0.0)):
+        models["gligen"].prepare("a dog", grounding=one, num_inference_steps=9)
 
 
 @pytest.mark.parametrize("name", ["ca_scale", "ea_scale", "sac_scale"])

@@ -89,11 +89,11 @@ class Grounding:
         boxes: 1 to `MOST_THINGS`.
         interactions: between them, at most as many.
         scale: of GLIGEN and InteractDiffusion; 0.0 is off.
-        beta: these act in the first share of the moves, in [0, 1]; published: 1.0 of
+        beta: these act in the first share of the image's moves, in [0, 1]; published: 1.0 of
             InteractDiffusion, 0.3 of GLIGEN.
-        migc_steps: MIGC acts up to this move, counted from 0; None is two fifths of the moves, as
-            published (20 of 50); -1 is never.
-        naive_fuser_steps: MIGC's naive stand-in acts up to this move where MIGC does not; -1 is
+        migc_steps: MIGC acts up to this one of the image's moves, counted from 0; None is two
+            fifths of them, as published (20 of 50); -1 is never.
+        naive_fuser_steps: MIGC's naive stand-in acts up to this one where MIGC does not; -1 is
             never.
         repeat: MIGC is told each phrase so many times over, joined by ", and "; published on
             COCO-MIG: as many as there are boxes, at most 7.

@@ -1,10 +1,12 @@
 """Where things are, as mechanisms of a run: one for each grounding adapter of the model.
 
 Phrases become the pooled output of the base's text encoder, as its authors' adapters were trained
-with; MIGC's words are its whole output.
+with; MIGC's words are its whole output. Windows count the image's moves: where a plan lets it rest,
+nothing is counted.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions, Se
 from unicond.backbones.base import Backbone
 from unicond.calls.record import Record
 from unicond.grounding import Grounding
+from unicond.sampling.plans import Plan
+from unicond.sampling.state import numbered
+from unicond.sampling.window import Window
 
 _MIGC_SHARE = 0.4
 """Of the moves: published are 20 of 50."""
@@ -34,7 +39,7 @@ def counts(said: Sequence[Grounding]) -> dict[str, int]:
 
 
 def mechanisms(
-    backbone: Backbone, adapters: Mapping[str, GroundingAdapter], record: Record
+    backbone: Backbone, adapters: Mapping[str, GroundingAdapter], record: Record, plan: Plan
 ) -> list[Attached]:
     """What puts the grounding adapters into a run.
 
@@ -42,13 +47,15 @@ def mechanisms(
         backbone: of the run.
         adapters: {name: adapter} of the model.
         record: what was asked for.
+        plan: the moves.
 
     Returns:
         One for each adapter; none where nothing is grounded.
 
     Raises:
         ValueError: a grounding without an adapter that could take it, without an image that is
-            made, for another number of samples, or with settings that differ between samples.
+            made, for another number of samples, with settings that differ between samples, or with
+            a share of the moves that is none of them.
     """
     said, samples = record.grounding, len(record.seeds)
     if not said:
@@ -69,19 +76,56 @@ def mechanisms(
             "the samples' groundings differ in their settings; boxes and interactions are a "
             "sample's own, all else is of the run"
         )
-    return [Attached(_attachment(backbone, one, record)) for one in adapters.values()]
+    way = _Way.of(plan)
+    return [Attached(_attachment(backbone, one, record, way)) for one in adapters.values()]
 
 
-def _attachment(backbone: Backbone, adapter: GroundingAdapter, record: Record) -> Attachment:
-    said = record.grounding[0]
+@dataclass(frozen=True)
+class _Way:
+    """The image's moves among all of a plan.
+
+    Args:
+        levels: of each of its moves down, the numbers of the plan's moves there; several where a
+            plan goes a part of the way again.
+    """
+
+    levels: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(cls, plan: Plan) -> "_Way":
+        found: dict[float, list[int]] = {}
+        for move in numbered(plan):
+            if "image" in move.shares:
+                found.setdefault(move.shares["image"], []).append(move.number)
+        return cls([found[share] for share in sorted(found)])
+
+    def window(self, counted: Window) -> Window:
+        """The moves of the plan that a window of the image's moves means."""
+        start, stop = int(counted.from_t), int(counted.to_t)
+        numbers = [number for level in self.levels[start:stop] for number in level]
+        return Window.steps(min(numbers), max(numbers) + 1) if numbers else Window.steps(0, 0)
+
+
+def _attachment(
+    backbone: Backbone, adapter: GroundingAdapter, record: Record, way: _Way
+) -> Attachment:
+    said, count = record.grounding[0], len(way.levels)
     inputs = _inputs(adapter, record, backbone)
     inputs = inputs.to(backbone.device)
     if adapter.config.method != "migc":
-        window = until_share(said.beta, record.num_inference_steps)
+        counted = until_share(said.beta, count)
+        if said.scale and said.beta and not counted.to_t:
+            raise ValueError(
+                f"beta is {said.beta:g}, and of the image's {count} moves that is none, so that "
+                f"{adapter.config.method} would do nothing: give at least {1 / count:.2g}, take "
+                "more steps, or say 0.0 for off"
+            )
+        window = way.window(counted)
         return Attachment(backbone.network, adapter, inputs, window=window, scale=said.scale)
-    usual = int(_MIGC_SHARE * record.num_inference_steps)
-    window = until_step(usual if said.migc_steps is None else said.migc_steps)
-    naive = None if said.naive_fuser_steps < 0 else until_step(said.naive_fuser_steps)
+    last = int(_MIGC_SHARE * count) if said.migc_steps is None else said.migc_steps
+    window, naive = (way.window(until_step(n)) for n in (last, said.naive_fuser_steps))
+    if said.naive_fuser_steps < 0:
+        naive = None
     return Attachment(backbone.network, adapter, inputs, window=window, naive=naive)
 
 

@@ -227,7 +227,7 @@ def prepared(
     )
     known = walks.replacements(walk, inputs, latents, noise)
     mechanisms = [*walks.guides(record, inputs, latents), *own.mechanisms, *guidance, *known]
-    mechanisms += groundings.mechanisms(backbone, parts.grounders, record)
+    mechanisms += groundings.mechanisms(backbone, parts.grounders, record, walk.plan)
     mechanisms += image_prompts.mechanisms(backbone, parts.prompters, parts.image_prompt, record)
     denoiser = NetworkDenoiser(
         backbone.network,
