@@ -4,6 +4,7 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 """
 
 import json
+import warnings
 from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import get_args
@@ -24,7 +25,10 @@ from unicond.cli import app
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
 from unicond.sampling.state import Move, numbered
 
-pytestmark = pytest.mark.filterwarnings("ignore:the model has")  # what is idle is compared with
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the model has"),  # what is idle is compared with
+    pytest.mark.filterwarnings("ignore:method .* takes no"),  # one grounding is told to all
+]
 METHODS = get_args(Method)
 ROUNDING = 1e-4  # across batch sizes, in float32
 BALL = Box("a red ball", (0.1, 0.2, 0.4, 0.9))
@@ -69,6 +73,26 @@ def test_a_model_with_idle_adapters_warns(tiny, grounders, models):
     for one in (model, models["gligen"]):
         assert not one.prepare("a dog", grounding=PAIR).idle
     assert not model.only("depth").prepare("a dog").idle
+
+
+@pytest.mark.parametrize(
+    ("names", "lost"),
+    [
+        (["gligen"], "method 'gligen' takes no interactions, migc_steps: what the boxes say"),
+        (["gligen", "migc"], "methods 'gligen', 'migc' take no interactions:"),
+        (["migc"], "method 'migc' takes no interactions, beta:"),
+        (["interact", "migc"], ""),
+    ],
+)
+def test_what_no_adapter_takes_of_a_grounding_is_told(tiny_base, grounders, names, lost):
+    said = replace(PAIR, beta=0.5, migc_steps=1)
+    several = unicond.load(tiny_base, [grounders[name] for name in names])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        several("a dog", grounding=said, num_inference_steps=2)
+    found = [one for one in told if "does nothing" in str(one.message)]
+    assert [str(one.message)[: len(lost)] for one in found] == ([lost] if lost else [])
+    assert {one.filename for one in found} <= {__file__}
 
 
 def test_the_command_line_refuses_an_idle_adapter(tiny_base, grounders, tmp_path):

@@ -115,8 +115,8 @@ def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):
         ("gligen", {"migc_steps": 3, "repeat": 2}, "migc_steps, repeat"),
         ("migc", {"beta": 0.3}, "beta"),
         ("interact", {"boxes": (Box("a dog", (0.1, 0.2, 0.5, 0.9), ea_scale=0.5),)}, "ea_scale"),
-        ("interact", {"beta": 0.3, "interactions": (Interaction(0, "left of", 1),)}, ""),
-        ("gligen", {"scale": 0.5, "beta": 0.3, "cut": True}, ""),
+        ("interact", {"beta": 0.7, "interactions": (Interaction(0, "left of", 1),)}, ""),
+        ("gligen", {"scale": 0.5, "beta": 0.7, "cut": True}, ""),
         ("migc", {"naive_fuser_steps": 2}, ""),
     ],
 )

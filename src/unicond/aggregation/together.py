@@ -8,6 +8,7 @@ Every model keeps its own prompt, conditions, guidance and mechanisms, and its n
 prediction. They share the latents, the noise schedule, the solver and the steps.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from unicond.aggregation.mixing import check_weights, even_weights
 from unicond.aggregation.placing import moves_of, placed
 from unicond.aggregation.sameness import ask_the_same
 from unicond.calls.companions import check_companion
+from unicond.calls.groundings import in_vain
 from unicond.calls.output import Output
 from unicond.calls.prepared import Prepared
 from unicond.denoisers.converted import Converted
@@ -113,6 +115,10 @@ def aggregate(
     moves = [[m.move_back(move) for move in c.plan] for m, c in zip(members, calls, strict=True)]
     plan = lockstep(moves, branches, window, joined)
     _check_acts(calls, members, plan)
+    said = [one for call in calls for one in call.record.grounding]
+    told_to = [method for call in calls if call.record.grounding for method in call.methods]
+    if lost := in_vain(said, told_to):
+        warnings.warn(lost, stacklevel=2)
     return _ran(calls, members, plan, whole, [joins] if joined else [])
 
 

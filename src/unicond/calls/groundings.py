@@ -5,8 +5,8 @@ with; MIGC's words are its whole output. Windows count the image's moves: where 
 nothing is counted.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -17,13 +17,21 @@ from unicond.adapters.grounding.attach import Attachment, until_share, until_ste
 from unicond.adapters.grounding.inputs import Boxes, Instances, Interactions, Seeded
 from unicond.backbones.base import Backbone
 from unicond.calls.record import Record
-from unicond.grounding import Grounding
+from unicond.grounding import Box, Grounding
 from unicond.sampling.plans import Plan
 from unicond.sampling.state import numbered
 from unicond.sampling.window import Window
 
 _MIGC_SHARE = 0.4
 """Of the moves: published are 20 of 50."""
+HEARD: Mapping[str, frozenset[str]] = {
+    "gligen": frozenset({"scale", "beta"}),
+    "interact": frozenset({"scale", "beta", "interactions"}),
+    "migc": frozenset(
+        {"migc_steps", "naive_fuser_steps", "repeat", "ca_scale", "ea_scale", "sac_scale"}
+    ),
+}
+"""What methods take of a grounding besides phrases and boxes; others take nothing more."""
 
 
 def each(said: Grounding | Sequence[Grounding] | None) -> tuple[Grounding, ...]:
@@ -36,6 +44,37 @@ def each(said: Grounding | Sequence[Grounding] | None) -> tuple[Grounding, ...]:
 def counts(said: Sequence[Grounding]) -> dict[str, int]:
     """How many samples groundings are for (see `request.seeds_of`)."""
     return {"grounding": len(said)} if said else {}
+
+
+def in_vain(said: Sequence[Grounding], methods: Collection[str]) -> str:
+    """What groundings say and none of some methods takes, as a sentence.
+
+    Args:
+        said: by the caller; what is as it always is does not count.
+        methods: that are told.
+
+    Returns:
+        It; "" where all is taken.
+    """
+    heard = {name for method in methods for name in HEARD.get(method, ())}
+    lost = dict.fromkeys(name for one in said for name in _more(one) if name not in heard)
+    if not lost:
+        return ""
+    who = ", ".join(map(repr, dict.fromkeys(methods)))
+    who = f"method {who} takes" if len({*methods}) == 1 else f"methods {who} take"
+    return f"{who} no {', '.join(lost)}: what the boxes say of that does nothing"
+
+
+def _more(grounding: Grounding) -> list[str]:
+    """Fields of a grounding and its boxes, beside phrases and boxes, that are not as usual."""
+    whole = [each for each in fields(Grounding) if each.name not in ("boxes", "cut")]
+    found = [each.name for each in whole if getattr(grounding, each.name) != each.default]
+    single = [each for each in fields(Box) if each.name not in ("phrase", "box")]
+    return found + [
+        each.name
+        for each in single
+        if any(getattr(box, each.name) != each.default for box in grounding.boxes)
+    ]
 
 
 def mechanisms(
