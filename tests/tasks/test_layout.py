@@ -160,6 +160,35 @@ def test_every_method_but_the_text_alone_knows_of_the_boxes(tiny, plain, method)
     assert torch.equal(out.before, draw_outlines(BOXES, (64, 64))[None])
 
 
+LONG = ("a very " * 40 + "red ball", *BOXES[0][1:])
+
+
+@pytest.mark.parametrize("method", ["regions", "noise_collage", "segmented_regions"])
+def test_a_phrase_that_would_be_cut_is_refused(tiny, method, monkeypatch):
+    """Before the network runs; cut on request."""
+
+    def ran(*_, **__):
+        raise RuntimeError("the network ran")
+
+    monkeypatch.setattr(type(tiny.backbone.network), "forward", ran)
+    monkeypatch.setattr("unicond.tasks.layout.segmented", lambda _: "depth")
+    said = Grounding.of([LONG])
+    with pytest.raises(ValueError, match=r"very .* tokens, and the text encoder takes 77: shorten"):
+        Layout(PROMPT, [LONG], method=method, **USUAL).run(tiny)
+    with pytest.raises(RuntimeError, match="the network ran"):
+        Layout(PROMPT, replace(said, cut=True), method=method, **USUAL).run(tiny)
+
+
+@pytest.mark.parametrize("method", [None, *GROUNDED])
+def test_bad_boxes_are_told_before_a_model_is_there(method):
+    for boxes, message in (
+        ([("a ball", 0.5, 0.1, 0.2, 0.9)], "the box of 'a ball' is"),
+        (BOXES[:1] * 31, "31 boxes are given, 30 are the most"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Layout(PROMPT, boxes, method=method)
+
+
 @pytest.mark.parametrize("method", ["layout", "paint_with_words", "self_guidance"])
 def test_a_scale_of_nothing_is_the_text_alone(tiny, plain, method):
     out = Layout(PROMPT, BOXES, method=method, scale=0.0, **USUAL).run(tiny)

@@ -56,6 +56,8 @@ SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "i
 """Methods whose strength is a scale."""
 DRAWN = ("segmentation", "segmented_regions")
 """Methods that give the boxes as a map."""
+PROMPTED = ("regions", "noise_collage", "segmented_regions")
+"""Methods whose phrases are prompts of their own."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
 USUAL = "regions"
@@ -84,8 +86,8 @@ class Layout(Conditioned):
 
     Raises:
         ValueError: an unknown method, something that it does not use, no box, too many, or one
-            that is empty or leaves the picture; a phrase that a segmentation has no class for; a
-            readout without the one condition that it reads.
+            that is empty or leaves the picture; a phrase that a segmentation has no class for, or
+            that is too long; a readout without the one condition that it reads.
     """
 
     prompt: str
@@ -105,9 +107,9 @@ class Layout(Conditioned):
                 "a layout needs boxes: give at least one as (phrase, left, top, right, bottom) "
                 "(--box 'a red ball@0.1,0.3,0.4,0.9')"
             )
-        if self.method is None:  # the model's adapters decide, and `run` checks again
+        if self.method in (None, *GROUNDED):  # None: the model decides, and `run` checks again
             Grounding.of(self.boxes)
-        elif method not in GROUNDED:
+        else:
             boxed(self.places)
         if self.scale is not None and self.method not in (None, *SCALED):
             raise ValueError(
@@ -161,6 +163,8 @@ class Layout(Conditioned):
         said = Grounding.of(self.boxes)
         if method not in GROUNDED and (lost := in_vain([said], [method])):
             warnings.warn(lost, stacklevel=2)  # the others' is the call's
+        if method in PROMPTED and not said.cut:
+            model.backbone.check_phrases([phrase for phrase, *_ in self.places])
         mechanisms = METHODS[method](self, model, size)
         grounding = None
         if self.method in GROUNDED:
