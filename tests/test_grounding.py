@@ -322,6 +322,29 @@ def test_a_file_says_the_same(tmp_path):
     assert {"boxes", "interactions", "beta", "migc_steps"} <= schema()["properties"].keys()
 
 
+def test_the_schema_holds_the_limits():
+    """Those that a schema can say; messages stay the reader's own (below)."""
+    whole = schema()
+    own = {name: part["properties"] for name, part in whole["$defs"].items()}
+    told = whole["properties"]
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    text = {"type": "string", "minLength": 1, "pattern": r"\S"}
+    for found, wanted in (
+        (told["boxes"], {"minItems": 1, "maxItems": 30}),
+        (told["interactions"], {"maxItems": 30}),
+        (told["beta"], share),
+        (told["migc_steps"], {"minimum": -1}),
+        (told["naive_fuser_steps"], {"minimum": -1}),
+        (told["repeat"], {"minimum": 1}),
+        (own["Box"]["phrase"], text),
+        (own["Box"]["box"], {"prefixItems": [share] * 4, "minItems": 4, "maxItems": 4}),
+        (own["Interaction"]["action"], text),
+        (own["Interaction"]["subject"], {"minimum": 0}),
+        (own["Interaction"]["object"], {"minimum": 0}),
+    ):
+        assert found == found | wanted
+
+
 BOX = {"phrase": "x", "box": [0, 0, 1, 1]}
 
 
