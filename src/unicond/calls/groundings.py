@@ -119,6 +119,31 @@ def mechanisms(
     return [Attached(_attachment(backbone, one, record, way)) for one in adapters.values()]
 
 
+def check(backbone: Backbone, adapter: GroundingAdapter, said: Grounding) -> None:
+    """Refuse what an adapter cannot be told; nothing is encoded.
+
+    Args:
+        backbone: of the run.
+        adapter: that is told.
+        said: where things are.
+
+    Raises:
+        ValueError: more things than it has slots for, or a phrase that is too long.
+    """
+    method, count = adapter.config.method, len(said.boxes)
+    phrases = _phrases(said, said.repeat if method == "migc" else 1)
+    if method == "interact":
+        told = said.told()
+        count, phrases = len(told), [*phrases, *(action for _, action, _ in told)]
+    if count > adapter.config.slots:
+        raise ValueError(
+            f"there are {count} things in a sample, but this {method} adapter takes at most "
+            f"{adapter.config.slots}"
+        )
+    if not said.cut:
+        backbone.check_phrases(phrases)
+
+
 @dataclass(frozen=True)
 class _Way:
     """The image's moves among all of a plan.
@@ -182,7 +207,7 @@ def _inputs(adapter: GroundingAdapter, record: Record, backbone: Backbone) -> In
     if adapter.config.method == "interact":
         return _interactions(groundings, backbone, cut)
     times = groundings[0].repeat if adapter.config.method == "migc" else 1
-    phrases = [[", and ".join([one.phrase] * times) for one in each.boxes] for each in groundings]
+    phrases = [_phrases(each, times) for each in groundings]
     pooled, words = backbone.encode_phrases(_flat(phrases), cut)
     boxes = _padded([torch.tensor([one.box for one in each.boxes]) for each in groundings])
     masks = _padded([torch.ones(len(each.boxes)) for each in groundings])
@@ -223,6 +248,11 @@ def _interactions(groundings: Sequence[Grounding], backbone: Backbone, cut: bool
         actions=phrases([[action for _, action, _ in each] for each in told]),
         objects=phrases([[one.phrase for _, _, one in each] for each in told]),
     )
+
+
+def _phrases(said: Grounding, times: int) -> list[str]:
+    """Each box's phrase, so many times over."""
+    return [", and ".join([one.phrase] * times) for one in said.boxes]
 
 
 def _flat(phrases: Sequence[Sequence[str]]) -> list[str]:
