@@ -4,8 +4,9 @@ On a tiny base of random weights, whose adapters get open gates: what they chang
 """
 
 import json
+import warnings
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import get_args
 
 import pytest
@@ -22,8 +23,12 @@ from unicond.calls.output import read_record
 from unicond.calls.rerun import repeat
 from unicond.cli import app
 from unicond.grounding import NOTHING_MORE, grounding_of, read_grounding, schema
+from unicond.sampling.state import Move, numbered
 
-pytestmark = pytest.mark.filterwarnings("ignore:the model has")  # what is idle is compared with
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the model has"),  # what is idle is compared with
+    pytest.mark.filterwarnings("ignore:method .* takes no"),  # one grounding is told to all
+]
 METHODS = get_args(Method)
 ROUNDING = 1e-4  # across batch sizes, in float32
 BALL = Box("a red ball", (0.1, 0.2, 0.4, 0.9))
@@ -68,6 +73,26 @@ def test_a_model_with_idle_adapters_warns(tiny, grounders, models):
     for one in (model, models["gligen"]):
         assert not one.prepare("a dog", grounding=PAIR).idle
     assert not model.only("depth").prepare("a dog").idle
+
+
+@pytest.mark.parametrize(
+    ("names", "lost"),
+    [
+        (["gligen"], "method 'gligen' takes no interactions, migc_steps: what the boxes say"),
+        (["gligen", "migc"], "methods 'gligen', 'migc' take no interactions:"),
+        (["migc"], "method 'migc' takes no interactions, beta:"),
+        (["interact", "migc"], ""),
+    ],
+)
+def test_what_no_adapter_takes_of_a_grounding_is_told(tiny_base, grounders, names, lost):
+    said = replace(PAIR, beta=0.5, migc_steps=1)
+    several = unicond.load(tiny_base, [grounders[name] for name in names])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        several("a dog", grounding=said, num_inference_steps=2)
+    found = [one for one in told if "does nothing" in str(one.message)]
+    assert [str(one.message)[: len(lost)] for one in found] == ([lost] if lost else [])
+    assert {one.filename for one in found} <= {__file__}
 
 
 def test_the_command_line_refuses_an_idle_adapter(tiny_base, grounders, tmp_path):
@@ -121,6 +146,58 @@ def test_migc_acts_up_to_its_step(models):
     assert (made(model, naive) - made(model)).abs().max() > 1e-3
     loud = Grounding((Box(BALL.phrase, BALL.box, ca_scale=3.0),), migc_steps=9)
     assert (made(model, loud) - made(model, always)).abs().max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def beside_depth(tiny, grounders):
+    depth = tiny.adapters["depth"].source
+    return unicond.load(tiny.backbone.name, {"depth": depth, **grounders})
+
+
+UP_AND_DOWN = [
+    Move({"image": t, "depth": 1.0}, {"image": s, "depth": 1.0})
+    for t, s in pairwise([0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0])
+]
+
+
+@pytest.mark.parametrize(
+    ("plan", "beta", "migc"),
+    [
+        (None, range(5), range(5)),
+        ("condition-first", range(5, 7), range(5, 8)),
+        ("image-first", range(2), range(3)),
+        ("1,1;1,0.5;0.5,0.5;0.5,0;0,0", range(3, 5), range(3, 6)),
+        (UP_AND_DOWN, range(2, 6), range(2, 6)),
+    ],
+)
+def test_windows_count_the_images_moves(beside_depth, plan, beta, migc):
+    """Where it rests nothing is counted, and where it goes up as where it comes down again."""
+    said = Grounding((BALL,), beta=0.5)
+    steps = None if isinstance(plan, list) else 10
+    more = {"image": torch.zeros(3, 64, 64)} if isinstance(plan, list) else {}
+    asked = {"branches": ["image", "depth"], "plan": plan, "num_inference_steps": steps} | more
+    for method, acts in (("gligen", beta), ("interact", beta), ("migc", migc)):
+        call = beside_depth.only("depth", method).prepare("a dog", grounding=said, **asked)
+        (one,) = (each for each in call.mechanisms if isinstance(each, Attached))
+        moves = numbered(call.plan)
+        assert [m.number for m in moves if one.attachment.acts(m)] == list(acts)
+
+
+@pytest.mark.parametrize("method", ["gligen", "migc"])
+def test_an_image_that_waits_is_grounded_when_it_moves(beside_depth, method):
+    model = beside_depth.only("depth", method)
+    asked = {"plan": "condition-first", "num_inference_steps": 4, "branches": ["image", "depth"]}
+    off = Grounding((BALL,), scale=0.0, migc_steps=-1)
+    here = made(model, Grounding((BALL,), beta=0.5), **asked)
+    assert (here - made(model, off, **asked)).abs().max() > 1e-3
+
+
+def test_a_share_that_is_no_move_is_refused(models):
+    little = Grounding((BALL,), beta=0.1)
+    with pytest.raises(ValueError, match="of the image's 9 moves that is none, so that gligen wo"):
+        models["gligen"].prepare("a dog", grounding=little, num_inference_steps=9)
+    for one in (replace(little, beta=0.0), replace(little, scale=0.0)):
+        models["gligen"].prepare("a dog", grounding=one, num_inference_steps=9)
 
 
 @pytest.mark.parametrize("name", ["ca_scale", "ea_scale", "sac_scale"])
@@ -243,6 +320,29 @@ def test_a_file_says_the_same(tmp_path):
     )
     assert read_grounding(file) == PAIR
     assert {"boxes", "interactions", "beta", "migc_steps"} <= schema()["properties"].keys()
+
+
+def test_the_schema_holds_the_limits():
+    """Those that a schema can say; messages stay the reader's own (below)."""
+    whole = schema()
+    own = {name: part["properties"] for name, part in whole["$defs"].items()}
+    told = whole["properties"]
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    text = {"type": "string", "minLength": 1, "pattern": r"\S"}
+    for found, wanted in (
+        (told["boxes"], {"minItems": 1, "maxItems": 30}),
+        (told["interactions"], {"maxItems": 30}),
+        (told["beta"], share),
+        (told["migc_steps"], {"minimum": -1}),
+        (told["naive_fuser_steps"], {"minimum": -1}),
+        (told["repeat"], {"minimum": 1}),
+        (own["Box"]["phrase"], text),
+        (own["Box"]["box"], {"prefixItems": [share] * 4, "minItems": 4, "maxItems": 4}),
+        (own["Interaction"]["action"], text),
+        (own["Interaction"]["subject"], {"minimum": 0}),
+        (own["Interaction"]["object"], {"minimum": 0}),
+    ):
+        assert found == found | wanted
 
 
 BOX = {"phrase": "x", "box": [0, 0, 1, 1]}

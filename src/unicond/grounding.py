@@ -14,14 +14,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 MOST_THINGS = 30
 """Slots of the published adapters."""
 NOTHING_MORE = "and"
 """The action of a thing with itself: it is there."""
+
+# Limits for the schema alone: the dataclasses check them with words of their own.
+_Text = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "pattern": r"\S"})]
+_Share = Annotated[float, WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
+_AtLeastOff = Field(json_schema_extra={"minimum": -1})
+_Named = Field(json_schema_extra={"minimum": 0, "minLength": 1})
 
 Placed = tuple[str, float, float, float, float]
 """A text and its box: left, top, right, bottom as shares of the picture's width and height."""
@@ -44,8 +50,8 @@ class Box:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    phrase: str
-    box: tuple[float, float, float, float]
+    phrase: _Text
+    box: tuple[_Share, _Share, _Share, _Share]
     ca_scale: float = 1.0
     ea_scale: float = 1.0
     sac_scale: float = 1.0
@@ -76,9 +82,9 @@ class Interaction:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    subject: int | str
-    action: str
-    object: int | str
+    subject: Annotated[int | str, _Named]
+    action: _Text
+    object: Annotated[int | str, _Named]
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,11 @@ class Grounding:
         boxes: 1 to `MOST_THINGS`.
         interactions: between them, at most as many.
         scale: of GLIGEN and InteractDiffusion; 0.0 is off.
-        beta: these act in the first share of the moves, in [0, 1]; published: 1.0 of
+        beta: these act in the first share of the image's moves, in [0, 1]; published: 1.0 of
             InteractDiffusion, 0.3 of GLIGEN.
-        migc_steps: MIGC acts up to this move, counted from 0; None is two fifths of the moves, as
-            published (20 of 50); -1 is never.
-        naive_fuser_steps: MIGC's naive stand-in acts up to this move where MIGC does not; -1 is
+        migc_steps: MIGC acts up to this one of the image's moves, counted from 0; None is two
+            fifths of them, as published (20 of 50); -1 is never.
+        naive_fuser_steps: MIGC's naive stand-in acts up to this one where MIGC does not; -1 is
             never.
         repeat: MIGC is told each phrase so many times over, joined by ", and "; published on
             COCO-MIG: as many as there are boxes, at most 7.
@@ -106,13 +112,17 @@ class Grounding:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    boxes: tuple[Box, ...]
-    interactions: tuple[Interaction, ...] = ()
+    boxes: Annotated[
+        tuple[Box, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MOST_THINGS})
+    ]
+    interactions: Annotated[
+        tuple[Interaction, ...], Field(json_schema_extra={"maxItems": MOST_THINGS})
+    ] = ()
     scale: float = 1.0
-    beta: float = 1.0
-    migc_steps: int | None = None
-    naive_fuser_steps: int = -1
-    repeat: int = 1
+    beta: _Share = 1.0
+    migc_steps: Annotated[int | None, _AtLeastOff] = None
+    naive_fuser_steps: Annotated[int, _AtLeastOff] = -1
+    repeat: Annotated[int, Field(json_schema_extra={"minimum": 1})] = 1
     cut: bool = False
 
     def __post_init__(self) -> None:

@@ -413,6 +413,39 @@ def test_what_differs_is_said(tiny, other):
         unicond.aggregate([only(tiny), only(noisier)])
 
 
+def spaced(model, **changes):
+    schedule = replace(model.backbone.schedule, **changes)
+    return replace(model, backbone=replace(model.backbone, schedule=schedule))
+
+
+@pytest.mark.parametrize(("spacing", "joined"), [("linspace", True), ("trailing", False)])
+def test_steps_that_are_spaced_otherwise_take_the_first_ones_times(tiny, other, spacing, joined):
+    """The network is the same, and so is the picture; what it moves besides goes along."""
+    short = {"num_inference_steps": 2, "seed": 3}
+
+    def made(model):
+        branches = ["image"] if joined else ["image", "depth"]
+        calls = [only(tiny, **short), only(model, "a cat", branches=branches, **short)]
+        found = unicond.aggregate(calls, window=Window.steps(0, 2), joined=joined)
+        return found.latents["image"]
+
+    model = other if joined else tiny
+    assert torch.equal(made(spaced(model, spacing=spacing)), made(model))
+
+
+def test_steps_that_are_not_at_the_same_times_are_named(tiny, other, depth):
+    message = (
+        r"model 2 begins at t=1 \(spacing 'trailing', offset \d\), the first one at t=0\.\d+ "
+        r"\(spacing 'leading', offset \d\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        unicond.aggregate([only(tiny), only(other, "a cat", spacing="trailing")])
+    coarse = {"branches": ["image", "depth"], "depth": unicond.given(depth, noise=0.5)}
+    late = spaced(tiny, spacing="trailing")
+    with pytest.raises(ValueError, match="'2:image' takes 4 moves from t=1, 'image' 4 from t=0"):
+        unicond.aggregate([only(tiny), only(late, "a cat", **coarse)])
+
+
 def test_a_model_whose_adapters_are_told_nothing_is_refused(tiny, tiny_base, grounders):
     idle = unicond.load(tiny_base, {"migc": grounders["migc"]})
     with pytest.raises(ValueError, match="model 2: the model has migc, but the call does not say"):

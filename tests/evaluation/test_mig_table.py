@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from drawn_mig import BENCH, LEFT, LEVELS, RIGHT, Exact, paint, save_bench, sure
+from drawn_mig import BENCH, LEFT, LEVELS, RIGHT, Exact, asked, paint, save_bench, sure
 
+import unicond
 from unicond.calls.output import read_record
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.intervals import student_t
 from unicond.evaluation.mig.bench import read_bench
-from unicond.evaluation.mig.layouters import FromText
+from unicond.evaluation.mig.layouters import METHODS, FromText, layouter
 from unicond.evaluation.mig.pictures import file_name, found_pictures
 from unicond.evaluation.mig.table import Trial, evaluate_images, evaluate_model, mig_row
 from unicond.evaluation.runner import Samples
@@ -105,13 +106,43 @@ def test_pictures_that_are_there_are_scored(trial, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def layouter(tiny_base):
-    import unicond
+def grounded(tiny_base, grounders):
+    return unicond.load(tiny_base, grounders)
 
+
+@pytest.mark.parametrize("method", METHODS)
+def test_entries_that_cannot_be_drawn_are_told_before_any_is(trial, grounded, tmp_path, method):
+    many = (LEFT, "a red cat")
+    bench = {
+        **BENCH,
+        "3": asked(*[many] * 31),
+        "4": asked(*[many] * 29),
+        "5": asked((LEFT, f"a red {'very ' * 40}cat")),
+    }
+    trial = replace(trial, bench=read_bench(save_bench(tmp_path / "more.json", bench)))
+    way = layouter(method, grounded, Sampling(steps=4))
+    if method == "text":
+        for entry in trial.bench.values():
+            way.check(entry)
+        return
+    with pytest.raises(ValueError, match="entries cannot be drawn by ") as refused:
+        evaluate_model(way, trial)
+    few = "migc" in method
+    assert f"{2 + few} of 6 entries cannot be drawn by {method}: 3: 31 boxes" in str(refused.value)
+    assert (
+        "4: there are 29 things in a sample, but this migc adapter takes at most 28"
+        in str(refused.value)
+    ) == few
+    assert "5: the phrase 'a red very very" in str(refused.value)
+    assert not trial.run.out.exists()
+
+
+@pytest.fixture(scope="module")
+def from_text(tiny_base):
     return FromText(unicond.load(tiny_base, []), Sampling(steps=1))
 
 
-def test_pictures_are_made_once_and_named_officially(trial, layouter):
+def test_pictures_are_made_once_and_named_officially(trial, from_text):
     """The detector stops the first run; the second goes on with the pictures of the first."""
 
     class Stops(Exact):
@@ -119,7 +150,7 @@ def test_pictures_are_made_once_and_named_officially(trial, layouter):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_model(layouter, replace(trial, detector=Stops({})), 2)
+        evaluate_model(from_text, replace(trial, detector=Stops({})), 2)
     (place,) = trial.run.out.iterdir()
     made = {path.name: path.read_bytes() for path in (place / "images").iterdir()}
     assert sorted(made) == sorted(
@@ -127,7 +158,7 @@ def test_pictures_are_made_once_and_named_officially(trial, layouter):
         for key, image in (("0", "500084"), ("1", "074711"), ("2", "000009"))
         for further in ("", "-1")
     )
-    table, again = evaluate_model(layouter, trial, 2)
+    table, again = evaluate_model(from_text, trial, 2)
     assert again == place
     assert made == {path.name: path.read_bytes() for path in (place / "images").iterdir()}
     assert table.row("text").metrics["seconds"] > 0
@@ -138,12 +169,12 @@ def test_pictures_are_made_once_and_named_officially(trial, layouter):
     (place / "images" / "000009_2.png").unlink()
     (place / "images" / "000009-1_2.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 3 entries have no picture: 000009_2.png"):
-        evaluate_model(layouter, trial, 2)
+        evaluate_model(from_text, trial, 2)
 
 
-def test_a_picture_does_not_depend_on_what_else_is_made(trial, layouter):
+def test_a_picture_does_not_depend_on_what_else_is_made(trial, from_text):
     first = replace(trial, bench=dict(list(trial.bench.items())[:1]))
-    places = [evaluate_model(layouter, *asked)[1] for asked in ((first, 1), (trial, 2))]
+    places = [evaluate_model(from_text, *asked)[1] for asked in ((first, 1), (trial, 2))]
     one, other = (read_picture(place / "images" / "500084_0.png") for place in places)
     # of 256 levels, one: a batch of two adds up in another order
     torch.testing.assert_close(one, other, rtol=0, atol=2 / 255 + 1e-6)
@@ -151,7 +182,7 @@ def test_a_picture_does_not_depend_on_what_else_is_made(trial, layouter):
     assert not torch.allclose(one, drawn, atol=0.1)
 
 
-def test_too_many_pictures_are_refused(trial, layouter):
+def test_too_many_pictures_are_refused(trial, from_text):
     for each in (0, 101):
         with pytest.raises(ValueError, match=f"{each} pictures of 3 entries: give 1 to 100"):
-            evaluate_model(layouter, trial, each)
+            evaluate_model(from_text, trial, each)

@@ -115,8 +115,8 @@ def test_more_is_said_of_boxes_in_a_grounding(grounded, tmp_path):
         ("gligen", {"migc_steps": 3, "repeat": 2}, "migc_steps, repeat"),
         ("migc", {"beta": 0.3}, "beta"),
         ("interact", {"boxes": (Box("a dog", (0.1, 0.2, 0.5, 0.9), ea_scale=0.5),)}, "ea_scale"),
-        ("interact", {"beta": 0.3, "interactions": (Interaction(0, "left of", 1),)}, ""),
-        ("gligen", {"scale": 0.5, "beta": 0.3, "cut": True}, ""),
+        ("interact", {"beta": 0.7, "interactions": (Interaction(0, "left of", 1),)}, ""),
+        ("gligen", {"scale": 0.5, "beta": 0.7, "cut": True}, ""),
         ("migc", {"naive_fuser_steps": 2}, ""),
     ],
 )
@@ -158,6 +158,35 @@ def test_every_method_but_the_text_alone_knows_of_the_boxes(tiny, plain, method)
     assert out.latents["image"].isfinite().all()
     assert torch.equal(out.latents["image"], plain) == (method == "text")
     assert torch.equal(out.before, draw_outlines(BOXES, (64, 64))[None])
+
+
+LONG = ("a very " * 40 + "red ball", *BOXES[0][1:])
+
+
+@pytest.mark.parametrize("method", ["regions", "noise_collage", "segmented_regions"])
+def test_a_phrase_that_would_be_cut_is_refused(tiny, method, monkeypatch):
+    """Before the network runs; cut on request."""
+
+    def ran(*_, **__):
+        raise RuntimeError("the network ran")
+
+    monkeypatch.setattr(type(tiny.backbone.network), "forward", ran)
+    monkeypatch.setattr("unicond.tasks.layout.segmented", lambda _: "depth")
+    said = Grounding.of([LONG])
+    with pytest.raises(ValueError, match=r"very .* tokens, and the text encoder takes 77: shorten"):
+        Layout(PROMPT, [LONG], method=method, **USUAL).run(tiny)
+    with pytest.raises(RuntimeError, match="the network ran"):
+        Layout(PROMPT, replace(said, cut=True), method=method, **USUAL).run(tiny)
+
+
+@pytest.mark.parametrize("method", [None, *GROUNDED])
+def test_bad_boxes_are_told_before_a_model_is_there(method):
+    for boxes, message in (
+        ([("a ball", 0.5, 0.1, 0.2, 0.9)], "the box of 'a ball' is"),
+        (BOXES[:1] * 31, "31 boxes are given, 30 are the most"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Layout(PROMPT, boxes, method=method)
 
 
 @pytest.mark.parametrize("method", ["layout", "paint_with_words", "self_guidance"])

@@ -1,6 +1,7 @@
 """One picture by several models: as a task, on the command line, and again from its record."""
 
 import json
+import warnings
 from dataclasses import fields, replace
 from inspect import signature
 from itertools import combinations
@@ -18,7 +19,7 @@ from unicond.calls.rerun import repeat
 from unicond.cli import app
 from unicond.cli.manners import window_of
 from unicond.cli.table_amdm import manners_of
-from unicond.grounding import Grounding
+from unicond.grounding import Grounding, Interaction
 from unicond.pictures.metadata import write_png
 from unicond.pictures.reading import read_picture
 from unicond.tasks import forms
@@ -298,6 +299,31 @@ def test_boxes_that_no_model_takes(grounded, depth):
     task = Together("a dog", ("text", "depth"), pictures={"2": depth}, grounding=SAID, **USUAL)
     with pytest.raises(ValueError, match="none of the models takes them: the grounding adapters"):
         task.run(grounded)
+
+
+def test_boxes_of_all_that_each_has_of_its_own(grounded):
+    own = {"2": SAID, "3": SAID}
+    asked = {"models": ("text", "migc", "interact"), "grounding": SAID, **USUAL}
+    with pytest.raises(ValueError, match="those that take them, 2, 3, have boxes of their own"):
+        Together("a dog", groundings=own, **asked).run(grounded)
+
+
+@pytest.mark.parametrize(
+    ("models", "lost"),
+    [
+        (("gligen", "migc"), "methods 'gligen', 'migc' take no interactions"),
+        (("interact", "migc"), ""),
+    ],
+)
+def test_what_none_of_the_models_takes_of_the_boxes_is_told(grounded, models, lost):
+    """What one of them takes is told to all of them."""
+    acts = (Interaction(0, "touching", 1),)
+    said = replace(SAID, beta=0.5, repeat=2, interactions=acts)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Together("a dog", models, grounding=said, **USUAL).run(grounded)
+    found = [str(one.message) for one in told if "does nothing" in str(one.message)]
+    assert [one.partition(":")[0] for one in found] == ([lost] if lost else [])
 
 
 def test_boxes_on_the_command_line(tiny_base, grounders, tmp_path, monkeypatch):

@@ -241,7 +241,7 @@ def lockstep(
             raise ValueError(
                 f"models that are aggregated step together, but {branch!r} takes {len(way)} moves "
                 f"from t={way[0][0]:g}, {branches[0]!r} {count} from t={ways[0][0][0]:g}, or at "
-                "other times: give all the same steps, plan and noise on what is given"
+                "other times: give all the same steps, plan, spacing and noise on what is given"
             )
     numbers = inside(window, first, branches[0])
     begin, end = numbers[0] if joined else 0, numbers[-1]

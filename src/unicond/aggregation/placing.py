@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from unicond.aggregation.manner import DEFAULT, Mean, Place
 from unicond.sampling.plans import Plan
@@ -75,6 +76,27 @@ def _found(asked: Place, can: Sequence[int], first: int | None) -> Window:
         )
     first = can[-1] if first is None else first
     return Window.steps(first, min(first + asked.moves, stop))
+
+
+def retimed(plan: Plan, like: Plan, branch: str) -> Plan:
+    """A plan at another one's times.
+
+    Args:
+        plan: of any branches; those that go along with `branch` stay with it.
+        like: of as many moves.
+        branch: whose times are taken.
+
+    Returns:
+        As many moves; the same where another branch moves by itself.
+    """
+    found: list[Move] = []
+    for move, other in zip(plan, like, strict=True):
+        with_it = [b for b in move.t if (move.t[b], move.s[b]) == (move.t[branch], move.s[branch])]
+        if {*move.moving()} - {*with_it}:
+            return plan
+        t, s = (dict.fromkeys(with_it, times[branch]) for times in (other.t, other.s))
+        found.append(replace(move, t={**move.t, **t}, s={**move.s, **s}))
+    return found
 
 
 def inside(window: Window, plan: Plan, branch: str) -> list[int]:

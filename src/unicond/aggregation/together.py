@@ -5,9 +5,11 @@
     out = unicond.aggregate([one, two], weights=[0.5])
 
 Every model keeps its own prompt, conditions, guidance and mechanisms, and its network's kind of
-prediction. They share the latents, the noise schedule, the solver and the steps.
+prediction. They share the latents, the noise schedule, the solver and the steps: where a base's
+scheduler would space its steps otherwise, it takes the first one's times.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -23,15 +25,17 @@ from unicond.aggregation.aggregate import Aggregate, eta_of, lockstep
 from unicond.aggregation.joining import Joined
 from unicond.aggregation.manner import Manner, MannerName, Mean, Mix, Place, Start, manner_of
 from unicond.aggregation.mixing import check_weights, even_weights
-from unicond.aggregation.placing import moves_of, placed
+from unicond.aggregation.placing import moves_of, placed, retimed
 from unicond.aggregation.sameness import ask_the_same
 from unicond.calls.companions import check_companion
+from unicond.calls.groundings import in_vain
 from unicond.calls.output import Output
 from unicond.calls.prepared import Prepared
 from unicond.denoisers.converted import Converted
 from unicond.denoisers.parallel import Member, MemberNoise, Parallel, Restored
 from unicond.sampling.loop import run
 from unicond.sampling.plans import Plan
+from unicond.sampling.schedules import FlowSchedule
 from unicond.sampling.state import Mechanism, State, numbered
 from unicond.sampling.window import Window
 
@@ -110,9 +114,12 @@ def aggregate(
         eta=eta_of(calls[0].solver) if told.mean == "posterior" else 0.0,
     )
     joins = Joined(members=members, branch=IMAGE, number=int(window.from_t))
-    moves = [[m.move_back(move) for move in c.plan] for m, c in zip(members, calls, strict=True)]
-    plan = lockstep(moves, branches, window, joined)
+    plan = lockstep(_moves(calls, members), branches, window, joined)
     _check_acts(calls, members, plan)
+    said = [one for call in calls for one in call.record.grounding]
+    told_to = [method for call in calls if call.record.grounding for method in call.methods]
+    if lost := in_vain(said, told_to):
+        warnings.warn(lost, stacklevel=2)
     return _ran(calls, members, plan, whole, [joins] if joined else [])
 
 
@@ -133,6 +140,41 @@ def _members(calls: Sequence[Prepared], first: int) -> list[Member]:
         )
         for n, call in enumerate(calls)
     ]
+
+
+def _moves(calls: Sequence[Prepared], members: Sequence[Member]) -> list[Plan]:
+    """Each call's moves by the run's names, all at the first one's times where that can be."""
+    first, found = calls[0], list[Plan]()
+    way = [move.t[IMAGE] for move in first.plan]
+    for member, call in zip(members, calls, strict=True):
+        plan = call.plan
+        if len(plan) == len(way) and [move.t[IMAGE] for move in plan] != way:
+            if not (_is_own_way(first) and _is_own_way(call)):
+                raise ValueError(
+                    f"models that are aggregated step together, but model {member.name} begins at "
+                    f"t={plan[0].t[IMAGE]:g} ({_spaced(call)}), the first one at "
+                    f"t={first.plan[0].t[IMAGE]:g} ({_spaced(first)}): give all the same plan, "
+                    "spacing and noise on what is given"
+                )
+            plan = retimed(plan, first.plan, IMAGE)
+        found.append([member.move_back(move) for move in plan])
+    return found
+
+
+def _is_own_way(call: Prepared) -> bool:
+    """Whether the image goes from noise to clean as its base's scheduler spaces the steps."""
+    if call.record.sampling != "unicond" or call.record.spacing is not None:
+        return False
+    times = call.backbone.schedule.times(len(call.plan))
+    return [move.t[IMAGE] for move in call.plan] == [*times]
+
+
+def _spaced(call: Prepared) -> str:
+    """How the steps of a call are spaced, in words."""
+    schedule, asked = call.backbone.schedule, call.record.spacing
+    if isinstance(schedule, FlowSchedule):
+        return f"spacing {asked or 'trailing'!r}, shift {schedule.shift:g}"
+    return f"spacing {asked or schedule.spacing!r}, offset {schedule.steps_offset}"
 
 
 def _placed(first: Prepared, asked: Window | Place, mean: Mean | None) -> Window:

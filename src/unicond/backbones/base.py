@@ -121,6 +121,25 @@ class Backbone(ABC):
             ValueError: a phrase is too long, or the family has no grounding adapters.
         """
 
+    def check_phrases(self, phrases: Sequence[str]) -> None:
+        """Refuse phrases of things that the text encoders would cut.
+
+        Args:
+            phrases: of things.
+
+        Raises:
+            ValueError: one is too long.
+        """
+        for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
+            most = int(encoder.config.max_position_embeddings)
+            for phrase in phrases:
+                if (count := len(tokenizer(phrase).input_ids)) > most:
+                    raise ValueError(
+                        f"the phrase {phrase[:60]!r}... has {count} tokens, and the text encoder "
+                        f"takes {most}: shorten it, or have it cut: Grounding(..., cut=True), "
+                        '"cut": true in a file of boxes (--boxes)'
+                    )
+
     @property
     def factor(self) -> int:
         """Pixels a latent, along one side."""

@@ -36,14 +36,7 @@ class StableDiffusion(Backbone):
     @override
     @torch.no_grad()
     def encode_phrases(self, phrases: Sequence[str], cut: bool = False) -> tuple[Tensor, Tensor]:
-        most = int(self.text_encoders[0].config.max_position_embeddings)
-        for phrase in phrases:
-            count = len(self.tokenizers[0](phrase).input_ids)
-            if count > most and not cut:
-                raise ValueError(
-                    f"the phrase {phrase[:60]!r}... has {count} tokens, and the text encoder takes "
-                    f"{most}: shorten it, or have it cut: Grounding(..., cut=True), "
-                    '"cut": true in a file of boxes (--boxes)'
-                )
+        if not cut:
+            self.check_phrases(phrases)
         output = self.text_encoders[0](self._tokens(phrases, 0))
         return output.pooler_output.float(), output.last_hidden_state.float()

@@ -66,6 +66,7 @@ class Prepared:
             call does not tell.
         own: the caller's own mechanisms, moves and solver.
         image_prompt: what image prompt adapters look at.
+        methods: of the grounding adapters, which are told where things are where the call says it.
     """
 
     backbone: Backbone
@@ -83,10 +84,13 @@ class Prepared:
     idle: Mapping[str, str] = field(default_factory=dict[str, str])
     own: Own = field(default_factory=Own)
     image_prompt: ImagePrompt | None = None
+    methods: tuple[str, ...] = ()
 
     @torch.no_grad()
     def run(self) -> Output:
-        """Carry it through the loop and decode; a warning says which adapters are idle.
+        """Carry it through the loop and decode.
+
+        Warnings say which adapters are idle, and what no adapter takes of a grounding.
 
         Returns:
             Every branch; what was given and held comes back as it was.
@@ -96,6 +100,8 @@ class Prepared:
         """
         if self.idle:
             warnings.warn(self._idle(), stacklevel=4)  # the caller of `Model.__call__`
+        if lost := groundings.in_vain(self.record.grounding, self.methods):
+            warnings.warn(lost, stacklevel=4)
         with attached(self.backbone.network, self.adapters):
             ends = [self._end(*start) for start in enumerate((self.state, *self.others))]
         return self.output(*ends)
@@ -206,9 +212,8 @@ def prepared(
     Raises:
         ValueError: what was asked does not fit together.
     """
-    backbone, adapters = parts.backbone, parts.adapters
+    backbone, adapters, count = parts.backbone, parts.adapters, len(record.seeds)
     walk = walks.walk(backbone.schedule, record, inputs.given, own.moves)
-    count = len(record.seeds)
     latents = {
         b: backbone.encode(picture).expand(count, -1, -1, -1)
         for b, picture in inputs.pictures.items()
@@ -227,7 +232,7 @@ def prepared(
     )
     known = walks.replacements(walk, inputs, latents, noise)
     mechanisms = [*walks.guides(record, inputs, latents), *own.mechanisms, *guidance, *known]
-    mechanisms += groundings.mechanisms(backbone, parts.grounders, record)
+    mechanisms += groundings.mechanisms(backbone, parts.grounders, record, walk.plan)
     mechanisms += image_prompts.mechanisms(backbone, parts.prompters, parts.image_prompt, record)
     denoiser = NetworkDenoiser(
         backbone.network,
@@ -255,6 +260,7 @@ def prepared(
         parts.idle,
         own,
         parts.image_prompt,
+        tuple(one.config.method for one in parts.grounders.values()),
     )
 
 

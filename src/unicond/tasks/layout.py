@@ -21,7 +21,7 @@ does what; a model without such an adapter takes `regions`.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import torch
@@ -29,10 +29,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from unicond.adapters.grounding.config import Method
+from unicond.calls.groundings import in_vain
 from unicond.calls.output import Output
 from unicond.calls.prepared import Callback
 from unicond.calls.request import Given
-from unicond.grounding import Box, Grounding, Placed
+from unicond.grounding import Grounding, Placed
 from unicond.mechanisms.attention import words
 from unicond.mechanisms.attention.paint_with_words import Painted, PaintWithWords
 from unicond.mechanisms.blending.multidiffusion import Regions
@@ -55,16 +56,10 @@ SCALED = ("layout", "paint_with_words", "self_guidance", "readout", "gligen", "i
 """Methods whose strength is a scale."""
 DRAWN = ("segmentation", "segmented_regions")
 """Methods that give the boxes as a map."""
+PROMPTED = ("regions", "noise_collage", "segmented_regions")
+"""Methods whose phrases are prompts of their own."""
 GROUNDED: tuple[str, ...] = get_args(Method)
 """Methods that are adapters of the model."""
-HEARD: Mapping[str, frozenset[str]] = {
-    "gligen": frozenset({"scale", "beta"}),
-    "interact": frozenset({"scale", "beta", "interactions"}),
-    "migc": frozenset(
-        {"migc_steps", "naive_fuser_steps", "repeat", "ca_scale", "ea_scale", "sac_scale"}
-    ),
-}
-"""What methods take of a grounding besides phrases and boxes; others take nothing more."""
 USUAL = "regions"
 """The method of a model that was not trained for boxes."""
 MOVED = 300.0
@@ -91,8 +86,8 @@ class Layout(Conditioned):
 
     Raises:
         ValueError: an unknown method, something that it does not use, no box, too many, or one
-            that is empty or leaves the picture; a phrase that a segmentation has no class for; a
-            readout without the one condition that it reads.
+            that is empty or leaves the picture; a phrase that a segmentation has no class for, or
+            that is too long; a readout without the one condition that it reads.
     """
 
     prompt: str
@@ -112,9 +107,9 @@ class Layout(Conditioned):
                 "a layout needs boxes: give at least one as (phrase, left, top, right, bottom) "
                 "(--box 'a red ball@0.1,0.3,0.4,0.9')"
             )
-        if self.method is None:  # the model's adapters decide, and `run` checks again
+        if self.method in (None, *GROUNDED):  # None: the model decides, and `run` checks again
             Grounding.of(self.boxes)
-        elif method not in GROUNDED:
+        else:
             boxed(self.places)
         if self.scale is not None and self.method not in (None, *SCALED):
             raise ValueError(
@@ -165,13 +160,11 @@ class Layout(Conditioned):
             drawn = draw_segmentation(self.places, size)
             given[self._segmentation(model)] = Given(drawn, noise=self.coarse, fit="keep")
         method = self.method or USUAL
-        heard = HEARD.get(method, frozenset[str]())
-        if lost := [name for name in said(Grounding.of(self.boxes)) if name not in heard]:
-            warnings.warn(
-                f"method {method!r} takes no {', '.join(lost)}: what the boxes say of that does "
-                "nothing",
-                stacklevel=2,
-            )
+        said = Grounding.of(self.boxes)
+        if method not in GROUNDED and (lost := in_vain([said], [method])):
+            warnings.warn(lost, stacklevel=2)  # the others' is the call's
+        if method in PROMPTED and not said.cut:
+            model.backbone.check_phrases([phrase for phrase, *_ in self.places])
         mechanisms = METHODS[method](self, model, size)
         grounding = None
         if self.method in GROUNDED:
@@ -234,25 +227,6 @@ def segmented(model: Model) -> str | None:
     """The branch of a model that shows segmentations; None where it has none."""
     kinds = {b: loaded.adapter.config.kind for b, loaded in model.adapters.items()}
     return next((branch for branch, kind in kinds.items() if kind == "segmentation"), None)
-
-
-def said(grounding: Grounding) -> list[str]:
-    """What a grounding says besides phrases and boxes, but for what is as it always is.
-
-    Args:
-        grounding: of a layout.
-
-    Returns:
-        Names of fields of `Grounding` and of `Box`.
-    """
-    whole = [each for each in fields(Grounding) if each.name not in ("boxes", "cut")]
-    found = [each.name for each in whole if getattr(grounding, each.name) != each.default]
-    single = [each for each in fields(Box) if each.name not in ("phrase", "box")]
-    return found + [
-        each.name
-        for each in single
-        if any(getattr(box, each.name) != each.default for box in grounding.boxes)
-    ]
 
 
 def preferred(grounding: Grounding) -> tuple[str, ...]:

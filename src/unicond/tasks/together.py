@@ -125,11 +125,7 @@ class Together(Task):
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
-        if self.grounding is not None and not {*self.models} & {*model.grounders}:
-            raise ValueError(
-                "boxes are given (--boxes), but none of the models takes them: the grounding "
-                f"adapters of this model are {', '.join(model.grounders) or 'none'}"
-            )
+        self._check_boxes(model)
         first = self.first - 1
         calls = {first: self._call(model, first, 0, self.size, callback)}
         rest = [number for number in range(len(self.models)) if number != first]
@@ -146,6 +142,21 @@ class Together(Task):
             joined=self.start == "joined",
         )
         return None, out
+
+    def _check_boxes(self, model: Model) -> None:
+        """Refuse boxes for all that no model takes, or that each has its own in the place of."""
+        takers = [str(n) for n, name in enumerate(self.models, 1) if name in model.grounders]
+        if self.grounding is None or not {*takers} <= {*self.groundings}:
+            return
+        if not takers:
+            raise ValueError(
+                "boxes are given (--boxes), but none of the models takes them: the grounding "
+                f"adapters of this model are {', '.join(model.grounders) or 'none'}"
+            )
+        raise ValueError(
+            "boxes are given to all models (--boxes), but those that take them, "
+            f"{', '.join(takers)}, have boxes of their own (--boxes-of): drop one or the other"
+        )
 
     def _call(
         self,

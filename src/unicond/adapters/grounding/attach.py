@@ -23,7 +23,10 @@ _WHAT = "a grounding adapter"
 
 
 def until_step(last: int) -> Window:
-    """The window of `MIGCsteps` and `NaiveFuserSteps`: the last step counts, -1 is never."""
+    """The window of `MIGCsteps` and `NaiveFuserSteps`: the last step counts, -1 is never.
+
+    As of a fuser's `beta`, steps are the image's: a plan that lets it rest counts more moves.
+    """
     return Window.steps(0, last + 1)
 
 

@@ -45,7 +45,7 @@ class Wanted:
     Attributes:
         caption: all of it, in words.
         plain: what InteractDiffusion is told.
-        colored: what the other grounding adapters are told.
+        colored: what the other grounding adapters are told, but for interactions.
         look: (3, H, W) in [-1, 1], what the image prompt adapter looks at.
     """
 
@@ -112,13 +112,13 @@ def prepare(
     Raises:
         ValueError: the model lacks the adapter.
     """
-    grounding = None
+    grounding, things = None, replace(wanted.colored, interactions=())
     if name == INTERACT:
         grounding = wanted.plain
     elif name == GLIGEN:
-        grounding = replace(wanted.colored, beta=1.0 if beside else GLIGEN_BETA)
+        grounding = replace(things, beta=1.0 if beside else GLIGEN_BETA)
     elif name == MIGC:
-        grounding = wanted.colored
+        grounding = things
         if beside:
             grounding = replace(grounding, migc_steps=steps_of(model, sampling))
     looked = None

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from unicond.aggregation.manner import PAPER, Manner
+from unicond.calls.groundings import check
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.models import (
     GLIGEN,
@@ -65,6 +66,17 @@ class Layouter(Protocol):
         """Its settings in words."""
         ...
 
+    def check(self, entry: Entry) -> None:
+        """Refuse an entry of which it cannot make pictures.
+
+        Args:
+            entry: what they would show.
+
+        Raises:
+            ValueError: too many things, or a label that is too long.
+        """
+        ...
+
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """Make pictures.
 
@@ -95,6 +107,9 @@ class FromText:
     def label(self) -> str:
         """The settings that are not the model's own."""
         return f"{self.name} {usual(self.sampling).label()}"
+
+    def check(self, entry: Entry) -> None:
+        """It is told no boxes, and takes every entry."""
 
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """The pictures of a caption; see `Layouter`."""
@@ -142,6 +157,12 @@ class FromBoxes:
         told = self.manner.label() if len(self.adapters) > 1 else ""
         return f"{self.name} {usual(self.sampling).label()} {told}".strip()
 
+    def check(self, entry: Entry) -> None:
+        """Every adapter takes its boxes; see `Layouter`."""
+        said = of_entry(entry, plain=False).colored
+        for name in self.adapters:
+            check(self.model.backbone, self.model.grounders[name].adapter, said)
+
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """The pictures of labels in their boxes; see `Layouter`."""
         wanted = of_entry(entry, plain=False)
@@ -167,16 +188,24 @@ class Official:
         """The settings that are not the model's own."""
         return f"{self.name} {usual(self.sampling, 'euler').label()}"
 
+    def check(self, entry: Entry) -> None:
+        """The adapter takes its boxes; see `Layouter`."""
+        said = self._wanted(entry).colored
+        check(self.model.backbone, self.model.grounders[MIGC].adapter, said)
+
     def __call__(self, entry: Entry, seeds: Sequence[int]) -> Output:
         """The pictures of labels in their boxes; see `Layouter`."""
-        wanted, settings = of_entry(entry, plain=False), usual(self.sampling, "euler")
+        wanted, settings = self._wanted(entry), usual(self.sampling, "euler")
+        return make(self.model, [MIGC], wanted, seeds, settings, negative=OFFICIAL_NEGATIVE)
+
+    def _wanted(self, entry: Entry) -> Wanted:
+        wanted, steps = of_entry(entry, plain=False), usual(self.sampling, "euler").steps
         told = replace(
             wanted.colored,
-            migc_steps=OFFICIAL_STEPS * (settings.steps or PAPER_STEPS) // PAPER_STEPS,
+            migc_steps=OFFICIAL_STEPS * (steps or PAPER_STEPS) // PAPER_STEPS,
             repeat=min(len(entry.segment), MOST_REPEATS),
         )
-        asked = Wanted(wanted.caption, wanted.plain, told)
-        return make(self.model, [MIGC], asked, seeds, settings, negative=OFFICIAL_NEGATIVE)
+        return replace(wanted, colored=told)
 
 
 def check_method(method: str, adapters: Collection[str]) -> None:

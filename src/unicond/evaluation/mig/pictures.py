@@ -71,8 +71,8 @@ def found_pictures(folder: Path, bench: Bench, quiet: bool = False) -> Pictures:
                 broken.append(str(error))
             tell(number)
     faults = [
-        *_counted(missing, len(bench), "entries have no picture"),
-        *_counted(broken, len(every), "pictures cannot be read"),
+        *counted(missing, len(bench), "entries have no picture"),
+        *counted(broken, len(every), "pictures cannot be read"),
     ]
     if faults:
         raise ValueError(
@@ -82,8 +82,17 @@ def found_pictures(folder: Path, bench: Bench, quiet: bool = False) -> Pictures:
     return named
 
 
-def _counted(faults: Sequence[str], of: int, what: str) -> list[str]:
-    """One sentence about faults, without its full stop; none where there are none."""
+def counted(faults: Sequence[str], of: int, what: str) -> list[str]:
+    """One sentence about faults, without its full stop; none where there are none.
+
+    Args:
+        faults: each in words; the first `TOLD` are told.
+        of: how many things there are.
+        what: is wrong.
+
+    Returns:
+        The sentence, or nothing.
+    """
     more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
     told = "; ".join(faults[:TOLD])
     return [f"{len(faults)} of {of} {what}: {told}{more}"] if faults else []

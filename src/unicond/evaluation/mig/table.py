@@ -29,7 +29,13 @@ from unicond.evaluation.estimates import over, row_of
 from unicond.evaluation.intervals import Estimate
 from unicond.evaluation.mig.bench import Bench
 from unicond.evaluation.mig.layouters import Layouter
-from unicond.evaluation.mig.pictures import Pictures, content_hash, file_name, found_pictures
+from unicond.evaluation.mig.pictures import (
+    Pictures,
+    content_hash,
+    counted,
+    file_name,
+    found_pictures,
+)
 from unicond.evaluation.mig.rule import Detector, judged
 from unicond.evaluation.runner import Measure, Samples, collect, settings_hash
 from unicond.evaluation.tables import Row, Table, describe_machine, save_table
@@ -90,13 +96,15 @@ def evaluate_model(layouter: Layouter, trial: Trial, each: int = 1) -> tuple[Tab
         `images/`.
 
     Raises:
-        ValueError: too many pictures or entries, or pictures of an earlier run are gone.
+        ValueError: too many pictures or entries, entries of which no picture can be made, or
+            pictures of an earlier run are gone.
     """
     if not 1 <= each <= MOST_EACH or len(trial.bench) > MOST_ENTRIES:
         raise ValueError(
             f"{each} pictures of {len(trial.bench)} entries: give 1 to {MOST_EACH} an entry "
             f"(--per-entry), of at most {MOST_ENTRIES} entries"
         )
+    _check_entries(layouter, trial.bench)
     placed = trial.under(generation=layouter.label, each=str(each))
     drawn = placed.measure("images", partial(_drawn, layouter, placed, each))
     pictures = found_pictures(placed.run.out / IMAGES, trial.bench, trial.run.quiet)
@@ -114,6 +122,21 @@ def evaluate_images(pictures: Pictures, trial: Trial) -> tuple[Table, Path]:
         The table, and the folder with its files: `table.json`, `table.csv`.
     """
     return _scored(IMAGES, trial.under(images=content_hash(pictures)), pictures)
+
+
+def _check_entries(layouter: Layouter, bench: Bench) -> None:
+    """Raise ValueError, before anything is drawn, where entries ask for what cannot be told."""
+    faults: list[str] = []
+    for key, entry in bench.items():
+        try:
+            layouter.check(entry)
+        except ValueError as error:
+            faults.append(f"{key}: {error}")
+    if faults:
+        (told,) = counted(faults, len(bench), f"entries cannot be drawn by {layouter.name}")
+        raise ValueError(
+            f"{told}. Mend them in the bench, or score the first entries alone (--entries)"
+        )
 
 
 def _itself(rows: range) -> range:
