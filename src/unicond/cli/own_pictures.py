@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from unicond.training.loop import LoopConfig, Precision
     from unicond.training.own.job import PictureJob
+    from unicond.training.settings import LoopConfig, Precision
 
 RANK, BATCH, LR, STEPS, EVERY, REPORT = 64, 4, 1e-4, 10_000, 500, 10
 """What is usual."""
