@@ -347,6 +347,30 @@ def test_headers_tell_the_size_that_is_read(tmp_path, turned, suffix):
     assert torch.equal(picture(blob), read_picture(path))
 
 
+def test_pictures_that_are_refused_are_refused_by_their_headers(tmp_path):
+    """As they are where they are decoded; a warning of Pillow's is none of ours."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "large.ppm").write_bytes(b"P6 16000 10000 255 ")
+    (tmp_path / "fair.ppm").write_bytes(b"P6 10000 9500 255 ")
+    for name, words in (("moving.gif", "has 2 frames"), ("large.ppm", "has 160 million pixels")):
+        path = tmp_path / name
+        for blob in (FileBlob(path), MemoryBlob(name, path.read_bytes())):
+            with pytest.raises(PictureError, match=words):
+                header(blob)
+    assert header(FileBlob(tmp_path / "fair.ppm")).width == 2048
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".png", ".jpg"])
+def test_headers_of_members_that_are_larger_than_what_is_read_of_them_first(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (420, 400, 3), np.uint8)
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(noise).save(path, lossless=True, quality=100, subsampling=0)
+    assert path.stat().st_size > 2**18
+    found = header(FileBlob(path, 0, path.stat().st_size, "x"))
+    assert (found.height, found.width, found.mode) == (420, 400, "RGB")
+
+
 def test_headers_of_pictures_that_are_reduced(tmp_path):
     Image.new("RGB", (3000, 500)).save(tmp_path / "x.png")
     blob = FileBlob(tmp_path / "x.png")
