@@ -5,6 +5,7 @@ import pytest
 import skimage.data
 import skimage.feature
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from unicond.annotators.edges import SoftEdges
@@ -194,4 +195,24 @@ def test_learned_edges_are_the_formula(models, photographs):
 
 def test_learned_edges_say_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"none of model\.safetensors"):
+        LearnedEdges(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ControlNetHED.pth", "model.safetensors"])
+@pytest.mark.parametrize("left", [0, 30, 1000])
+def test_learned_edges_say_that_a_file_is_cut_off(tmp_path, name, left):
+    weights = {"norm": torch.zeros(1, 3, 1, 1), "block1.convs.0.weight": torch.zeros(64, 3, 3, 3)}
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(weights, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    assert len(whole) > 5000
+    (tmp_path / name).write_bytes(whole[:left])
+    words = "no model for soft edges can be loaded from .*; give .* get files that are cut off"
+    with pytest.raises(ValueError, match=words):
+        LearnedEdges(tmp_path)
+
+
+def test_learned_edges_say_that_a_file_holds_something_else(tmp_path):
+    torch.save({"norm": torch.zeros(1, 3, 1, 1), "epoch": 3}, tmp_path / "ControlNetHED.pth")
+    with pytest.raises(ValueError, match="holds something else than named tensors"):
         LearnedEdges(tmp_path)

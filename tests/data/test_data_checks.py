@@ -116,6 +116,40 @@ def test_columns_of_ones_own_are_checked(tmp_path):
     assert (problem.key, problem.kind) == ("b.png", "missing")
 
 
+def test_columns_of_ones_own_are_checked_beside_those_of_a_known_kind(tmp_path):
+    """Loose pairs among them, once it is said that they are."""
+    lines = []
+    for number in range(2):
+        for name, width in (("", 8), ("_depth", 8), ("_mine", 9)):
+            Image.new("RGB", (width, 8)).save(tmp_path / f"{number}{name}.png")
+        line = {"file_name": f"{number}.png", "inverse_depth_file_name": f"{number}_depth.png"}
+        lines.append(line | {"mine_file_name": f"{number}_mine.png"})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = open_rows(tmp_path)
+    assert conditions_in(rows) == ["depth", "mine"]
+    found = check(rows)
+    assert [problem.kind for problem in found] == ["other size"] * 2
+    assert found[0].detail.endswith("are checked by --condition identity --column mine")
+    loose = ["data", "check", str(tmp_path), "--condition", "identity", "--column", "mine"]
+    assert RUNNER.invoke(app, loose).exit_code == 0
+    (tmp_path / "1_mine.png").write_bytes((tmp_path / "1_mine.png").read_bytes()[:40])
+    assert "1 unreadable" in RUNNER.invoke(app, loose).output
+    for condition in ([], ["--condition", "identity,depth"]):
+        done = RUNNER.invoke(app, ["data", "check", str(tmp_path), "--column", "mine", *condition])
+        assert "--column mine is what the dataset calls one condition" in str(done.exception)
+
+
+def test_a_column_of_captions_that_no_row_has_a_text_in(world):
+    lines = [json.loads(text) for text in (world / "metadata.jsonl").read_text().splitlines()]
+    told = "\n".join(json.dumps(line | {"words": ""}) for line in lines)
+    (world / "metadata.jsonl").write_text(told)
+    done = RUNNER.invoke(app, ["data", "check", str(world), "--caption-column", "words"])
+    assert done.exit_code == 1
+    assert "1 missing" in done.output
+    done = RUNNER.invoke(app, ["data", "check", str(world), "--caption-column", "text"])
+    assert done.exit_code == 0
+
+
 def test_the_command_ends_with_1_where_something_is_wrong(world):
     good = RUNNER.invoke(app, ["data", "check", str(world)])
     assert good.exit_code == 0, good.output

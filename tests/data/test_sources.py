@@ -9,8 +9,8 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from unicond.data.blobs import FileBlob, MemoryBlob, header, picture
-from unicond.data.opening import open_rows
-from unicond.data.sources import check_unchanged, open_pairs
+from unicond.data.opening import Place, open_rows
+from unicond.data.sources import _told, check_unchanged, open_pairs
 from unicond.pictures import PictureError, read_picture
 from unicond.world import World, describe, render
 from unicond.world.annotate import soft_edges
@@ -86,7 +86,7 @@ def test_depth_is_the_inverse_depth_and_not_the_millimetres(exported):
     assert {"depth", "inverse_depth"} <= set(rows.columns)
     assert open_pairs(exported / "folder", "depth").column == "inverse_depth"
     with pytest.raises(PictureError, match="is of mode I;16, not RGB"):
-        open_pairs(exported / "folder", "depth", column="depth").pair(0)
+        open_pairs(Place(str(exported / "folder"), column="depth"), "depth").pair(0)
 
 
 def test_a_dataset_of_the_hub(exported, tmp_path):
@@ -154,7 +154,59 @@ def test_splits_that_are_not_there(tmp_path, where):
     made.to_parquet(tmp_path / "repo" / "train.parquet")
     datasets.DatasetDict({"train": made}).save_to_disk(tmp_path / "saved")
     with pytest.raises(ValueError, match="cannot load its split 'test'"):
-        open_rows(tmp_path / where, split="test")
+        open_rows(Place(str(tmp_path / where), split="test"))
+
+
+def test_columns_that_are_named(own, tmp_path_factory):
+    """The same of a folder, of shards and of a dataset on the hub."""
+    import datasets
+
+    place = tmp_path_factory.mktemp("others")
+    rewritten(own, 0, words="one", target_file_name="a_scribble.png")
+    rewritten(own, 1, words="two", target_file_name="b_scribble.png")
+    with tarfile.open(place / "x.tar", "w") as tar:
+        for number, name in enumerate("ab"):
+            tar.add(own / f"{name}.png", f"{number}.png")
+            tar.add(own / f"{name}_scribble.png", f"{number}.target.png")
+            (place / "text").write_text(("one", "two")[number])
+            tar.add(place / "text", f"{number}.words.txt")
+    rows = {
+        "image": [str(own / f"{name}.png") for name in "ab"],
+        "target": [str(own / f"{name}_scribble.png") for name in "ab"],
+        "words": ["one", "two"],
+    }
+    kinds = {"image": datasets.Image(), "target": datasets.Image()}
+    features = datasets.Features(kinds | {"words": datasets.Value("string")})
+    datasets.Dataset.from_dict(rows, features).save_to_disk(place / "saved")
+    told = {"image_column": "target", "caption_column": "words"}
+    drawn = [read_picture(own / name) for name in ("b_scribble.png", "b.png")]
+    for where in (own, place / "x.tar", place / "saved"):
+        pair = open_pairs(Place(str(where), column="image", **told), "identity").pair(1)
+        assert torch.equal(pair.image, drawn[0])
+        assert torch.equal(pair.condition, drawn[1])
+        assert pair.captions == ("two",)
+        pair = open_pairs(Place(str(where), column="target"), "identity").pair(1)
+        assert torch.equal(pair.image, drawn[1])
+        with pytest.raises(
+            ValueError, match=r"no pictures in a column words; it has image, .*targ"
+        ):
+            open_rows(Place(str(where), image_column="words"))
+    for where in (own, place / "saved"):
+        with pytest.raises(ValueError, match=r"no column prompt; it has .*words: give one of them"):
+            open_rows(Place(str(where), caption_column="prompt"))
+
+
+def test_subsets_are_the_hubs(own, monkeypatch):
+    import datasets
+
+    asked, made = [], datasets.Dataset.from_dict({"txt": ["a", "b"]})
+    told = lambda *where, **split: (asked.append((where, split)), made)[1]  # noqa: E731
+    monkeypatch.setattr(datasets, "load_dataset", told)
+    rows = open_rows(Place("owner/name", "test", "small"))
+    assert asked == [(("owner/name", "small"), {"split": "test"})]
+    assert rows.row(1).captions == ("b",)
+    with pytest.raises(ValueError, match="has no subsets: leave out --subset small"):
+        open_rows(Place(str(own), subset="small"))
 
 
 def test_shards_by_folder_file_and_braces(exported):
@@ -215,7 +267,7 @@ def test_missing_columns_name_what_there_is(own):
     assert len(open_pairs(own, "scribble")) == 2
     with pytest.raises(ValueError, match="has no pictures of depth; it has scribble"):
         open_pairs(own, "depth")
-    assert open_pairs(own, "depth", column="scribble").kind.name == "depth"
+    assert open_pairs(Place(str(own), column="scribble"), "depth").kind.name == "depth"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +319,7 @@ def test_pairs_of_two_sizes_are_refused_unless_they_are_loose(own):
     Image.new("RGB", (63, 40)).save(own / "a_scribble.png")
     with pytest.raises(PictureError, match=r"a\.png: the picture is 64 x 40, its scribble 63 x 40"):
         open_pairs(own, "scribble").pair(0)
-    loose = open_pairs(own, "identity", column="scribble")
+    loose = open_pairs(Place(str(own), column="scribble"), "identity")
     assert loose.pair(0).condition.shape == (3, 40, 63)
 
 
@@ -312,20 +364,30 @@ def test_fingerprints_do_not_follow_the_place(own, tmp_path_factory):
     shutil.copytree(own, moved)
     one, other = (open_pairs(place, "scribble").fingerprint() for place in (own, moved))
     assert one == other
-    assert open_pairs(own, "depth", column="scribble").fingerprint() != one
+    assert open_pairs(Place(str(own), column="scribble"), "depth").fingerprint() != one
 
 
-def test_large_files_count_by_their_length_and_ends(tmp_path):
-    from unicond.data.sources import _ends
-
+def test_large_files_count_by_their_length_and_told(tmp_path):
     data = bytearray(np.random.default_rng(0).bytes(300_000))
-    first = _ends(MemoryBlob("x", bytes(data)))
+    first = _told(MemoryBlob("x", bytes(data)))
     assert len(first) < 140_000
     for place in (0, 65_535, 300_000 - 65_536, 299_999):
         changed = bytearray(data)
         changed[place] ^= 1
-        assert _ends(MemoryBlob("x", bytes(changed))) != first
-    assert _ends(MemoryBlob("x", bytes(data[:1000]))) == b"1000" + bytes(data[:1000])
+        assert _told(MemoryBlob("x", bytes(changed))) != first
+    assert _told(MemoryBlob("x", bytes(data[:1000]))) == b"1000" + bytes(data[:1000])
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".ppm", ".tif"])
+def test_of_files_that_are_not_compressed_everything_counts(tmp_path, suffix):
+    pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    told = []
+    for value in (0, 1):
+        pixels[128, 30] = value
+        Image.fromarray(pixels).save(tmp_path / f"x{suffix}")
+        told.append(_told(FileBlob(tmp_path / f"x{suffix}")))
+    assert told[0] != told[1]
+    assert len(told[0]) == 32
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -345,6 +407,32 @@ def test_headers_tell_the_size_that_is_read(tmp_path, turned, suffix):
         tar.add(path, f"a{suffix}")
     blob = open_rows(tmp_path / "x.tar").row(0).pictures["image"]
     assert torch.equal(picture(blob), read_picture(path))
+
+
+def test_pictures_that_are_refused_are_refused_by_their_headers(tmp_path):
+    """As they are where they are decoded; a warning of Pillow's is none of ours."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "large.ppm").write_bytes(b"P6 16000 10000 255 ")
+    (tmp_path / "fair.ppm").write_bytes(b"P6 10000 9500 255 ")
+    for name, words in (("moving.gif", "has 2 frames"), ("large.ppm", "has 160 million pixels")):
+        path = tmp_path / name
+        for blob in (FileBlob(path), MemoryBlob(name, path.read_bytes())):
+            with pytest.raises(PictureError, match=words):
+                header(blob)
+    assert header(FileBlob(tmp_path / "fair.ppm")).width == 2048
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".png", ".jpg"])
+def test_headers_of_members_that_are_larger_than_what_is_read_of_them_first(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (420, 400, 3), np.uint8)
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(noise).save(
+        path, lossless=True, quality=100 if suffix == ".jpg" else 0, method=0, subsampling=0
+    )
+    assert path.stat().st_size > 2**18
+    found = header(FileBlob(path, 0, path.stat().st_size, "x"))
+    assert (found.height, found.width, found.mode) == (420, 400, "RGB")
 
 
 def test_headers_of_pictures_that_are_reduced(tmp_path):

@@ -20,6 +20,13 @@ def commands(asked, count, folder):
     return [file.read_text() for file in files]
 
 
+def failures(folder, count):
+    """What ends each process of a group whose last one cannot compute its part of step 4."""
+    files = [folder / f"failure-{rank}" for rank in range(count)]
+    finish(_group(_fail, [(folder / "run", file) for file in files]))
+    return [file.read_text() for file in files]
+
+
 def finish(started):
     """Wait until all have ended well."""
     for process in started:
@@ -59,3 +66,27 @@ def _tell(asked, file):
     from unicond.cli.own_pictures import job_of
 
     file.write_text(job_of(asked).command)
+
+
+def _fail(folder, file):
+    import torch
+
+    from unicond.training.budget import Budget
+    from unicond.training.loop import LoopConfig, fit
+
+    class Damaged:
+        net = torch.nn.Linear(1, 1)
+
+        def trained(self):
+            return self.net
+
+        def losses(self, part, generator):
+            if part.number == 3 and part.process == part.processes - 1:
+                raise ValueError("7.png is damaged")
+            return self.net(part.of(torch.randn(part.count, 1, generator=generator)))[:, 0]
+
+    config = LoopConfig(batch_size=4, lr=0.01, budget=Budget(steps=9), precision="no")
+    try:
+        fit(Damaged(), config, folder)
+    except ValueError as error:
+        file.write_text(str(error))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from unicond.data.opening import Place
 from unicond.training.budget import Budget
 from unicond.training.loop import LoopConfig, Setup
 from unicond.training.own.job import PictureJob, PictureRecipe
@@ -13,6 +14,7 @@ from unicond.training.own.job import PictureJob, PictureRecipe
 LOOP = LoopConfig(
     batch_size=4, lr=3e-3, budget=Budget(steps=6), precision="no", average=0.9, report_steps=1
 )
+COLUMNS = ("split", "subset", "column", "image_column", "caption_column")
 RECIPE = PictureRecipe(rank=2, y_rank=2, held_out=2, loop=LOOP)
 
 
@@ -40,9 +42,10 @@ def write(folder, lines):
 
 def job(base, data, out, recipe=None, setup=None, **changes):
     """A training of a few steps; `recipe` and `setup` are changes of what is usual here."""
+    columns = {name: changes.pop(name) for name in COLUMNS if name in changes}
     made = PictureJob(
         base=str(base),
-        data=str(data),
+        data=Place(str(data), **columns),
         condition="depth",
         out=out,
         runs=out.parent / "runs",

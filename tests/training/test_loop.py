@@ -12,9 +12,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from unicond.pictures import PictureError
 from unicond.training import checkpoints, journal
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
+from unicond.training.health import Diverged, is_lost
 from unicond.training.loop import LoopConfig, Setup, fit, seeded, stream
 
 
@@ -100,6 +102,98 @@ def test_a_finished_run_trains_no_more_and_fresh_starts_anew(tmp_path):
     assert again.steps == 0
     fit(fresh, config(), tmp_path, resume=False)
     assert fresh.steps == 12
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_an_error_of_the_data_loses_no_step(tmp_path, turns):
+    class Damaged(Line):
+        spoilt = True
+
+        def losses(self, part, generator):
+            if self.spoilt and part.number == 6 * turns + turns - 1:  # the last turn of step 7
+                raise PictureError("7.png is damaged")
+            return super().losses(part, generator)
+
+    whole, first, second = (Damaged() for _ in range(3))
+    for task in (whole, first, second):  # a turn that is not whole moves no statistics
+        task.net[1].eval().requires_grad_(False)
+        task.net.train = lambda *_: None
+    whole.spoilt = second.spoilt = False
+    setup, told = Setup(accumulate=turns), []
+    fit(whole, config(), tmp_path / "whole", setup=setup)
+    with pytest.raises(PictureError, match="is damaged"):
+        fit(first, config(), tmp_path / "parts", setup=setup, report=lambda _, x: told.append(x))
+    assert checkpoints.position(tmp_path / "parts" / "checkpoint").step == 6
+    assert told[-1] == "stopped at step 6 by an error; the same command goes on there"
+    fit(second, config(), tmp_path / "parts", setup=setup)
+    assert second.steps == 6 * turns
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(second)[name]), name
+
+
+def test_an_error_at_once_writes_no_checkpoint_and_one_that_cannot_be_saved_is_told(
+    tmp_path, full_disk
+):
+    class Damaged(Line):
+        def losses(self, part, generator):
+            if part.number == self.spoilt:
+                raise PictureError("7.png is damaged")
+            return super().losses(part, generator)
+
+    task = Damaged()
+    task.spoilt = 0
+    with pytest.raises(PictureError):
+        fit(task, config(), tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
+    task.spoilt = 3
+    with full_disk(100), pytest.raises(PictureError, match="damaged") as caught:
+        fit(task, config(), tmp_path, resume=False)
+    assert "cannot write the checkpoint" in caught.value.__notes__[0]
+
+
+def test_a_diverged_run_keeps_its_last_checkpoint(tmp_path):
+    """The rate of 1e6 is reached when it is warm; a line is told after every fifth step."""
+    good = Setup(pause_steps=2)
+    fit(Line(), config(steps=4), tmp_path, setup=good)
+    before = (tmp_path / "checkpoint" / checkpoints.STATE).read_bytes()
+    words = (
+        r"diverged: at step 10 the loss is (nan|inf) \(learning rate .*the checkpoint of step 4 is "
+        r"there still.*learning rate, say 1e\+05"
+    )
+    fast = replace(config(lr=1e6, steps=400), weight_decay=0.1)
+    with pytest.raises(Diverged, match=words):
+        fit(Line(), fast, tmp_path)
+    assert (tmp_path / "checkpoint" / checkpoints.STATE).read_bytes() == before
+    assert max(lines(tmp_path, "step")) == 5
+
+
+@pytest.mark.parametrize("where", ["pause", "stop", "end"])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, where):
+    class Broken(Line):
+        def losses(self, part, generator):
+            losses = super().losses(part, generator)
+            if part.number == 5:
+                losses.register_hook(lambda gradient: gradient * torch.nan)  # the loss is fine
+            return losses
+
+    task = Broken()
+    task.interrupt_at = 6 if where == "stop" else None
+    setup = Setup(pause_steps=3 if where == "pause" else 4)
+    with pytest.raises(
+        Diverged, match=r"at step 6 weights are not finite .* of step [34] is there"
+    ):
+        fit(task, replace(config(steps=6 if where == "end" else 12), report_steps=50), tmp_path,
+            setup=setup)  # fmt: skip
+    stored = checkpoints.load_file(tmp_path / "checkpoint" / checkpoints.TENSORS)
+    assert all(bool(value.isfinite().all()) for value in stored.values())
+
+
+def test_a_loss_beyond_float16_is_lost_only_if_smaller_scales_do_not_help():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    assert not is_lost(float("nan"), scaler)
+    assert is_lost(float("nan"), torch.amp.GradScaler("cpu", init_scale=0.5))
+    assert is_lost(float("inf"), torch.amp.GradScaler("cpu", enabled=False))
+    assert not is_lost(1.0, torch.amp.GradScaler("cpu", enabled=False))
 
 
 class Rows(Line):

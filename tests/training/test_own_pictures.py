@@ -1,6 +1,8 @@
 """`unicond train joint --data`: pairs in a folder become an adapter that loads, for each family."""
 
 import json
+import re
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -21,10 +23,11 @@ from unicond.cli.own_pictures import Asked, job_of
 from unicond.data.augment import AugmentConfig
 from unicond.data.batches import BatchConfig
 from unicond.data.folders import fingerprint
-from unicond.data.sources import open_pairs
+from unicond.data.opening import Place
+from unicond.data.sources import Pairs, open_pairs
 from unicond.training.budget import Budget
 from unicond.training.checkpoints import SaveError
-from unicond.training.own import checks, sheet
+from unicond.training.own import checks, reading, sheet
 from unicond.training.own.job import condition_of
 from unicond.training.own.pairs import MIDDLE, Encoder, FreshPairs, KeptPairs, keep, split
 from unicond.training.own.run import train_pictures
@@ -34,6 +37,7 @@ from unicond.training.roles import draw
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
 import tiny_bases
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "unicon"
 QUIET = {"loop": own_data.loop(budget=Budget(steps=2), report_steps=50)}
 
 
@@ -123,7 +127,12 @@ def test_every_family_learns_by_its_own_schedule_and_words(kind, data, tmp_path)
 
     train_pictures(job, report)
     assert all((f"{name}_error_image" in scores["last"]) == wanted for name, wanted in told.items())
-    adapter = unicond.load(base, adapters=[job.out]).adapters["depth"].adapter
+    model = unicond.load(base, adapters=[job.out])
+    multiple = model.backbone.multiple
+    odd = replace(job, recipe=replace(job.recipe, side=3 * multiple + 1))
+    with pytest.raises(ValueError, match=f"that is a multiple of {multiple}$"):
+        checks.check_base(odd, condition_of("depth"))
+    adapter = model.adapters["depth"].adapter
     moved = [v for n, v in adapter.state_dict().items() if n.endswith(".B") and bool(v.any())]
     assert len(moved) > 10
     assert all(bool(value.isfinite().all()) for value in adapter.state_dict().values())
@@ -225,12 +234,15 @@ def test_a_split_is_spread_evenly_and_leaves_pairs_to_train_on(data):
         split(source, 7)
 
 
-# ---- bad input: before any long work (the base does not even exist)
+# ---- bad input: before any long work (the base could not even be loaded)
 
 
 def refused(tmp_path, folder, words, setup=None, recipe=None, **changes):
-    out = changes.pop("out", tmp_path / "mine")
-    job = own_data.job("/no/base", folder, out, recipe, setup, **changes)
+    out, base = changes.pop("out", tmp_path / "mine"), changes.pop("base", tmp_path / "bare")
+    if not base.exists():
+        without = shutil.ignore_patterns("*.safetensors")
+        shutil.copytree(GOLDEN / "base", tmp_path / "bare", ignore=without)
+    job = own_data.job(base, folder, out, recipe, setup, **changes)
     with pytest.raises(ValueError, match=words):
         train_pictures(job, silent)
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("*.safetensors"))
@@ -247,7 +259,7 @@ def test_pairs_of_different_sizes_and_conditions_that_are_not_rgb(photos, tmp_pa
     refused(tmp_path, photos, r"1 of 8 pairs.* 3.png: the picture is 96 x 64, its depth 48 x 32")
     with Image.open(photos / "5_other.png") as image:
         image.convert("L").save(photos / "5_other.png")
-    refused(tmp_path, photos, r"2 of 8 pairs .*5_other.png is of mode L, not RGB.*check` lists all")
+    refused(tmp_path, photos, r"2 of 8 pairs .*5_other.png is of mode L, not RGB.*lists all")
     (photos / "0.png").unlink()
     refused(tmp_path, photos, r"3 of 8 pairs .*0.png does not exist")
 
@@ -258,7 +270,7 @@ def test_a_pair_is_of_one_size_to_the_pixel_as_it_is_read(photos, tmp_path):
     Image.new("RGB", (2048, 51)).save(photos / "1_other.png")
     spoilt(photos, 1, file_name="1.jpg")
     source = open_pairs(photos, "depth")
-    checks.check_pairs(source, str(photos), silent)
+    reading.check_pairs(own_data.job("/no/base", photos, tmp_path / "mine"), source, silent)
     assert source.pair(1).size == (51, 2048)
     Image.new("RGB", (2048, 50)).save(photos / "1_other.png")
     with Image.open(photos / "3_other.png") as image:
@@ -278,9 +290,9 @@ def test_an_adapter_to_start_from_is_found_by_name_and_looked_at_first(data, tmp
     refused(tmp_path, data, f"depth does not fit: {shape}rank 2, y-rank 2, ", init=Path("depth"))
     fits = {"rank": 16, "y_rank": 12}
     told = {"init": Path("depth"), "recipe": fits}
-    refused(tmp_path, data, "no folder '/no/base'", **told)  # only the base is not there
+    refused(tmp_path, data, "cannot be read as a base model", **told)  # only its weights lack
     loose = {"condition": "identity", "column": "inverse_depth"}
-    refused(tmp_path, data, f"{shape}.*, conv on /no/base", **told, **loose)
+    refused(tmp_path, data, f"{shape}.*, conv on .*bare", **told, **loose)
     refused(tmp_path, data, "--init deep: .*or one of those that ship: .*depth,", init=Path("deep"))
 
 
@@ -291,14 +303,6 @@ def test_what_the_machine_cannot_do(photos, tmp_path, monkeypatch):
     refused(tmp_path, photos, r"pip install 'unicond\[eight-bit\]'", setup={"eight_bit": True})
 
 
-def test_too_little_room_for_checkpoints(tiny_base, data, tmp_path, monkeypatch):
-    job = own_data.job(tiny_base, data, tmp_path / "mine")
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage._replace(free=1e5))
-    with pytest.raises(ValueError, match=r"checkpoints .* take .* MB, but only 0\.1 MB are free"):
-        train_pictures(job, silent)
-
-
 def test_a_dataset_or_settings_that_changed_between_start_and_resume(tiny_base, photos, tmp_path):
     job = own_data.job(tiny_base, photos, tmp_path / "mine", QUIET)
     train_pictures(job, silent)
@@ -307,7 +311,8 @@ def test_a_dataset_or_settings_that_changed_between_start_and_resume(tiny_base, 
     with pytest.raises(ValueError, match=r"begun with lr 0\.003, and this one has 0\.5.*no-resume"):
         train_pictures(faster, silent)
     spoilt(photos, 2, text="another caption")
-    with pytest.raises(ValueError, match="the dataset has changed since this run began"):
+    words = "the dataset has changed since this run began.*--accept-changed-data goes on"
+    with pytest.raises(ValueError, match=words):
         train_pictures(job, silent)
     assert (job.checkpoint / "state.json").read_bytes() == before
     train_pictures(replace(faster, resume=False), silent)
@@ -323,6 +328,13 @@ def test_augmentations_of_the_options():
     job = job_of(asked)
     assert job.recipe.augment == AugmentConfig(zoom=1.5, flip=0.25, color=0.1)
     assert "--zoom 1.5 --flip 0.25 --color 0.1" in job.command
+    columns = {"column": "a", "image_column": "b", "caption_column": "c"}
+    place = {"split": "test", "subset": "small", **columns}
+    job = job_of(replace(asked, **place, accept_changed_data=True))
+    assert job.data == Place("x", **place)
+    assert job.accept_changed
+    assert job.data.options() == ["--split", "test", "--subset", "small", "--column", "a",
+                                  "--image-column", "b", "--caption-column", "c"]  # fmt: skip
     assert job_of(replace(asked, zoom=None)).recipe.augment.zoom == 1
 
 
@@ -360,6 +372,93 @@ def test_a_disk_that_fills_up_at_the_very_end_loses_nothing(tiny_base, data, tmp
         train_pictures(job, silent)
     assert (job.out / "adapter_model.safetensors").read_bytes() == before
     assert not [path for path in job.out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_goes_on_with_a_dataset_that_changed_where_that_is_accepted(
+    tiny_base, photos, tmp_path
+):
+    def job(steps, accept=False):
+        loop = own_data.loop(budget=Budget(steps=steps), report_steps=50)
+        recipe = {"loop": loop, "held_out": 1}
+        return own_data.job(tiny_base, photos, tmp_path / "mine", recipe, accept_changed=accept)
+
+    def changed(accept):
+        source, condition = open_pairs(photos, "depth"), condition_of("depth")
+        about = checks.about(job(3), condition, source.fingerprint())
+        return checks.check_same(job(3, accept), source, about)["changed"]
+
+    train_pictures(job(1), silent)
+    spoilt(photos, 2, text="another caption")
+    train_pictures(job(2, accept=True), silent)
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "The dataset changed on the way, after step 1 (--accept-changed-data)." in card
+    assert changed(accept=False) == changed(accept=True) == [1]  # it is the run's own by now
+    spoilt(photos, 3, text="another one")
+    assert changed(accept=True) == [1, 2]
+
+
+def test_a_damaged_picture_is_found_before_the_base_is_loaded(photos, tmp_path):
+    """Its header is whole; what is told lists it, with the words that the dataset needs."""
+    whole = (photos / "3.png").read_bytes()
+    (photos / "3.png").write_bytes(whole[: len(whole) // 2])
+    words = r"1 of 8 pairs .*3\.png is damaged or cut off .* \(`(unicond .*)` lists all\)"
+    told = {"condition": "identity", "column": "inverse_depth"}
+    with pytest.raises(ValueError, match=words) as caught:
+        train_pictures(own_data.job(GOLDEN / "base", photos, tmp_path / "mine", **told), silent)
+    command = shlex.split(re.search(words, str(caught.value))[1])
+    where = [str(photos), "--condition", "identity", "--column", "inverse_depth"]
+    assert command == ["unicond", "data", "check", *where]
+    done = CliRunner().invoke(app, command[1:])
+    assert done.exit_code == 1
+    assert "1 unreadable" in done.output
+
+
+def test_pairs_that_were_read_are_not_read_again_until_they_change(photos, tmp_path, monkeypatch):
+    read, pair = [], Pairs.pair
+    monkeypatch.setattr(Pairs, "pair", lambda self, n: (read.append(n), pair(self, n))[1])
+    told = []
+    for name, count in (("mine", 8), ("mine", 8), ("other", 8)):
+        job = own_data.job("/no/base", photos, tmp_path / name)
+        reading.check_pairs(job, open_pairs(photos, "depth"), lambda _, x: told.append(x))
+        assert len(read) == count
+    spoilt(photos, 2, text="")
+    for _ in range(2):
+        reading.check_pairs(job, open_pairs(photos, "depth"), lambda _, x: told.append(x))
+    assert sorted(read[8:]) == list(range(8))
+    assert told == ["1 of 8 pairs have no caption: they get the empty prompt"] * 2
+
+
+def test_pairs_without_any_captions(photos, tmp_path):
+    for number in range(8):
+        spoilt(photos, number, text="", words="a ball")
+    told = []
+
+    def check(**columns):
+        job = own_data.job("/no/base", photos, tmp_path / "mine", **columns)
+        source = open_pairs(job.data, "depth")
+        reading.check_pairs(job, source, lambda _, line: told.append(line))
+        return source
+
+    assert check(caption_column="words").pair(3).caption == "a ball"
+    assert told == []
+    check()
+    assert "no pair has a column captions, text, caption, prompt, txt: all get the empty" in told[0]
+    refused(tmp_path, photos, "no pair in .* has a text in text: name another --caption-column",
+            caption_column="text")  # fmt: skip
+
+
+def test_what_a_bases_configurations_tell_is_checked_before_it_is_loaded(
+    photos, tmp_path, monkeypatch
+):
+    (photos / "3.png").write_bytes(b"damaged")  # which is found later
+    (photos / "4.png").unlink()
+    refused(tmp_path, photos, "there is no folder '/no/base'", base=Path("/no/base"))
+    refused(tmp_path, photos, "of 72 pixels do not fit .*bare: give a --size that is a multiple of "
+            "16", recipe={"side": 72})  # fmt: skip
+    refused(tmp_path, photos, "of 8 pairs 7 would be held out", recipe={"held_out": 7})
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage._replace(free=1e5))
+    refused(tmp_path, photos, r"checkpoints .* take .* MB, but only 0\.1 MB are free")
 
 
 @pytest.mark.parametrize(

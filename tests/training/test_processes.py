@@ -43,6 +43,12 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path, tin
     assert (apart > 2e-3).float().mean() < 1e-3
 
 
+def test_an_error_in_one_process_ends_all_with_a_checkpoint(tmp_path):
+    told = launching.failures(tmp_path, 2)
+    assert told == ["another of the processes could not go on: it says why", "7.png is damaged"]
+    assert checkpoints.position(tmp_path / "run" / "checkpoint").step == 3
+
+
 def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path, tiny_base, data):
     recipe = {"loop": own_data.loop(budget=Budget(steps=12))}
     whole, parts = (

@@ -49,7 +49,7 @@ class Annotator(Protocol):
 
 
 def loaded(load: Callable[[], T], what: str, model: str | Path) -> T:
-    """Run a loading function of transformers, and say what to do where it fails.
+    """Run a loading function, and say what to do where it fails.
 
     Args:
         load: the function.
@@ -64,10 +64,14 @@ def loaded(load: Callable[[], T], what: str, model: str | Path) -> T:
     """
     try:
         return load()
-    except (OSError, ValueError, KeyError) as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # readers raise nearly anything for a damaged file
+        why = str(error) or type(error).__name__
         raise ValueError(
-            f"no model for {what} can be loaded from {model}: {error}; give the id of a public "
-            "repository on the hub, or a folder with its files"
+            f"no model for {what} can be loaded from {model}: {why}; give the id of a public "
+            "repository on the hub, or a folder with its files, and get files that are cut off or "
+            "damaged again"
         ) from error
 
 

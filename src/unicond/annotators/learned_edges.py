@@ -113,7 +113,10 @@ def _weights(model: str | Path) -> dict[str, Tensor]:
         path = _downloaded(str(model))
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    if not (isinstance(found, dict) and all(isinstance(one, Tensor) for one in found.values())):
+        raise ValueError(f"{path.name} holds something else than named tensors")
+    return found
 
 
 def _downloaded(repository: str) -> Path:

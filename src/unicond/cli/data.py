@@ -20,20 +20,34 @@ def check(
     condition: Annotated[
         str, typer.Option(help="Joined by commas; all that the dataset has if not given.")
     ] = "",
+    column: Annotated[
+        str | None, typer.Option(help="What the dataset calls the condition, if it is one.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Of a dataset on the hub.")] = "train",
+    subset: Annotated[
+        str | None, typer.Option(help="Of a dataset on the hub, which has several.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="What the dataset calls the pictures.")
+    ] = None,
+    caption_column: Annotated[
+        str | None, typer.Option(help="What the dataset calls the captions.")
+    ] = None,
     show: Annotated[int, typer.Option(min=1, help="Print at most so many problems.")] = 50,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 4,
 ) -> None:
     """Read every pair; list missing, unreadable, mismatched ones. Exit code 1 if there are any."""
     from unicond.data.checks import check as find
     from unicond.data.checks import conditions_in
-    from unicond.data.opening import open_rows
+    from unicond.data.opening import Place, open_rows
 
-    rows = open_rows(folder, split)
-    names = [name.strip() for name in condition.split(",") if name.strip()] or conditions_in(rows)
+    place = Place(folder, split, subset, column, image_column, caption_column)
+    rows = open_rows(place)
+    named = [name.strip() for name in condition.split(",") if name.strip()]
+    names = named or conditions_in(rows)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=len(rows))
-        problems = find(rows, names, lambda: bar.advance(task), workers)
+        problems = find(rows, named, lambda: bar.advance(task), workers, place)
     if not problems:
         typer.echo(f"{folder}: {len(rows)} rows with {', '.join(names)}; nothing is wrong")
         return

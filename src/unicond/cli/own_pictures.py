@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from unicond.training.loop import LoopConfig, Precision
     from unicond.training.own.job import PictureJob
+    from unicond.training.settings import LoopConfig, Precision
 
 RANK, BATCH, LR, STEPS, EVERY, REPORT = 64, 4, 1e-4, 10_000, 500, 10
 """What is usual."""
@@ -61,6 +61,13 @@ Trigger = Annotated[
 ]
 Column = Annotated[str | None, typer.Option(help="What the dataset calls the condition.")]
 Split = Annotated[str | None, typer.Option(help="Of a dataset on the hub; default train.")]
+Subset = Annotated[str | None, typer.Option(help="Of a dataset on the hub, which has several.")]
+ImageColumn = Annotated[str | None, typer.Option(help="What the dataset calls the pictures.")]
+CaptionColumn = Annotated[str | None, typer.Option(help="What the dataset calls the captions.")]
+AcceptChangedData = Annotated[
+    bool,
+    typer.Option("--accept-changed-data", help="Go on with a dataset that is no longer the same."),
+]
 CacheLatents = Annotated[
     bool, typer.Option("--cache-latents", help="Encode every pair once, cut in its middle.")
 ]
@@ -105,6 +112,10 @@ class Asked:
     trigger: str | None = None
     column: str | None = None
     split: str | None = None
+    subset: str | None = None
+    image_column: str | None = None
+    caption_column: str | None = None
+    accept_changed_data: bool = False
     cache_latents: bool = False
     checkpointing: bool = False
     eight_bit: bool = False
@@ -136,10 +147,12 @@ def job_of(asked: Asked) -> "PictureJob":
         ValueError: options that exclude each other, or values outside of their ranges.
     """
     from unicond.data.augment import AugmentConfig
+    from unicond.data.opening import Place
     from unicond.training.loop import Setup
     from unicond.training.own.job import PictureJob, PictureRecipe
 
     assert asked.data is not None
+    columns = asked.column, asked.image_column, asked.caption_column
     base, rank = asked.base or "mini", asked.rank or RANK
     out = asked.out or asked.runs / "adapters" / f"{asked.condition}-{Path(base).name}"
     augment = AugmentConfig(
@@ -166,18 +179,17 @@ def job_of(asked: Asked) -> "PictureJob":
     )
     return PictureJob(
         base=base,
-        data=asked.data,
+        data=Place(asked.data, asked.split or "train", asked.subset, *columns),
         condition=asked.condition,
         out=out,
         runs=asked.runs,
         recipe=recipe,
         setup=setup,
         recompute=asked.checkpointing,
-        column=asked.column,
-        split=asked.split or "train",
         trigger=asked.trigger,
         init=asked.init,
         resume=asked.resume,
+        accept_changed=asked.accept_changed_data,
         command=_command(asked),
     )
 

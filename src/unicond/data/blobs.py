@@ -2,16 +2,16 @@
 
 import io
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeGuard
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from torch import Tensor
 
-from unicond.pictures.decoding import FORMATS, draft, explained, reduced
+from unicond.pictures.decoding import draft, opened, reduced
 from unicond.pictures.files import PictureError
 from unicond.pictures.reading import read_picture
 
@@ -121,17 +121,28 @@ class Header:
 
 
 def header(blob: Blob) -> Header:
-    """Size and mode of a picture, without decoding it; a `PictureError` if it is none."""
-    with _opened(blob, _HEADER_BYTES) as image, explained(blob.name):
-        # not PNG's own, which decodes a whole file to find data behind its pixels: nobody writes it
-        turned = Image.Image.getexif(image).get(_ORIENTATION) in _TURNED
+    """Size and mode of a picture, without decoding it; a `PictureError` if it cannot be one.
+
+    Of what is no file of its own the beginning is read, and the rest where that does not tell.
+    """
+    if not _is_file(blob) and blob.exists() and blob.length() > _HEADER_BYTES:
+        with suppress(PictureError), opened(_stream(blob, _HEADER_BYTES), blob.name) as image:
+            return _told(image)
+    with _opened(blob) as image:
         if _is_file(blob):
             draft(image)
-        size = image.size
-        if isinstance(image, TiffImageFile):  # of which Pillow tells the size as it is turned
-            size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-        width, height = reduced(size)[::-1] if turned else reduced(size)
-        return Header(height, width, image.mode)
+        return _told(image)
+
+
+def _told(image: Image.Image) -> Header:
+    """What a picture says of itself before it is decoded."""
+    # not PNG's own, which decodes a whole file to find data behind its pixels: nobody writes it
+    turned = Image.Image.getexif(image).get(_ORIENTATION) in _TURNED
+    size = image.size
+    if isinstance(image, TiffImageFile):  # of which Pillow tells the size as it is turned
+        size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    width, height = reduced(size)[::-1] if turned else reduced(size)
+    return Header(height, width, image.mode)
 
 
 def picture(blob: Blob) -> Tensor:
@@ -151,26 +162,15 @@ def _is_file(blob: Blob) -> TypeGuard[FileBlob]:
 
 
 @contextmanager
-def _opened(blob: Blob, count: int | None = None) -> Generator[Image.Image]:
-    """The picture, not yet decoded; only the formats of `pictures` are tried."""
+def _opened(blob: Blob) -> Generator[Image.Image]:
+    """The picture, checked and not yet decoded."""
     if not blob.exists():
         raise PictureError(f"{blob.name} does not exist")
-    Image.init()
-    formats = [name for name in FORMATS if name in Image.OPEN]
-    with _stream(blob, count) as file:
-        try:
-            image = Image.open(file, formats=formats)
-        except UnidentifiedImageError as error:
-            raise PictureError(
-                f"{blob.name} is not a picture: its content is none of {', '.join(FORMATS)}"
-            ) from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise PictureError(f"{blob.name} cannot be read: {error}") from error
-        with image:
-            yield image
+    with _stream(blob) as file, opened(file, blob.name) as image:
+        yield image
 
 
-def _stream(blob: Blob, count: int | None) -> BinaryIO:
+def _stream(blob: Blob, count: int | None = None) -> BinaryIO:
     """A file to decode from; of what is no file of its own, only so many bytes are read."""
     if _is_file(blob):
         return blob.path.open("rb")

@@ -8,9 +8,16 @@ from torch import Tensor
 
 from unicond.data.blobs import picture
 from unicond.data.conditions import KINDS, ConditionKind, kind_of
-from unicond.data.rows import IMAGE, Collection
+from unicond.data.opening import Place
+from unicond.data.rows import IMAGE, Collection, Row
 from unicond.data.sources import check_mode, check_sizes, column_of, file_of
 from unicond.pictures.files import PictureError
+
+EXPORTED = {"depth", "instances", "classes", "colors"}
+"""Columns of `unicond world export` that are no conditions."""
+WORKERS = 4
+"""Threads that decode."""
+_LOOSE = "; loose pairs are checked by --condition identity --column {}"
 
 
 @dataclass(frozen=True)
@@ -29,20 +36,23 @@ class Problem:
 
 
 def conditions_in(rows: Collection) -> list[str]:
-    """The conditions that a dataset has: those of a known kind, or else all its columns."""
+    """The conditions that a dataset has: those of a known kind, then columns of one's own."""
     known = [
-        kind.name
-        for kind in KINDS.values()
-        if kind.column in rows.columns or kind.name in rows.columns
+        kind for kind in KINDS.values() if kind.column in rows.columns or kind.name in rows.columns
     ]
-    return known or [name for name in rows.columns if name != IMAGE]
+    claimed = {IMAGE, *(name for kind in known for name in (kind.column, kind.name))}
+    if set(rows.columns) >= EXPORTED:
+        claimed |= EXPORTED
+    own = [name for name in rows.columns if name not in claimed]
+    return [kind.name for kind in known] + own
 
 
 def check(
     rows: Collection,
     conditions: Sequence[str] = (),
     report: Callable[[], None] | None = None,
-    workers: int = 4,
+    workers: int = WORKERS,
+    place: Place | None = None,
 ) -> list[Problem]:
     """Read every picture and every condition of a dataset.
 
@@ -51,39 +61,52 @@ def check(
         conditions: which to look at; all that it has if empty.
         report: called after each row.
         workers: threads that decode.
+        place: what the dataset's columns were said to be called.
 
     Returns:
         All problems, in the order of the rows.
 
     Raises:
-        ValueError: the dataset has no such condition.
+        ValueError: the dataset has no such condition, or several are said to be in one column.
     """
     kinds = [kind_of(name) for name in (conditions or conditions_in(rows))]
-    columns = {kind: column_of(rows, kind) for kind in kinds}
+    column = None if place is None else place.column
+    if column is not None and len(conditions) != 1:
+        raise ValueError(
+            f"--column {column} is what the dataset calls one condition: give that one, as it is "
+            "trained, by --condition"
+        )
+    columns = {kind: column_of(rows, kind, column) for kind in kinds}
     found: list[Problem] = []
     if len(rows) < 2:
         found.append(Problem(rows.where, "too few", f"{len(rows)} rows; training needs two"))
     if not kinds:
         found.append(Problem(rows.where, "missing", "no conditions; run `unicond annotate` on it"))
 
-    def examined(number: int) -> list[Problem]:
-        problems = _row(rows, number, columns)
+    def examined(number: int) -> tuple[list[Problem], bool]:
+        try:
+            row = rows.row(number)
+        except ValueError as error:
+            told = [Problem(f"row {number}", "unreadable", str(error))], False
+        else:
+            told = _row(row, columns), bool(row.captions)
         if report is not None:
             report()
-        return problems
+        return told
 
+    captioned = False
     with ThreadPoolExecutor(workers) as pool:
-        for problems in pool.map(examined, range(len(rows))):
+        for problems, has_caption in pool.map(examined, range(len(rows))):
             found += problems
+            captioned |= has_caption
+    if place is not None and place.caption_column is not None and not captioned:
+        detail = f"no row has a text in {place.caption_column}: name another --caption-column"
+        found.append(Problem(rows.where, "missing", detail))
     return found
 
 
-def _row(rows: Collection, number: int, columns: dict[ConditionKind, str]) -> list[Problem]:
+def _row(row: Row, columns: dict[ConditionKind, str]) -> list[Problem]:
     """The problems of one row."""
-    try:
-        row = rows.row(number)
-    except ValueError as error:
-        return [Problem(f"row {number}", "unreadable", str(error))]
     found: list[Problem] = []
     decoded: dict[str, Tensor] = {}
     for column in (IMAGE, *columns.values()):
@@ -107,5 +130,6 @@ def _row(rows: Collection, number: int, columns: dict[ConditionKind, str]) -> li
             try:
                 check_sizes(row.key, kind.name, decoded[IMAGE], decoded[column])
             except PictureError as error:
-                found.append(Problem(row.key, "other size", str(error)))
+                loose = "" if kind.name in KINDS else _LOOSE.format(column)
+                found.append(Problem(row.key, "other size", f"{error}{loose}"))
     return found

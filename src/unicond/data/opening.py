@@ -1,6 +1,7 @@
 """Finding out what a dataset is: an imagefolder, tar shards, or what `datasets` reads."""
 
 import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,26 +14,71 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def open_rows(where: str | Path, split: str = "train") -> Collection:
-    """Find out what a dataset is, and open it.
+@dataclass(frozen=True)
+class Place:
+    """Where a dataset lies, and what its columns are called.
 
     Args:
         where: a folder with `metadata.jsonl`; a tar file, a folder of tars, or a name with numbers
             in braces (`shard-{000..012}.tar`); a folder or hub id that `datasets` reads.
         split: of what `datasets` reads.
+        subset: of a dataset on the hub, one of its configurations; None where it has but one.
+        column: of the condition; None looks for it.
+        image_column: of the pictures; None is the usual one.
+        caption_column: of the captions; None looks for it.
+    """
+
+    where: str
+    split: str = "train"
+    subset: str | None = None
+    column: str | None = None
+    image_column: str | None = None
+    caption_column: str | None = None
+
+    def options(self) -> list[str]:
+        """What differs from what is usual, as `unicond data check` is told it."""
+        told: list[str] = []
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name != "where" and value != one.default:
+                told += [f"--{one.name.replace('_', '-')}", value]
+        return told
+
+
+def open_rows(place: str | Path | Place) -> Collection:
+    """Find out what a dataset is, and open it.
+
+    Args:
+        place: where it lies, with the names of its columns or without.
 
     Returns:
         Its rows.
 
     Raises:
-        ValueError: nothing is there, or it is damaged.
+        ValueError: nothing is there, it is damaged, or it has no such columns.
     """
+    place = place if isinstance(place, Place) else Place(str(place))
+    where, names = place.where, (place.image_column, place.caption_column)
     path = Path(where).expanduser()
     if (path / METADATA).is_file():
-        return ImageFolder(path)
+        _check_subset(place)
+        return ImageFolder(path, *names)
     tars = _tars(path)
     if tars:
-        return Shards(tars)
+        _check_subset(place)
+        return Shards(tars, *names)
+    _check_readable(path, where)
+    return HubDataset(where, _hub(place), *names)
+
+
+def _check_subset(place: Place) -> None:
+    """Refuse to choose a part of what has none."""
+    if place.subset is not None:
+        raise ValueError(f"{place.where} has no subsets: leave out --subset {place.subset}")
+
+
+def _check_readable(path: Path, where: str) -> None:
+    """Refuse what the library datasets could not read either."""
     if path.is_dir():
         below = sorted(found.parent for found in path.glob(f"*/{METADATA}"))
         if below:
@@ -42,9 +88,8 @@ def open_rows(where: str | Path, split: str = "train") -> Collection:
                 f"{path} holds no dataset: neither {METADATA} (unicond annotate writes it), nor "
                 ".tar shards, nor .parquet files"
             )
-    elif not _HUB_ID.fullmatch(str(where)):
+    elif not _HUB_ID.fullmatch(where):
         raise ValueError(f"the dataset {where} does not exist: give a folder, tars, or a hub id")
-    return HubDataset(str(where), _hub(str(where), split))
 
 
 def _tars(path: Path) -> list[Path]:
@@ -67,7 +112,8 @@ def _saved(path: Path) -> bool:
     return any((path / name).exists() for name in ("dataset_info.json", "dataset_dict.json"))
 
 
-def _hub(where: str, split: str) -> "Dataset":
+def _hub(place: Place) -> "Dataset":
+    where, split, subset = place.where, place.split, place.subset
     try:
         from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
     except ImportError as error:
@@ -76,14 +122,18 @@ def _hub(where: str, split: str) -> "Dataset":
             "pip install 'unicond[data]'"
         ) from error
     try:
-        saved = _saved(Path(where))
-        found = load_from_disk(where) if saved else load_dataset(where, split=split)
+        if _saved(Path(where)):
+            _check_subset(place)
+            found = load_from_disk(where)
+        else:
+            found = load_dataset(where, subset, split=split)
         if isinstance(found, DatasetDict):
             found = found[split]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{where} is no folder with metadata.jsonl or tars, and the library datasets cannot "
-            f"load its split {split!r}: {error}"
+            f"load its split {split!r}{f' of {subset!r}' if subset else ''} (--split, --subset): "
+            f"{error}"
         ) from error
     assert isinstance(found, Dataset)
     return found

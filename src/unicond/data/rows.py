@@ -11,7 +11,7 @@
 import json
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 METADATA = "metadata.jsonl"
 FILE_NAME = "file_name"
 IMAGE = "image"
-TEXTS = ("text", "caption", "prompt")
+OTHER = "the column 'image'"
+"""What rows call the column `image` where another one is said to be the picture."""
+TEXTS = ("text", "caption", "prompt", "txt")
 """Columns that a caption is looked for in, in this order."""
 
 
@@ -69,15 +71,22 @@ class ImageFolder:
 
     Args:
         folder: that the file is in.
+        image: the column that is the picture; None is `file_name`.
+        caption: the column of captions; None looks for it.
 
     Raises:
-        ValueError: a line is no JSON object with a file name, or two name the same picture.
+        ValueError: a line is no JSON object with a file name, or two name the same picture, or
+            there is no such column.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.where = folder, str(folder)
+    def __init__(self, folder: Path, image: str | None = None, caption: str | None = None) -> None:
+        self.folder, self.where, self._caption = folder, str(folder), caption
         self._lines = read_metadata(folder / METADATA)
-        self.columns = tuple(sorted({name for line in self._lines for name in _file_names(line)}))
+        names = {name for line in self._lines for name in _file_names(line)}
+        self._shown = _shown(names, image, self.where)
+        self.columns = tuple(sorted(self._shown))
+        if caption is not None and not any(caption in line for line in self._lines):
+            raise _no_captions(self.where, caption, {name for line in self._lines for name in line})
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -86,7 +95,8 @@ class ImageFolder:
         """One row."""
         line = self._lines[number]
         files = {name: FileBlob(self.folder / path) for name, path in _file_names(line).items()}
-        return Row(str(line[FILE_NAME]), files, captions_of(line))
+        shown = _renamed(files, self._shown)
+        return Row(str(line[FILE_NAME]), shown, captions_of(line, self._caption))
 
 
 class Shards:
@@ -94,12 +104,16 @@ class Shards:
 
     Args:
         paths: of the tars, in order.
+        image: the column that is the picture; None is `image`.
+        caption: of `json`, or the member `<caption>.txt`; None looks for it.
 
     Raises:
-        ValueError: a file is no plain tar, or two rows have one key.
+        ValueError: a file is no plain tar, or two rows have one key, or there is no such column.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], image: str | None = None, caption: str | None = None
+    ) -> None:
         self.where = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
         rows: dict[str, dict[str, FileBlob]] = {}
         for path in paths:
@@ -107,8 +121,10 @@ class Shards:
                 if key in rows:
                     raise ValueError(f"{path} repeats the key {key!r} of an earlier shard")
                 rows[key] = members
-        self._rows = list(rows.items())
-        self.columns = tuple(sorted({name for files in rows.values() for name in _pictures(files)}))
+        self._rows, self._caption = list(rows.items()), caption
+        names = {name for files in rows.values() for name in _pictures(files)}
+        self._shown = _shown(names, image, self.where)
+        self.columns = tuple(sorted(self._shown))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -119,10 +135,12 @@ class Shards:
         line: Mapping[str, object] = {}
         if "json" in members:
             line = _object(members["json"].read(), members["json"].name)
-        captions = captions_of(line)
-        if not captions and "txt" in members:
-            captions = _texts(members["txt"].read().decode("utf-8", "replace"))
-        return Row(key, _pictures(members), captions)
+        captions = captions_of(line, self._caption)
+        names = ("txt",) if self._caption is None else (f"{self._caption}.txt", self._caption)
+        member = next((members[name] for name in names if name in members), None)
+        if not captions and member is not None:
+            captions = _texts(member.read().decode("utf-8", "replace"))
+        return Row(key, _renamed(_pictures(members), self._shown), captions)
 
 
 class HubDataset:
@@ -131,19 +149,29 @@ class HubDataset:
     Args:
         where: what messages call it.
         dataset: one split of it.
+        image: the column that is the picture; None is `image`, or else the first of pictures.
+        caption: the column of captions; None looks for it.
+
+    Raises:
+        ValueError: there is no such column.
     """
 
-    def __init__(self, where: str, dataset: "Dataset") -> None:
+    def __init__(
+        self, where: str, dataset: "Dataset", image: str | None = None, caption: str | None = None
+    ) -> None:
         from datasets import Image
 
-        self.where = where
-        for name, feature in dataset.features.items():
-            if isinstance(feature, Image):
-                dataset = dataset.cast_column(name, Image(decode=False))
-        self._dataset = dataset
-        names = [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
-        self._image = IMAGE if IMAGE in names or not names else names[0]
-        self.columns = tuple(sorted({IMAGE if name == self._image else name for name in names}))
+        self.where, self._caption = where, caption
+        features = dataset.features
+        names = [name for name, feature in features.items() if isinstance(feature, Image)]
+        for name in names:
+            dataset = dataset.cast_column(name, Image(decode=False))
+        if image is None and names and IMAGE not in names:
+            image = names[0]
+        self._dataset, self._shown = dataset, _shown(names, image, where)
+        self.columns = tuple(sorted(self._shown))
+        if caption is not None and caption not in features:
+            raise _no_captions(where, caption, features)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -152,14 +180,40 @@ class HubDataset:
         """One row."""
         line = cast("Mapping[str, object]", self._dataset[number])
         files: dict[str, Blob] = {}
-        for column in self.columns:
-            name = self._image if column == IMAGE else column
+        for column, name in self._shown.items():
             content = cast("Mapping[str, object] | None", line[name])
             if content and content["bytes"] is not None:
                 files[column] = MemoryBlob(f"row {number}: {name}", cast(bytes, content["bytes"]))
             elif content and content["path"]:
                 files[column] = FileBlob(Path(str(content["path"])))
-        return Row(f"row {number}", files, captions_of(line))
+        return Row(f"row {number}", files, captions_of(line, self._caption))
+
+
+def _shown(names: Iterable[str], image: str | None, where: str) -> dict[str, str]:
+    """{column as rows call it: as the dataset does}; the one that is the picture is `IMAGE`."""
+    told = {name: name for name in names}
+    if image is not None and image not in told:
+        raise ValueError(
+            f"{where} has no pictures in a column {image}; it has {', '.join(sorted(told))}: give "
+            "one of them as --image-column, or none"
+        )
+    if image is not None and image != IMAGE:
+        told |= {OTHER: told.pop(IMAGE)} if IMAGE in told else {}
+        told[IMAGE] = told.pop(image)
+    return told
+
+
+def _renamed(files: Mapping[str, Blob], shown: Mapping[str, str]) -> dict[str, Blob]:
+    """{column as rows call it: file}."""
+    return {column: files[name] for column, name in shown.items() if name in files}
+
+
+def _no_captions(where: str, caption: str, names: Iterable[str]) -> ValueError:
+    """What is wrong with a column of captions that is not there."""
+    return ValueError(
+        f"{where} has no column {caption}; it has {', '.join(sorted(names))}: give one of them as "
+        "--caption-column"
+    )
 
 
 def read_metadata(path: Path) -> list[dict[str, object]]:
@@ -191,12 +245,22 @@ def read_metadata(path: Path) -> list[dict[str, object]]:
     return lines
 
 
-def captions_of(line: Mapping[str, object]) -> tuple[str, ...]:
-    """The captions of a row: all of `captions` if there are any, or the first of `TEXTS`."""
-    several = line.get("captions")
+def captions_of(line: Mapping[str, object], column: str | None = None) -> tuple[str, ...]:
+    """The captions of a row.
+
+    Args:
+        line: the row.
+        column: their column, one text or several; None takes all of `captions` if there are any,
+            or the first of `TEXTS`.
+
+    Returns:
+        The captions; may be none.
+    """
+    several = line.get(column or "captions")
     if isinstance(several, list | tuple) and several and all(isinstance(t, str) for t in several):
         return tuple(cast("Sequence[str]", several))
-    found = next((line[name] for name in TEXTS if isinstance(line.get(name), str)), None)
+    names = TEXTS if column is None else (column,)
+    found = next((line[name] for name in names if isinstance(line.get(name), str)), None)
     return _texts(str(found)) if found is not None else ()
 
 

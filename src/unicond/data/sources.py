@@ -15,13 +15,16 @@ from torch import Tensor
 
 from unicond.data.blobs import Blob, header, picture
 from unicond.data.conditions import KINDS, ConditionKind, kind_of
-from unicond.data.opening import open_rows
-from unicond.data.rows import IMAGE, Collection, Row
+from unicond.data.folders import AT_ONCE
+from unicond.data.opening import Place, open_rows
+from unicond.data.rows import IMAGE, OTHER, Collection, Row
 from unicond.pictures.decoding import check_rgb
 from unicond.pictures.files import PictureError
 from unicond.pictures.fitting import Size
 
 _ENDS = 2**16
+_PLAIN = (b"BM", b"II*\0", b"MM\0*", *(f"P{letter}".encode() for letter in "123456Ff"))
+"""How BMP, TIFF, PPM and its like, which are usually not compressed, begin."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Pairs:
         """A hash of captions, names, and the lengths and both ends of all files; and the count.
 
         Of each file 64 kB at both ends count: all of most conditions, and of a large photograph
-        what changes whenever it is saved anew.
+        what changes whenever it is saved anew. Of formats that are usually not compressed, where an
+        edit changes nothing but its own place, all of a file counts.
         """
         return f"{len(self)}-{self._digest}"
 
@@ -125,21 +129,17 @@ class Pairs:
             digest.update(repr((row.key, row.captions)).encode())
             for column in (IMAGE, self.column):
                 blob = row.pictures.get(column)
-                digest.update(b"missing" if blob is None or not blob.exists() else _ends(blob))
+                digest.update(b"missing" if blob is None or not blob.exists() else _told(blob))
         return digest.hexdigest()[:16]
 
 
-def open_pairs(
-    where: str | Path, condition: str, column: str | None = None, split: str = "train"
-) -> Pairs:
+def open_pairs(place: str | Path | Place, condition: str) -> Pairs:
     """Open a dataset of pairs.
 
     Args:
-        where: as in `open_rows`.
+        place: where it lies; the condition's column is by default what `unicond annotate` writes,
+            or else the kind's own name.
         condition: its kind, one of `conditions.KINDS` or a name of one's own.
-        column: what the dataset calls the condition; by default what `unicond annotate` writes, or
-            else the kind's own name.
-        split: of a dataset on the hub.
 
     Returns:
         The pairs.
@@ -147,7 +147,8 @@ def open_pairs(
     Raises:
         ValueError: nothing is there, it is damaged, or it has no such column.
     """
-    rows, kind = open_rows(where, split), kind_of(condition)
+    rows, kind = open_rows(place), kind_of(condition)
+    column = place.column if isinstance(place, Place) else None
     return Pairs(rows, kind, column_of(rows, kind, column))
 
 
@@ -165,7 +166,8 @@ def column_of(rows: Collection, kind: ConditionKind, column: str | None = None) 
     Raises:
         ValueError: it has no such column.
     """
-    for name in (kind.column, kind.name) if column is None else (column,):
+    asked = OTHER if column == IMAGE else column
+    for name in (kind.column, kind.name) if asked is None else (asked,):
         if name in rows.columns:
             return name
     others = [name for name in rows.columns if name != IMAGE]
@@ -223,8 +225,13 @@ def check_unchanged(source: PairSource, recorded: str) -> None:
         )
 
 
-def _ends(blob: Blob) -> bytes:
-    """Length, beginning and end of a file."""
+def _told(blob: Blob) -> bytes:
+    """What tells a file from others: its length, beginning and end, or a hash of all of it."""
     length = blob.length()
-    tail = max(_ENDS, length - _ENDS)
-    return f"{length}".encode() + blob.read(0, _ENDS) + blob.read(tail)
+    head, tail = blob.read(0, _ENDS), max(_ENDS, length - _ENDS)
+    if length > 2 * _ENDS and head.startswith(_PLAIN):
+        digest = hashlib.sha256()
+        for start in range(0, length, AT_ONCE):
+            digest.update(blob.read(start, AT_ONCE))
+        return digest.digest()
+    return f"{length}".encode() + head + blob.read(tail)

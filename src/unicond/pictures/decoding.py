@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -104,7 +105,8 @@ def mode_of(source: FilePath | Image.Image) -> str:
     """
     if isinstance(source, Image.Image):
         return source.mode
-    with _opened(existing_file(source, EXTENSIONS)) as image:
+    path = existing_file(source, EXTENSIONS)
+    with opened(path, str(path)) as image:
         return image.mode
 
 
@@ -127,7 +129,7 @@ def check_rgb(mode: str, name: str) -> None:
 
 def _decode(path: Path, max_side: int) -> Image.Image:
     """Decode a file, turned as its EXIF data says."""
-    with _opened(path) as image:
+    with opened(path, str(path)) as image:
         draft(image, max_side)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
@@ -135,15 +137,26 @@ def _decode(path: Path, max_side: int) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Image.Image]:
-    """A picture of a format that is read, checked and not yet decoded."""
+def opened(file: Path | BinaryIO, name: str) -> Generator[Image.Image]:
+    """A picture of a format that is read, checked and not yet decoded.
+
+    Args:
+        file: its path, or its content.
+        name: what messages call it.
+
+    Yields:
+        The picture; what goes wrong with it inside the block is a `PictureError`, too.
+
+    Raises:
+        PictureError: it is no picture, is damaged, too large, of no size, or has several frames.
+    """
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
-    with explained(str(path)), warnings.catch_warnings():
+    with explained(name), warnings.catch_warnings():
         # Pillow warns from 89 million pixels on; ours is the limit, and it is checked.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=formats) as image:
-            _check_image(image, str(path))
+        with Image.open(file, formats=formats) as image:
+            _check_image(image, name)
             yield image
 
 

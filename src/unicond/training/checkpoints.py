@@ -96,14 +96,25 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unsaved(folder: Path, error: Exception) -> str:
-    """What is left when a checkpoint cannot be written."""
-    there = "no checkpoint was there before"
-    if (folder / STATE).exists():
-        there = f"the checkpoint of step {position(folder).step} is there still"
+    """Why a checkpoint cannot be written."""
     return (
-        f"cannot write the checkpoint {folder} ({str(error).splitlines()[0]}); {there}. Make room, "
-        "and run the same command to go on"
+        f"cannot write the checkpoint {folder} ({str(error).splitlines()[0]}); {left(folder)}. "
+        "Make room, and run the same command to go on"
     )
+
+
+def left(folder: Path) -> str:
+    """What is there of a run whose weights were not saved.
+
+    Args:
+        folder: of the checkpoint.
+
+    Returns:
+        Words for a message.
+    """
+    if (folder / STATE).exists():
+        return f"the checkpoint of step {position(folder).step} is there still"
+    return "no checkpoint was there before"
 
 
 def recover(folder: Path) -> None:

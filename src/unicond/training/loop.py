@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -21,89 +21,14 @@ from torch.amp.grad_scaler import GradScaler
 from unicond.pictures.files import make_output_folder
 from unicond.training import checkpoints, processes
 from unicond.training.attention import QuickAttention
-from unicond.training.budget import Budget
 from unicond.training.checkpoints import Average, Position
+from unicond.training.health import Diverged, explained, is_lost, not_finite
 from unicond.training.journal import Journal, Report, tensorboard_folder
 from unicond.training.norm import quick_norms
 from unicond.training.optimizers import groups, optimizers
 from unicond.training.processes import Part
+from unicond.training.settings import LoopConfig, Setup
 from unicond.training.stopping import Stop, stops_between_steps
-
-Precision = Literal["bf16", "fp16", "no"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How a task is optimised.
-
-    Args:
-        batch_size: samples a step, in all turns and processes together.
-        lr: peak learning rate of AdamW.
-        matrix_lr: peak learning rate of Muon for weight matrices; None leaves them to AdamW.
-        budget: how long.
-        weight_decay: decoupled.
-        beta2: AdamW's second moment.
-        max_grad_norm: the gradient is clipped to this norm.
-        average: decay of the running average.
-        precision: "bf16" and "fp16" autocast, "no" is float32; "fp16" scales the loss, too.
-        seed: of all random draws.
-        pause_minutes: how often the run is checkpointed, scored and drawn.
-        report_steps: how often a line is logged.
-    """
-
-    batch_size: int
-    lr: float
-    budget: Budget
-    matrix_lr: float | None = None
-    weight_decay: float = 0.01
-    beta2: float = 0.99
-    max_grad_norm: float = 1.0
-    average: float = 0.998
-    precision: Precision = "bf16"
-    seed: int = 0
-    pause_minutes: float = 4.0
-    report_steps: int = 50
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.lr <= 0 or self.max_grad_norm <= 0:
-            raise ValueError(
-                f"batch_size, lr and max_grad_norm must be positive, got {self.batch_size}, "
-                f"{self.lr}, {self.max_grad_norm}"
-            )
-        if self.matrix_lr is not None and self.matrix_lr <= 0:
-            raise ValueError(f"matrix_lr must be positive or None, got {self.matrix_lr}")
-        if not 0 <= self.average < 1 or not 0 < self.beta2 < 1:
-            raise ValueError(
-                f"average must be in [0, 1), beta2 in (0, 1); got {self.average}, {self.beta2}"
-            )
-        if self.pause_minutes <= 0 or self.report_steps < 1 or self.weight_decay < 0:
-            raise ValueError(
-                "pause_minutes and report_steps must be positive, weight_decay not < 0"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """How a run uses the machine; what is learned differs by rounding at most.
-
-    Args:
-        accumulate: a step's samples are taken in so many turns.
-        eight_bit: AdamW's moments take 8 bits each.
-        pause_steps: pause after so many steps, and not after minutes.
-        track: numbers and pictures go to tensorboard, too, if it is installed.
-    """
-
-    accumulate: int = 1
-    eight_bit: bool = False
-    pause_steps: int | None = None
-    track: bool = False
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1 or (self.pause_steps is not None and self.pause_steps < 1):
-            raise ValueError(
-                f"accumulate and pause_steps must be positive, got {self.accumulate}, "
-                f"{self.pause_steps}"
-            )
 
 
 class Task(Protocol):
@@ -140,6 +65,7 @@ class Run:
     scaler: GradScaler
     about: Mapping[str, object]
     position: Position = field(default_factory=Position)
+    saved: Position = field(default_factory=Position)
 
     @property
     def checkpoint(self) -> Path:
@@ -147,7 +73,10 @@ class Run:
         return self.folder / "checkpoint"
 
     def save(self) -> None:
-        """Write the checkpoint; the main process does."""
+        """Write the checkpoint, if there is anything new; the main process does."""
+        if self.position == self.saved:
+            return
+        self._check_weights()
         if self.accelerator.is_main_process:
             checkpoints.save(
                 self.checkpoint,
@@ -159,6 +88,18 @@ class Run:
                 self.about,
             )
         self.accelerator.wait_for_everyone()
+        self.saved = self.position
+
+    def _check_weights(self) -> None:
+        """Refuse weights that are not finite, in all processes if in one."""
+        weights = [*self.task.trained().state_dict().values(), *self.average.values.values()]
+        if processes.reduced(self.accelerator, not_finite(weights), "sum"):
+            raise self.diverged("weights are not finite")
+
+    def diverged(self, what: str) -> Diverged:
+        """The error that ends a run in which something is not finite."""
+        rate, left = groups(self.optimizers)[0]["lr"], checkpoints.left(self.checkpoint)
+        return explained(what, self.position.step, rate, self.config.lr, left)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision's number format, where the network says nothing else."""
@@ -194,7 +135,10 @@ def fit(
     Raises:
         ValueError: the folder cannot be written, or its checkpoint is of something else, or the
             batch cannot be divided.
+        Diverged: the loss or a weight is not finite; the last checkpoint stays.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the checkpoint is written.
+
+    What else is raised comes from the task; the steps before it are saved first.
     """
     run = _begun(task, config, setup or Setup(), folder, report, about or {})
     module = task.trained()
@@ -202,14 +146,13 @@ def fit(
         run.position = checkpoints.load(
             run.checkpoint, module, run.average.values, run.optimizers, run.scaler
         )
+        run.saved = run.position
     processes.same_start(run.accelerator, module)
-    start = run.position
     journal = Journal(folder, run.accelerator, report, run.position.step)
     try:
         with stops_between_steps() as stop, quick_norms(module), QuickAttention():
             _train(run, journal, stop)
-        if run.position != start:  # a finished run that is run again has nothing new to save
-            run.save()
+        run.save()
         module.load_state_dict(run.average.values)
         return _validated(run, journal, 1.0, "done: ")
     finally:
@@ -258,7 +201,7 @@ def _train(run: Run, journal: Journal, stop: Stop) -> None:
     last_pause = run.position
     total = torch.zeros((), device=run.accelerator.device)
     while (share := config.budget.share(run.position.step, run.position.seconds)) < 1:
-        total += _step(run)
+        _step(run, journal, total)
         seconds = start.seconds + time.monotonic() - begun
         seconds, stopped = processes.agreed(run.accelerator, seconds, stop.asked)
         run.position = Position(run.position.step + 1, seconds)
@@ -277,21 +220,16 @@ def _train(run: Run, journal: Journal, stop: Stop) -> None:
             last_pause = run.position
 
 
-def _step(run: Run) -> Tensor:
-    """One optimiser step; returns the mean loss of this process, still on the device."""
-    config, helper, module = run.config, run.accelerator, run.task.trained()
+def _step(run: Run, journal: Journal, total: Tensor) -> None:
+    """One optimiser step; adds the mean loss of this process, still on the device, to `total`."""
+    config, module = run.config, run.task.trained()
     rate = config.budget.rate(run.position.step, run.position.seconds)
     for group in groups(run.optimizers):
         group["lr"] = rate * group["peak"]
     module.train()
-    turns, total = run.setup.accumulate, torch.zeros((), device=helper.device)
-    for turn in range(turns):
-        with run.autocast():
-            losses = _losses(run, run.position.step * turns + turn)
-        loss = losses.mean() / turns
-        run.scaler.scale(loss).backward()
-        total += loss.detach()
-    processes.average_gradients(helper, module)
+    error = _gradients(run, total)
+    if not processes.average_gradients(run.accelerator, module, error is not None):
+        raise _kept(run, journal, error)
     for optimizer in run.optimizers:
         run.scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(module.parameters(), config.max_grad_norm)
@@ -300,7 +238,34 @@ def _step(run: Run) -> Tensor:
     run.scaler.update()
     module.zero_grad(set_to_none=True)
     run.average.update(module, run.position.step)
-    return total
+
+
+def _gradients(run: Run, total: Tensor) -> Exception | None:
+    """Those of this process; what goes wrong is returned, as all processes must be told of it."""
+    turns = run.setup.accumulate
+    try:
+        for turn in range(turns):
+            with run.autocast():
+                losses = _losses(run, run.position.step * turns + turn)
+            loss = losses.mean() / turns
+            run.scaler.scale(loss).backward()
+            total += loss.detach()
+    except Exception as error:
+        return error
+    return None
+
+
+def _kept(run: Run, journal: Journal, error: Exception | None) -> Exception:
+    """Save the last whole step of a run that cannot go on; returns the error that says why."""
+    error = error or ValueError("another of the processes could not go on: it says why")
+    try:
+        run.save()
+    except Exception as unsaved:  # what went wrong first says more
+        error.add_note(str(unsaved))
+    else:
+        step = run.position.step
+        journal.line(0.0, f"stopped at step {step} by an error; the same command goes on there")
+    return error
 
 
 def _losses(run: Run, number: int) -> Tensor:
@@ -320,6 +285,8 @@ def _report(run: Run, journal: Journal, share: float, total: Tensor, seen: Posit
     rate = steps * config.batch_size / (run.position.seconds - seen.seconds)
     lr = groups(run.optimizers)[0]["lr"]
     journal.line(share, f"step {step} loss {loss:.4f} {rate:.1f}/s {100 * share:.1f} %")
+    if is_lost(loss, run.scaler):
+        raise run.diverged(f"the loss is {loss}")
     journal.numbers(step, "training", {"loss": loss, "samples_per_second": rate, "lr": lr})
 
 

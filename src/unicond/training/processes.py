@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from accelerate.utils.operations import broadcast, broadcast_object_list
+from accelerate.utils.operations import broadcast, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -101,6 +101,11 @@ def as_main(value: T) -> T:
     return found[0]
 
 
+def gathered(values: list[T]) -> list[T]:
+    """What all processes have found, in every one of them."""
+    return values if this_process().num_processes == 1 else gather_object(values)
+
+
 def agreed(helper: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
     """The time by the main process's clock, and whether any process was asked to stop."""
     if helper.num_processes == 1:
@@ -120,19 +125,29 @@ def same_start(helper: Accelerator, module: nn.Module) -> None:
             value.copy_(broadcast(value.contiguous()))  # pyright: ignore[reportArgumentType]
 
 
-def average_gradients(helper: Accelerator, module: nn.Module) -> None:
+def average_gradients(helper: Accelerator, module: nn.Module, failed: bool = False) -> bool:
     """Replace the gradients by their mean over the processes.
 
     A parameter without a gradient in any process keeps none: optimisers pass it by, as they would
     in a single process.
+
+    Args:
+        helper: of this process.
+        module: has the gradients.
+        failed: this process has none, or not all.
+
+    Returns:
+        Whether all went well; if any process failed, all are told so, and nothing is averaged.
     """
     if helper.num_processes == 1:
-        return
+        return not failed
     wanted = [value for value in module.parameters() if value.requires_grad]
-    known = torch.tensor([value.grad is not None for value in wanted], device=helper.device)
-    known = reduced(helper, known.float(), "sum")
+    known = [failed, *(value.grad is not None for value in wanted)]
+    sums = reduced(helper, torch.tensor(known, device=helper.device).float(), "sum").tolist()
+    if sums[0]:
+        return False
     bucket: list[nn.Parameter] = []
-    for value, count in zip(wanted, known.tolist(), strict=True):
+    for value, count in zip(wanted, sums[1:], strict=True):
         if not count:
             continue
         if value.grad is None:
@@ -142,6 +157,7 @@ def average_gradients(helper: Accelerator, module: nn.Module) -> None:
             _average(helper, bucket)
             bucket = []
     _average(helper, bucket)
+    return True
 
 
 def _average(helper: Accelerator, values: list[nn.Parameter]) -> None:

@@ -4,72 +4,25 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
+
+import torch
+from diffusers import UNet2DConditionModel
 
 from unicond.adapters.config import JointConfig
 from unicond.adapters.hub import CONFIG_FILE, half_written
 from unicond.adapters.joint import JointAdapter
-from unicond.data.blobs import header
-from unicond.data.rows import IMAGE
-from unicond.data.sources import Pairs, check_mode, check_unchanged, file_of
-from unicond.pictures.files import PictureError, make_output_folder
+from unicond.backbones.files import Folder, locate
+from unicond.backbones.pixels import UNSHUFFLE
+from unicond.backbones.single_file import SUFFIXES
+from unicond.data.sources import Pairs, check_unchanged
+from unicond.pictures.files import make_output_folder
 from unicond.training import cards, checkpoints, starting
 from unicond.training.budget import Budget
-from unicond.training.journal import Report
 from unicond.training.own.job import OwnCondition, PictureJob
 
 COPIES = 4
 """Of the adapter's weights in a checkpoint: themselves, their average, AdamW's two moments."""
-NAMED = 5
-"""Faulty pairs that a message names."""
-
-
-def check_pairs(source: Pairs, where: str, report: Report) -> None:
-    """Look at every pair without decoding it.
-
-    Args:
-        source: the pairs.
-        where: they are, for messages.
-        report: told how many have been looked at, and how many have no caption.
-
-    Raises:
-        ValueError: there are fewer than two, or some cannot be trained on.
-    """
-    if len(source) < 2:
-        raise ValueError(
-            f"{where} has {len(source)} pairs, which cannot be trained on: give at least 2, better "
-            "hundreds"
-        )
-    faults: list[str] = []
-    silent = 0
-    for number in range(len(source)):
-        silent += not source.rows.row(number).captions
-        try:
-            _check_pair(source, number)
-        except PictureError as error:
-            faults.append(str(error))
-        if number % 1000 == 999:
-            report(0.0, f"pairs looked at: {number + 1} of {len(source)}")
-    if faults:
-        raise ValueError(
-            f"{len(faults)} of {len(source)} pairs in {where} cannot be trained on: "
-            f"{'; '.join(faults[:NAMED])}{'; ...' if len(faults) > NAMED else ''} (`unicond data "
-            "check` lists all)"
-        )
-    if silent:
-        report(0.0, f"{silent} of {len(source)} pairs have no caption: they get the empty prompt")
-
-
-def _check_pair(source: Pairs, number: int) -> None:
-    """Missing files, modes and sizes of one pair, by its files' headers."""
-    row = source.rows.row(number)
-    image, other = (file_of(row, column) for column in (IMAGE, source.column))
-    check_mode(other)
-    one, two = header(image), header(other)
-    if source.kind.aligned and (one.height, one.width) != (two.height, two.width):
-        raise PictureError(
-            f"{row.key}: the picture is {one.width} x {one.height}, its {source.kind.name} "
-            f"{two.width} x {two.height}; an aligned pair has one size"
-        )
 
 
 def check_folders(job: PictureJob) -> None:
@@ -132,11 +85,24 @@ def about(job: PictureJob, condition: OwnCondition, data: str) -> Mapping[str, o
     return {"data": data, "settings": settings}
 
 
-def check_same(job: PictureJob, source: Pairs, about: Mapping[str, object]) -> None:
-    """Refuse to go on with a run of other pictures or other settings."""
+def check_same(job: PictureJob, source: Pairs, about: Mapping[str, object]) -> Mapping[str, object]:
+    """Refuse to go on with a run of other settings, or of other pictures unless that is wanted.
+
+    Args:
+        job: what is asked for.
+        source: the pairs.
+        about: the run as it would begin now.
+
+    Returns:
+        What the run is to agree with from now on; `changed` has the steps at which its pictures
+        changed.
+
+    Raises:
+        ValueError: it is another run.
+    """
     recorded = checkpoints.about(job.checkpoint)
     if not job.checkpoint.exists():
-        return
+        return about
     before, now = recorded.get("settings"), about["settings"]
     if not isinstance(before, dict) or not isinstance(now, dict):
         raise ValueError(f"{job.folder} holds a run of something else: give another --out")
@@ -147,7 +113,76 @@ def check_same(job: PictureJob, source: Pairs, about: Mapping[str, object]) -> N
             f"the run in {job.folder} was begun with {name} {before.get(name)!r}, and this one has "
             f"{now[name]!r}: give the same, another --out, or --no-resume to begin anew"
         )
-    check_unchanged(source, str(recorded["data"]))
+    changed = steps_of_changes(recorded)
+    try:
+        check_unchanged(source, str(recorded["data"]))
+    except ValueError as error:
+        if not job.accept_changed:
+            raise ValueError(
+                f"{error}; --accept-changed-data goes on with it as it is, and the card says so"
+            ) from error
+        changed = [*changed, checkpoints.position(job.checkpoint).step]
+    return {**about, "changed": changed}
+
+
+def steps_of_changes(about: Mapping[str, object]) -> list[int]:
+    """The steps after which a run went on with other pictures."""
+    found = about.get("changed")
+    return cast("list[int]", found) if isinstance(found, list) else []
+
+
+def check_base(job: PictureJob, condition: OwnCondition) -> None:
+    """Refuse, by a base's configurations, a size or a rank that could not be trained.
+
+    What has no folder of its own, a single file, is looked at when it is loaded.
+
+    Args:
+        job: what is asked for.
+        condition: of the adapter.
+
+    Raises:
+        ValueError: the base is not there, or something does not fit.
+    """
+    single = "@" in job.base or Path(job.base).suffix in SUFFIXES
+    if single and not Path(job.base).is_dir():
+        return
+    base = Folder(job.base, locate(job.base, weights=False))
+    try:
+        config = dict(base.json("unet/config.json"))
+        factor = base.json("model_index.json", optional=True).get(UNSHUFFLE)
+        if not isinstance(factor, int):
+            factor = 2 ** _halvings(base.json("vae/config.json"))
+        multiple = factor * 2 ** _halvings(config)
+        with torch.device("meta"):
+            network = UNet2DConditionModel.from_config(config)
+    except (ValueError, KeyError, TypeError):
+        return  # it is no base: what is wrong with it is told by who loads it
+    assert isinstance(network, UNet2DConditionModel)
+    check_side(job.recipe.side, multiple, job.base)
+    check_room(job, job.recipe.adapter(network, condition, job.base))
+
+
+def _halvings(config: Mapping[str, object]) -> int:
+    """How often a network halves what it is given."""
+    return len(cast("list[int]", config["block_out_channels"])) - 1
+
+
+def check_side(side: int | None, multiple: int, base: str) -> None:
+    """Refuse pictures of a side that a base cannot take; None is its own.
+
+    Args:
+        side: in pixels.
+        multiple: what it must be a multiple of.
+        base: its name.
+
+    Raises:
+        ValueError: the side is none.
+    """
+    if side is not None and (side < 1 or side % multiple):
+        raise ValueError(
+            f"pictures of {side} pixels do not fit {base}: give a --size that is a multiple of "
+            f"{multiple}"
+        )
 
 
 def check_room(job: PictureJob, adapter: JointAdapter) -> None:

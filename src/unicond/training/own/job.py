@@ -6,6 +6,7 @@ from pathlib import Path
 from unicond import conditions
 from unicond.data.augment import AugmentConfig
 from unicond.data.conditions import kind_of
+from unicond.data.opening import Place
 from unicond.loading import can_be_branch
 from unicond.sampling.suits import Suits
 from unicond.training.budget import Budget
@@ -68,35 +69,33 @@ class PictureJob:
 
     Args:
         base: folder, hub id, single file or embedded name.
-        data: folder, shards or hub id of pairs.
+        data: where the pairs lie.
         condition: its kind, one of `data.conditions.KINDS` or a name of one's own.
         out: the adapter's folder.
         runs: folder of the run (`joint-<name of out>`) and of latents.
         recipe: how; `loop.batch_size` is of all turns and processes.
         setup: how the machine is used.
         recompute: gradient checkpoints.
-        column: what the dataset calls the condition; None looks for it.
-        split: of a dataset on the hub.
         trigger: in front of the condition's prompts; None is the condition's own.
         init: an adapter to start from.
         resume: go on from the run's checkpoint.
+        accept_changed: go on where the pairs are no longer those that the run began with.
         sample_steps: network calls of a picture that is drawn to be looked at.
         command: the command line, for the card.
     """
 
     base: str
-    data: str
+    data: Place
     condition: str
     out: Path
     runs: Path
     recipe: PictureRecipe
     setup: Setup
     recompute: bool = False
-    column: str | None = None
-    split: str = "train"
     trigger: str | None = None
     init: Path | None = None
     resume: bool = True
+    accept_changed: bool = False
     sample_steps: int = 20
     command: str = "not stated"
 
@@ -109,6 +108,11 @@ class PictureJob:
     def checkpoint(self) -> Path:
         """Of the run."""
         return self.folder / "checkpoint"
+
+    @property
+    def cache(self) -> Path:
+        """Of what all runs can use."""
+        return self.runs / "cache"
 
 
 def condition_of(name: str, trigger: str | None = None) -> OwnCondition:

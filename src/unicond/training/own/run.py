@@ -21,10 +21,10 @@ from unicond.training import checkpoints, processes, starting
 from unicond.training.checkpoints import SaveError
 from unicond.training.diffusion import Noising
 from unicond.training.joint import JointTask
-from unicond.training.journal import Report, silent
+from unicond.training.journal import Report
 from unicond.training.loop import fit
 from unicond.training.optimizers import eight_bit_adamw
-from unicond.training.own import checks
+from unicond.training.own import checks, reading
 from unicond.training.own.job import OwnCondition, PictureJob, condition_of
 from unicond.training.own.pairs import (
     Chosen,
@@ -62,15 +62,18 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
         eight_bit_adamw()
     checks.check_folders(job)
     condition = condition_of(job.condition, job.trigger)
-    source = open_pairs(job.data, job.condition, job.column, job.split)
+    source = open_pairs(job.data, job.condition)
     if state.is_main_process:
         checkpoints.recover(job.checkpoint)
     state.wait_for_everyone()
     about = checks.about(job, condition, source.fingerprint())
     if job.resume:
-        checks.check_same(job, source, about)
+        about = checks.check_same(job, source, about)
     checks.check_start(job, condition)
-    checks.check_pairs(source, job.data, report if state.is_main_process else silent)
+    reading.check_count(job, source)
+    parts = _split(job, source)
+    checks.check_base(job, condition)
+    reading.check_pairs(job, source, report)
     backbone = bases.load(job.base, dtype, device)
     adapter = job.recipe.adapter(backbone.network, condition, named(backbone.name))
     tells = backbone.schedule.prediction_type
@@ -78,10 +81,10 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     if job.init is not None:
         _start_from(adapter, job.init)
     checks.check_room(job, adapter)
-    task = _task(job, backbone, adapter, source, report)
+    task = _task(job, backbone, adapter, parts, report)
     scores = fit(task, job.recipe.loop, job.folder, job.resume, report, job.setup, about)
     if state.is_main_process:
-        _save(job, adapter, f"{len(source)} pairs of pictures and {condition.shows}.", scores)
+        _save(job, adapter, _described(source, condition, about), scores)
         report(1.0, f"{job.out} is ready: {use(job, condition)}")
     return job.out
 
@@ -103,20 +106,32 @@ def _start_from(adapter: JointAdapter, init: Path) -> None:
         raise checks.misfit(init, old.config, adapter.config) from error
 
 
+def _described(source: Pairs, condition: OwnCondition, about: Mapping[str, object]) -> str:
+    """What the adapter was trained on, for its card."""
+    text = f"{len(source)} pairs of pictures and {condition.shows}."
+    if steps := checks.steps_of_changes(about):
+        which = " and ".join(f"step {step}" for step in steps)
+        text += f" The dataset changed on the way, after {which} (--accept-changed-data)."
+    return text
+
+
+def _split(job: PictureJob, source: Pairs) -> tuple[Chosen, Chosen]:
+    """Pairs to train on, and pairs to take scores on."""
+    wanted = job.recipe.held_out
+    return split(source, min(8, len(source) // 10) if wanted is None else wanted)
+
+
 def _task(
-    job: PictureJob, backbone: Backbone, adapter: JointAdapter, source: Pairs, report: Report
+    job: PictureJob,
+    backbone: Backbone,
+    adapter: JointAdapter,
+    parts: tuple[Chosen, Chosen],
+    report: Report,
 ) -> JointTask:
-    """The adapter's task on these pictures."""
+    """The adapter's task on these pictures: pairs to train on, pairs to take scores on."""
     recipe, setup, state = job.recipe, job.setup, processes.this_process()
-    side = recipe.side or backbone.sample_size
-    if side % backbone.multiple:
-        raise ValueError(
-            f"pictures of {side} pixels do not fit {backbone.name}: give a multiple of "
-            f"{backbone.multiple}"
-        )
-    count = len(source)
-    held_out = min(8, count // 10) if recipe.held_out is None else recipe.held_out
-    train, rest = split(source, held_out)
+    checks.check_side(recipe.side, backbone.multiple, backbone.name)
+    side, (train, rest) = recipe.side or backbone.sample_size, parts
     encoder = Encoder(backbone, adapter.config.trigger)
     batch = recipe.loop.batch_size // setup.accumulate
     config = BatchConfig(
@@ -146,8 +161,7 @@ def _kept(
         if state.is_main_process and (done % 50 == 0 or done == count):
             report(0.0, f"latents: {done} of {count}")
 
-    cache = job.runs / "cache"
-    folder = keep(encoder, source, order, cache, state.process_index, state.num_processes, told)
+    folder = keep(encoder, source, order, job.cache, state.process_index, state.num_processes, told)
     state.wait_for_everyone()
     return KeptPairs(encoder, folder, source, order)
 
