@@ -256,7 +256,7 @@ def test_a_base_of_another_family_is_told(tiny, base, tells, message):
     adapter.config = replace(adapter.config, base=base, prediction_type=tells)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        check_base(tiny.backbone, {"depth": adapter})
+        check_base("one", tiny.backbone, {"depth": adapter})
     assert len(told) == bool(message)
     for one in told:
         assert re.search(f"the adapter 'depth' was made for {base}, {message}", str(one.message))

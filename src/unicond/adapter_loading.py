@@ -112,11 +112,10 @@ def named(base: str | Path) -> str:
     return f"{base}@{fingerprint(folder)}" if folder.is_dir() else str(base)
 
 
-def check_bases(base: str | Path, adapters: Mapping[str, Adapter]) -> None:
-    """Compare the bases that adapters were made for with one another, and with the one at hand.
+def check_together(adapters: Mapping[str, Adapter]) -> None:
+    """Compare the bases that adapters were made for with one another.
 
     Args:
-        base: that they are loaded with; its weights are looked at if they are in a local folder.
         adapters: {name: adapter}; those that do not say what their base was fit any.
 
     Raises:
@@ -124,11 +123,9 @@ def check_bases(base: str | Path, adapters: Mapping[str, Adapter]) -> None:
 
     Warns:
         UserWarning: they were made for bases of different names, of which it is not known whether
-            they are the same; or for other weights than the base's, as those that it was fine-tuned
-            from: adapters then act, if less well.
+            they are the same.
     """
-    made_for = {name: told for name, one in adapters.items() if (told := _made_for(one)) != UNKNOWN}
-    known = {name: found for name, told in made_for.items() if (found := _HASHED.fullmatch(told))}
+    made_for, known = _bases(adapters)
     first = next(iter(known), "")
     for name, found in known.items():
         if found[2] != known[first][2]:
@@ -138,27 +135,31 @@ def check_bases(base: str | Path, adapters: Mapping[str, Adapter]) -> None:
                 "them again for the other's base, or load them apart"
             )
     _compare_names(made_for, {found[1] for found in known.values()})
-    here = other_weights(base, made_for[first]) if known else None
-    if here is not None:
-        warnings.warn(
-            f"the adapters {', '.join(known)} were made for {made_for[first]}, and {base} has "
-            f"other weights ({here}): if it is not fine-tuned from that base, they will not act "
-            "well",
-            stacklevel=3,
-        )
 
 
-def check_base(backbone: Backbone, adapters: Mapping[str, Adapter]) -> None:
+def check_base(base: str | Path, backbone: Backbone, adapters: Mapping[str, Adapter]) -> None:
     """Compare what is known of the bases that adapters were made for with the one at hand.
 
     Args:
-        backbone: that they are loaded with.
-        adapters: {name: adapter}; all fit its network.
+        base: that they are loaded with; its weights are looked at if they are in a local folder.
+        backbone: it, loaded.
+        adapters: {name: adapter}; all fit its network, and one another.
 
     Warns:
-        UserWarning: one was made for a base whose name is of another family, or whose network tells
-            something else: it then acts, if less well.
+        UserWarning: they were made for other weights than the base's, as those that it was
+            fine-tuned from; or one was made for a base whose name is of another family, or whose
+            network tells something else: they then act, if less well.
     """
+    made_for, known = _bases(adapters)
+    first = next(iter(known), "")
+    weights = other_weights(base, made_for[first]) if known else None
+    if weights is not None:
+        warnings.warn(
+            f"the adapters {', '.join(known)} were made for {made_for[first]}, and {base} has "
+            f"other weights ({weights}): if it is not fine-tuned from that base, they will not act "
+            "well",
+            stacklevel=3,
+        )
     for name, adapter in adapters.items():
         made_for, here = _made_for(adapter), backbone.schedule.prediction_type
         family = _family_of(made_for)
@@ -173,6 +174,13 @@ def check_base(backbone: Backbone, adapters: Mapping[str, Adapter]) -> None:
                 f"the adapter {name!r} was made for {made_for}, {what}: it will not act well",
                 stacklevel=3,
             )
+
+
+def _bases(adapters: Mapping[str, Adapter]) -> tuple[dict[str, str], dict[str, re.Match[str]]]:
+    """{name: the base that an adapter was made for}, where it says so; the same with a hash."""
+    made_for = {name: told for name, one in adapters.items() if (told := _made_for(one)) != UNKNOWN}
+    known = {name: found for name, told in made_for.items() if (found := _HASHED.fullmatch(told))}
+    return made_for, known
 
 
 def other_weights(base: str | Path, made_for: str) -> str | None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from unicond.adapter_loading import (
     Adapter,
     check_base,
-    check_bases,
     check_name,
+    check_together,
     find,
     name_of,
 )
@@ -73,7 +73,8 @@ def load(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     _check_loras(loras or {})
     found = _found(adapters)
-    check_bases(base, {name: adapter for name, (_, adapter) in found.items()})
+    every = {name: adapter for name, (_, adapter) in found.items()}
+    check_together(every)
     backbone = bases.load(base, dtype, device, config, offload, slicing)
     _add_loras(backbone, loras or {})
     joint: dict[str, Loaded[JointAdapter]] = {}
@@ -90,7 +91,7 @@ def load(
         else:
             image_prompt.check_fit(backbone.network, adapter.adapter)
             prompters[name] = Loaded(where, adapter)
-    check_base(backbone, {name: adapter for name, (_, adapter) in found.items()})
+    check_base(base, backbone, every)
     return Model(backbone, joint, dict(loras or {}), grounders, prompters)
 
 

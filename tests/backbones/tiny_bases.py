@@ -55,7 +55,9 @@ def save(kind, folder):
 
 def save_pixels(folder, network=None):
     """Write a base of 64 x 64 pixels without an autoencoder, that predicts v, into a folder."""
-    words = text(32, "quick_gelu"), tokenizer()
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        words = text(32, "quick_gelu"), tokenizer()
     pixels.save(folder, network or pixel_unet(), *words, scheduler("two"))
     return folder
 

@@ -73,7 +73,7 @@ def test_generate_follows_a_map_by_a_head(run, tmp_path, head_ships):
 
 
 def test_edit_says_what_is_missing(run, picture):
-    made = run("edit", picture, "--prompt", "a blue ball")
+    made = run("edit", picture, "--prompt", "a blue ball", "--method", "direct+p2p")
     assert made.exit_code != 0
     assert "say what the picture shows with source_prompt (--source-prompt)" in str(made.exception)
 

@@ -14,13 +14,10 @@ from unicond.evaluation.metrics_boxes import both_there, left_alone, right_sides
 from unicond.evaluation.metrics_objects import Spot
 from unicond.evaluation.study import Bench, Other, network_calls, tabulate
 from unicond.evaluation.subject import Sampling
+from unicond.evaluation.tasks.composed import METHODS, SHAPED, Asked, halved
 from unicond.evaluation.tasks.composition import (
     COMPOSITION,
-    METHODS,
     METRICS,
-    SHAPED,
-    Asked,
-    halved,
     methods,
     missing,
     prepared,
