@@ -188,7 +188,7 @@ def test_conditions_are_obeyed_by_images_and_read_from_them(condition, mini, tmp
     model = mini.only(branch)
     chunk, fidelity = Chunk(cases, None, judge, tmp_path), FIDELITIES[condition.name]
     obeyed, read = BETTER.get(condition.name, (1.2, 1.2))
-    told = {"seed": list(cases.seeds), "branches": ["image"], "num_inference_steps": 8}
+    told = {"seed": list(cases.seeds), "branches": ["image"], "num_inference_steps": 5}
     images = model(list(cases.captions), **told, **{branch: cases.condition}).pictures["image"]
     own, other = (
         error_of(fidelity, fidelity.of_images(chunk, judge(each)))
