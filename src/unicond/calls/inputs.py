@@ -110,6 +110,11 @@ def _read_one(source: Picture, depth_kind: DepthKind, kind: str | None) -> Tenso
     return read_depth(source, depth_kind) if is_depth(kind) else read_picture(source)
 
 
+def _alike(one: Size, two: Size) -> bool:
+    """Whether two sizes have one shape, whichever is the larger."""
+    return proportional(*sorted((one, two), key=math.prod))
+
+
 def _check_one_view(
     pictures: Mapping[str, Sequence[Tensor]], aligned: Collection[str], given: Mapping[str, Given]
 ) -> None:
@@ -119,7 +124,7 @@ def _check_one_view(
         ours, theirs = pictures[seen[0]], pictures[other]
         for n in range(max(len(ours), len(theirs))):
             one, two = (_shape(rows[min(n, len(rows) - 1)]) for rows in (ours, theirs))
-            if not proportional(*sorted((one, two), key=math.prod)):
+            if not _alike(one, two):
                 raise PictureError(
                     f"{seen[0]!r} has height {one[0]}, width {one[1]}, but {other!r} {two[0]}, "
                     f"{two[1]}: they show one view, and in other proportions each would be brought "
@@ -133,7 +138,7 @@ def _check_one_mask(branch: str, pictures: Sequence[Tensor]) -> None:
     one = _shape(pictures[0])
     for number, picture in enumerate(pictures[1:], start=2):
         two = _shape(picture)
-        if not proportional(*sorted((one, two), key=math.prod)):
+        if not _alike(one, two):
             raise PictureError(
                 f"{branch!r} has one mask for {len(pictures)} pictures, but the first has height "
                 f"{one[0]}, width {one[1]}, and number {number} {two[0]}, {two[1]}: in other "

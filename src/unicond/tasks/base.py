@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 from pydantic import ConfigDict
 from torch import Tensor
@@ -59,8 +59,14 @@ class Task:
             ValueError: what was asked does not fit together, or not this model.
             Cancelled: the callback returned False.
         """
-        before, out = self.made(model, callback)
-        return replace(out, before=before, record=replace(out.record, task=self.recorded()))
+        task = self.settled(model)
+        before, out = task.made(model, callback)
+        return replace(out, before=before, record=replace(out.record, task=task.recorded()))
+
+    def settled(self, model: Model) -> Self:
+        """The task with the method that follows where none is asked for, as the record has it."""
+        del model
+        return self
 
     @abstractmethod
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:

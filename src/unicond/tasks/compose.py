@@ -16,7 +16,7 @@ Any may be made under conditions: a panorama under a wide depth map, objects und
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -151,11 +151,8 @@ class Compose(Conditioned):
             )
 
     @override
-    def run(self, model: Model, callback: Callback | None = None) -> Output:
-        if self.method is None:  # the record says which was taken
-            method = self.chosen(model.backbone.sample_size)
-            return replace(self, method=method).run(model, callback)
-        return super().run(model, callback)
+    def settled(self, model: Model) -> Self:
+        return replace(self, method=self.chosen(model.backbone.sample_size))
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:

@@ -20,7 +20,7 @@ target: an edit under the picture's own depth.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, cast, get_args
+from typing import ClassVar, Literal, Self, cast, get_args
 
 from torch import Tensor
 from typing_extensions import override
@@ -194,10 +194,8 @@ class Edit(Task):
         return inversion, attention
 
     @override
-    def run(self, model: Model, callback: Callback | None = None) -> Output:
-        if self.method is None:  # the record says which was taken
-            return replace(self, method=self.chosen()).run(model, callback)
-        return super().run(model, callback)
+    def settled(self, model: Model) -> Self:
+        return replace(self, method=self.chosen())
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:

@@ -22,7 +22,7 @@ does what; a model without such an adapter takes `regions`.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor
@@ -146,11 +146,11 @@ class Layout(Conditioned):
         return self.boxes.places() if isinstance(self.boxes, Grounding) else list(self.boxes)
 
     @override
-    def run(self, model: Model, callback: Callback | None = None) -> Output:
-        if self.method is None:
-            able = [name for name in preferred(self.grounding) if name in model.grounders]
-            return replace(self, method=next(iter(able), USUAL)).run(model, callback)
-        return super().run(model, callback)
+    def settled(self, model: Model) -> Self:
+        if self.method is not None:
+            return self
+        able = [name for name in preferred(self.grounding) if name in model.grounders]
+        return replace(self, method=next(iter(able), USUAL))
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:

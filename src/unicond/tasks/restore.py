@@ -11,7 +11,7 @@ drawn.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -108,10 +108,8 @@ class Restore(Task):
         return self.method or DEFAULTS[measured.kind_of(self.operator)]
 
     @override
-    def run(self, model: Model, callback: Callback | None = None) -> Output:
-        if self.method is None:  # the record says which was taken
-            return replace(self, method=self.chosen()).run(model, callback)
-        return super().run(model, callback)
+    def settled(self, model: Model) -> Self:
+        return replace(self, method=self.chosen())
 
     @override
     def made(self, model: Model, callback: Callback | None) -> tuple[Tensor | None, Output]:
