@@ -18,6 +18,7 @@ from unicond.evaluation.amdm.cases import seeds_of
 from unicond.evaluation.amdm.page import write_page
 from unicond.evaluation.amdm.part import Asked
 from unicond.evaluation.amdm.parts import PARTS
+from unicond.evaluation.bars import with_findings
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.curves import Bars, Panel
 from unicond.evaluation.probes import Probe, ProbeConfig
@@ -92,7 +93,7 @@ def test_what_is_expected_of_mig(missed, tmp_path):
         })
         for name, keys in (("interact", alone), ("interact+migc", [*ends.keys() - {*alone}]))
     ]  # fmt: skip
-    table = mig.PART.judged(Table("unicond table amdm", 0, 1.0, 200, tuple(rows)))
+    table = with_findings(Table("unicond table amdm", 0, 1.0, 200, tuple(rows)), mig.PART.bars)
     met = dict(zip(NEAR, (found.met for found in table.findings), strict=True))
     assert met == {name: name != missed for name in NEAR}
     (tmp_path / "plot.png").write_bytes(b"")

@@ -131,7 +131,7 @@ def test_segmentation_has_a_row_where_its_adapter_is(tiny, tiny_base, bench, tmp
     assert set(METHODS) - set(methods(able)) == {"readout", *GROUNDED}
     assert set(METHODS) - set(methods(bench)) == {"readout", *DRAWN, *GROUNDED}
     assert set(layout.missing(able)) == {*GROUNDED}
-    left = LAYOUT.judged(Table("c", 3, 1.0, 2, ()), bench).settings["rows left out"]
+    left = LAYOUT.noted(Table("c", 3, 1.0, 2, ()), bench).settings["rows left out"]
     assert "segmentation: no adapter of it is loaded (--adapter segmentation)" in left
     cases = prepared(able, range(1))
     for method in DRAWN:

@@ -8,6 +8,7 @@ from truth import Brightness
 
 import unicond
 from unicond.adapters.readout import ReadoutHead
+from unicond.evaluation.bars import with_findings
 from unicond.evaluation.condition_table import Run
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
@@ -65,7 +66,7 @@ def test_every_method_is_swept_over_steps(bench):
     assert {*GUIDANCE_SWEEP.missing(bench)} == {
         f"signals {name}" for name in ("depth", "depth_coarse", "readout")
     }
-    told = STEPS_SWEEP.judged(Table("c", 3, 1.0, 1, ()), bench).settings["rows left out"]
+    told = STEPS_SWEEP.noted(Table("c", 3, 1.0, 1, ()), bench).settings["rows left out"]
     assert "layout migc: no adapter of it is loaded (--adapter migc)" in told
 
 
@@ -207,7 +208,7 @@ def test_maps_that_are_followed_beat_the_text(able):
     rows = [row("clean", "text", far)]
     rows += [row(case, "depth", near if case == "clean" else far) for case in cases]
     rows.append(row("missing_0.5", "readout", near))
-    found = ROBUSTNESS.judged(Table("c", 3, 1.0, 1, tuple(rows)), able).findings
+    found = with_findings(Table("c", 3, 1.0, 1, tuple(rows)), ROBUSTNESS.bars).findings
     assert [one.met for one in found] == [True, False, True]
     assert "signals/clean/depth abs_rel 0.1" in found[1].why
 

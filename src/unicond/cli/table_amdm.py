@@ -136,7 +136,6 @@ def amdm(
         sampling = Sampling(steps or usual, "ddim", guidance)
         bench = Bench(model, judge, run, sampling)
         table, folder = tabulate(one.study(sizes), bench)
-        table = one.judged(table)
         write_page(one, table, folder, one.show(bench, sizes), report / one.name)
         tables.append(table)
     whole = tables[0] if len(tables) == 1 else joined(tables, command, [one.name for one in chosen])

@@ -109,7 +109,7 @@ def _measured(group: "Group", bench: "Bench", report: Path) -> "Table":
     from unicond.evaluation.tasks.page import write_page
 
     table, folder = tabulate(group.study, bench)
-    table = group.judged(table, bench)
+    table = group.noted(table, bench)
     write_page(group, table, folder, group.show(bench), report / group.name)
     return table
 

@@ -31,8 +31,10 @@ from pathlib import Path
 from unicond.adapters.config import JointConfig
 from unicond.conditions import Condition
 from unicond.evaluation import sheet
+from unicond.evaluation.bars import with_findings
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
+from unicond.evaluation.condition_bars import bars_of
 from unicond.evaluation.depth_measures import COARSE, mean_depth
 from unicond.evaluation.estimates import FITTED, FOUND, SHUFFLED, Estimates
 from unicond.evaluation.judge import Judge
@@ -164,6 +166,7 @@ def evaluate(subject: Subject, judge: Judge, run: Run, condition: Condition) -> 
         settings=settings,
         machine=describe_machine(subject.model.backbone.device),
     )
+    table = with_findings(table, bars_of(condition, config))
     captions = held_out.captions(range(min(run.scenes, sheet.KEPT)))
     _write(table, folder, captions, condition, config)
     return table, folder

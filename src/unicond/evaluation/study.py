@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from unicond.conditions import CONDITIONS, Condition, named
+from unicond.evaluation.bars import Bar, with_findings
 from unicond.evaluation.cases import TABLE_WORLD, HeldOut
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.condition_table import VERSION, Run, world_fingerprint
@@ -143,6 +144,7 @@ class Study:
         version: raised when the meaning of its numbers changes.
         bare: it brings its own adapters; the model has none.
         also: {setting: value} of what its numbers depend on beside the model and the probes.
+        expects: what is asked of its rows.
     """
 
     name: str
@@ -153,6 +155,7 @@ class Study:
     version: str = "1"
     bare: bool = False
     also: Callable[[Bench], Mapping[str, str]] = lambda _: {}
+    expects: Callable[[Sequence[Row]], Sequence[Bar]] = lambda _: ()
 
     def check(self, branches: Iterable[str]) -> None:
         """Refuse a model that lacks an adapter.
@@ -220,6 +223,7 @@ def tabulate(study: Study, bench: Bench) -> tuple[Table, Path]:
         settings=settings,
         machine=describe_machine(backbone.device),
     )
+    table = with_findings(table, study.expects(rows))
     save_table(table, bench.folder)
     study.draw(table, bench.folder / "plot.png")
     return table, bench.folder

@@ -6,6 +6,7 @@ from text alone to the judge's reading of reconstructions that a condition cover
 what it covers alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from unicond.conditions import CONDITIONS, Condition, named
+from unicond.evaluation.bars import Bar, reaches
 from unicond.evaluation.chunk import Chunk, features
 from unicond.evaluation.estimates import Estimate, Estimates, over, row_of
 from unicond.evaluation.measures import FIDELITIES
@@ -28,6 +30,8 @@ COMPANIES = (
     ("identity", "appearance", "depth"),
     ("identity", "appearance", "depth", "pose"),
 )
+KEPT = 0.8
+"""Of what it covers alone, each condition of the largest company."""
 _NARROW = ("all", "people", "portraits")
 """Kinds of scenes, each a part of the one before."""
 _TELLING = ("same_person", "other_frame")
@@ -174,9 +178,25 @@ def draw(table: Table, path: Path) -> Path:
     return bars(table, path, ("covered", "covered_alone", "kept"), "alone and in company")
 
 
+def _expected(_: Sequence[Row]) -> list[Bar]:
+    """Of the largest company."""
+    title = "+".join(COMPANIES[-1])
+    return [
+        Bar(
+            f"among {len(COMPANIES[-1])} conditions {name} keeps at least 80 % of what it covers "
+            "alone",
+            reaches(f"{title}/{name}", {"kept": (KEPT, math.inf)}),
+            "in company and alone",
+            ((f"{title}/{name}", "covered"), (f"{title}/{name}", "covered_alone")),
+        )
+        for name in COMPANIES[-1]
+    ]
+
+
 COMPANY = Study(
     "company",
     make,
     draw,
+    expects=_expected,
     needs=tuple(each.name for each in CONDITIONS if any(each.name in names for names in COMPANIES)),
 )

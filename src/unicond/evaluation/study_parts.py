@@ -12,7 +12,7 @@ of the free part, and the condition's own metrics count. `ratio_to_replacement` 
 errors on the same scenes and noises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from unicond.calls.request import Given
 from unicond.conditions import named
+from unicond.evaluation.bars import Bar, within
 from unicond.evaluation.chunk import Chunk
 from unicond.evaluation.estimates import Estimates, row_of
 from unicond.evaluation.fidelity_depth import grey
@@ -182,9 +183,25 @@ def draw(table: Table, path: Path) -> Path:
     return bars(table, path, (MAIN, "free_error"), "known in part")
 
 
+def _expected(_: Sequence[Row]) -> list[Bar]:
+    """That guidance mends the boundary, wherever something is guided."""
+    return [
+        Bar(
+            f"guidance errs less at the mask's edge than replacement alone: {task.name}, {name}",
+            within(f"{task.name}/{name}", "ratio_to_replacement", high=1.0),
+            "the errors",
+            ((f"{task.name}/{name}", MAIN), (f"{task.name}/replacement", MAIN)),
+        )
+        for task in TASKS
+        for name in SETTINGS
+        if name != "replacement"
+    ]
+
+
 PARTS = Study(
     "parts",
     make,
     draw,
+    expects=_expected,
     needs=("depth", "softedge"),
 )

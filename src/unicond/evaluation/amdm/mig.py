@@ -32,10 +32,10 @@ from unicond.evaluation.amdm.rows import (
     with_relations,
     with_times,
 )
+from unicond.evaluation.bars import Bar, within
 from unicond.evaluation.report import save_plot
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar, within
 from unicond.tasks.together import TEXT
 
 BOTH, TRUTH = f"{INTERACT}+{MIGC}", "truth"

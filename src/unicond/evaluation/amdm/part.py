@@ -1,7 +1,7 @@
 """What a part of `unicond table amdm` is: it measures, it shows, and it says what it needs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from unicond.aggregation.manner import DEFAULT, Manner
 from unicond.calls.output import Output
 from unicond.evaluation.amdm.cases import Maker
 from unicond.evaluation.amdm.models import PAPER_STEPS, Wanted, adapters_of, make, window_of
+from unicond.evaluation.bars import Bar
 from unicond.evaluation.study import Bench, Study
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar
 from unicond.evaluation.tasks.group import kept_picture
 from unicond.model import Model
 from unicond.pictures.sheet import Line
@@ -84,11 +84,14 @@ class Part:
         def rows(bench: Bench) -> Sequence[Row]:
             return self.make(bench, sizes)
 
-        return Study(f"amdm-{self.name}", rows, self.draw, version=self.version, bare=True)
-
-    def judged(self, table: Table) -> Table:
-        """The part's table with what its bars say of it."""
-        return replace(table, findings=tuple(bar.found(table) for bar in self.bars))
+        return Study(
+            f"amdm-{self.name}",
+            rows,
+            self.draw,
+            version=self.version,
+            bare=True,
+            expects=lambda _: self.bars,
+        )
 
     def check(self, adapters: Collection[str], manners: int = 1) -> None:
         """Refuse a model that lacks an adapter, and several manners for a part that takes one.

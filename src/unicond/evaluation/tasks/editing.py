@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unicond.evaluation.bars import Bar, beats
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.judge import Reading
 from unicond.evaluation.metrics_depth import score_depth, valid_pixels
@@ -34,7 +35,6 @@ from unicond.evaluation.runner import Measure, Samples, as_list
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
     COSTS,

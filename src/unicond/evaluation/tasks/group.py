@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unicond.evaluation.bars import Bar
 from unicond.evaluation.estimates import Estimate, mean, row_of
 from unicond.evaluation.runner import Samples
 from unicond.evaluation.study import Bench, Study, network_calls
 from unicond.evaluation.subject import fingerprint
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar
 from unicond.loading import load_readout
 from unicond.model import Model
 from unicond.pictures.reading import read_picture
@@ -96,15 +96,14 @@ class Group:
             version=self.version,
             bare=not self.needs,
             also=self._heads,
+            expects=lambda _: self.bars,
         )
 
-    def judged(self, table: Table, bench: Bench) -> Table:
-        """The group's table with what its bars say of it, and what it has no row of."""
+    def noted(self, table: Table, bench: Bench) -> Table:
+        """The group's table with what it has no row of."""
         left = self.missing(bench)
         told = {LEFT_OUT: "; ".join(f"{name}: {why}" for name, why in left.items())}
-        findings = tuple(bar.found(table) for bar in self.bars)
-        settings = {**table.settings, **(told if left else {})}
-        return replace(table, findings=findings, settings=settings)
+        return replace(table, settings={**table.settings, **(told if left else {})})
 
     def _heads(self, bench: Bench) -> dict[str, str]:
         """{readout head: its fingerprint}, which loads with no adapter."""

@@ -27,6 +27,7 @@ from typing import cast
 from torch import Tensor
 
 from unicond.calls.request import Reference
+from unicond.evaluation.bars import Bar, ahead, within
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.estimates import Estimate, mean, row_of
@@ -36,7 +37,6 @@ from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar, ahead, within
 from unicond.evaluation.tasks.group import (
     ALL,
     COSTS,

@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unicond.evaluation.bars import Bar, beats
 from unicond.evaluation.cases import TABLE_WORLD
 from unicond.evaluation.mig.probed import look
 from unicond.evaluation.report import save_plot
@@ -32,7 +33,6 @@ from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     ALL,
     Cost,

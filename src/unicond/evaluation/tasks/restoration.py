@@ -28,13 +28,13 @@ from pathlib import Path
 import torch
 
 from unicond.backbones.base import Backbone
+from unicond.evaluation.bars import Bar, ahead, beats, within
 from unicond.evaluation.estimates import Estimate, mean, row_of
 from unicond.evaluation.grid import save_grid
 from unicond.evaluation.runner import Measure, Samples, join_samples
 from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.tables import Row, Table, more_is_better
-from unicond.evaluation.tasks.bars import Bar, ahead, beats, within
 from unicond.evaluation.tasks.group import (
     COSTS,
     Cost,

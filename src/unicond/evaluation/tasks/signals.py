@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from unicond.conditions import named
+from unicond.evaluation.bars import Bar, beats
 from unicond.evaluation.cases import TABLE_WORLD, Cases, HeldOut
 from unicond.evaluation.chunk import Chunk, image_scores
 from unicond.evaluation.curves import Panel
@@ -35,7 +36,6 @@ from unicond.evaluation.sheet import KEPT, keep_pictures
 from unicond.evaluation.study import Bench
 from unicond.evaluation.subject import Subject
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar, beats
 from unicond.evaluation.tasks.group import (
     COSTS,
     Cost,

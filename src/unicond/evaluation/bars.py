@@ -1,13 +1,14 @@
 """What is expected of a table, and whether it holds: bars that compare intervals.
 
-A bar reads rows of the table alone. It is met where 95 % intervals say so, not met where they do
-not (overlapping ones are not apart), and not measured where a row or its interval is missing. A bar
-that is not met tells the numbers that explain it.
+A bar reads rows of the table alone. It is met where 95 % intervals say so, or where a number does
+that itself is asked for (`reaches`); not met where they do not (overlapping intervals are not
+apart), and not measured where a row or what is read of it is missing. A bar that is not met tells
+the numbers that explain it.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from unicond.evaluation.tables import Finding, Interval, Row, Table, more_is_better
 
@@ -29,8 +30,8 @@ class Bar:
 
     claim: str
     check: Check
-    why: str
-    shows: tuple[tuple[str, str], ...]
+    why: str = ""
+    shows: tuple[tuple[str, str], ...] = ()
 
     def found(self, table: Table) -> Finding:
         """What a table says of it."""
@@ -43,7 +44,13 @@ class Bar:
             for name, metric in self.shows
             if name in there and metric in there[name].metrics
         ]
-        return Finding(self.claim, met, measured, f"{self.why}: {'; '.join(numbers)}")
+        explained = f"{self.why}: {'; '.join(numbers)}" if numbers else self.why
+        return Finding(self.claim, met, measured, explained)
+
+
+def with_findings(table: Table, bars: Iterable[Bar]) -> Table:
+    """A table with what it says of bars."""
+    return replace(table, findings=tuple(bar.found(table) for bar in bars))
 
 
 def told(row: Row, metric: str) -> str:
@@ -66,6 +73,31 @@ def within(name: str, metric: str, low: float = -math.inf, high: float = math.in
         The check.
     """
     return _interval(name, metric, lambda ends: low <= ends[0] and ends[1] <= high)
+
+
+def reaches(name: str, numbers: Mapping[str, tuple[float, float]]) -> Check:
+    """A row's numbers themselves lie in ranges, wherever their intervals end.
+
+    Args:
+        name: of the row.
+        numbers: {metric: (the least that may be, the greatest)}.
+
+    Returns:
+        The check.
+    """
+
+    def check(table: Table) -> Answer:
+        rows = [row for row in table.rows if row.name == name]
+        if not rows:
+            return None, f"there is no row {name}"
+        missing = [metric for metric in numbers if metric not in rows[0].metrics]
+        if missing:
+            return None, f"{name} has no {', '.join(missing)}"
+        values = rows[0].metrics
+        holds = all(low <= values[metric] <= high for metric, (low, high) in numbers.items())
+        return holds, f"{name} {', '.join(told(rows[0], metric) for metric in numbers)}"
+
+    return check
 
 
 def ahead(name: str, metric: str) -> Check:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from unicond.evaluation.bars import Bar, ahead, apart, beats, with_findings, within
 from unicond.evaluation.tables import Row, Table
-from unicond.evaluation.tasks.bars import Bar, ahead, apart, beats, within
 from unicond.evaluation.tasks.composition import COMPOSITION
 from unicond.evaluation.tasks.group import joined
 from unicond.evaluation.tasks.inversion import INVERSION
@@ -103,7 +103,7 @@ def rows_of_inversion():
 
 
 def test_findings_are_in_the_json_and_on_the_page(tmp_path):
-    whole = INVERSION.judged(table(*rows_of_inversion()), None)
+    whole = with_findings(table(*rows_of_inversion()), INVERSION.bars)
     verdicts = [found.verdict for found in whole.findings]
     assert verdicts[:3] == ["not met", "met", "met"]
     by_claim = {found.claim: found.verdict for found in whole.findings}
