@@ -279,8 +279,22 @@ def test_masks_that_leave_no_latent_whole_leave_methods_out(tiny, bench, monkeyp
     assert set(WHOLE_LATENTS) < set(methods_on("inpaint-random", bench.model.backbone))
     monkeypatch.setattr(restoration, "OPERATORS", ("inpaint-random", "sr4"))
     assert restoration.missing(bench) == {}
-    (left,) = restoration.missing(replace(bench, model=tiny))
-    assert left == "inpaint-random by repaint, replacement, reconstruction"
+    left = restoration.missing(replace(bench, model=tiny))
+    names = "repaint, replacement, reconstruction"
+    assert [*left] == [f"inpaint-random-{noise} by {names}" for noise in ("clean", "noisy")]
+
+
+def test_methods_that_would_blow_up_the_noise_are_left_out(bench, monkeypatch):
+    monkeypatch.setattr(restoration, "OPERATORS", ("blur", "sr4"))
+    backbone = bench.model.backbone
+    assert {"mcg", "ccdf"} < set(methods_on("blur", backbone))
+    assert set(methods_on("blur", backbone)) - set(methods_on("blur", backbone, "noisy")) == {
+        "mcg",
+        "ccdf",
+    }
+    assert methods_on("sr4", backbone, "noisy") == methods_on("sr4", backbone)
+    why = "to undo the operator makes the noise louder than the picture"
+    assert restoration.missing(bench) == {"blur-noisy by mcg, ccdf": why}
 
 
 def test_a_clean_picture_is_its_own_best(bench):

@@ -18,7 +18,7 @@ from unicond.sampling.noise import Generators
 from unicond.tasks import measured
 from unicond.tasks.base import pictures_back
 from unicond.tasks.restore import Restore
-from unicond.tasks.restorers import DEFAULTS, METHODS
+from unicond.tasks.restorers import DEFAULTS, METHODS, Case
 
 SIDE = 32
 QUICK = {"num_inference_steps": 4}
@@ -56,6 +56,25 @@ def mask():
     return found
 
 
+@pytest.mark.parametrize("method", ["mcg", "ccdf"])
+def test_noise_that_undoing_the_operator_would_blow_up_is_refused(pixel, picture, method):
+    """What a blur leaves least of is 0.001 of it: noise of 0.05 would come out as 47."""
+    blurred = Restore(picture, "blur", 0.05, method=method, simulate=True, **QUICK)
+    with pytest.raises(ValueError, match=f"{method} takes a measurement as exact.*choose ddrm"):
+        blurred.run(pixel)
+    for operator, noise in (("blur", 0.0), ("sr4", 0.05)):
+        task = Restore(picture, operator, noise, method=method, simulate=True, **QUICK)
+        assert task.run(pixel).latents["image"].isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["dps", "pigdm", "universal", "reconstruction"])
+def test_guidance_through_the_network_waits_until_a_prediction_says_something(pixel, method):
+    task = Restore(torch.zeros(3, SIDE, SIDE), "inpaint-box", 0.05, method=method, simulate=True)
+    case = Case(task.seen(pixel.backbone), pixel.backbone, (1.0, 0.8, 0.4))
+    guide, moves = METHODS[method][0](case).mechanisms[0], list(case.down())
+    assert [guide.window.active(move, "image") for move in moves] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("method", "operator"),
     [
@@ -72,7 +91,8 @@ def test_every_method_restores_what_it_is_for(pixel, picture, method, operator):
     free = pixel(branches=["image"], guidance_scale=1.0, **QUICK).latents["image"]
     made = make_operator(operator, (3, SIDE, SIDE))
     gap, usual = ((made.forward(x) - made.forward(picture[None])).abs() for x in (found, free))
-    assert gap.max() < ROUNDING if method in EXACT else gap.mean() < 0.5 * usual.mean()
+    least = 0.7 if method == "dps" else 0.5  # DPS's steps together move a value by less than 1
+    assert gap.max() < ROUNDING if method in EXACT else gap.mean() < least * usual.mean()
     if operator == "inpaint-box":
         hole = (slice(None), slice(None), slice(8, 24), slice(8, 24))
         assert (found - picture)[hole].abs().mean() > 0.1

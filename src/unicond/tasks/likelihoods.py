@@ -25,6 +25,12 @@ def gain_of(known: Measurement) -> float:
     return float(operator.singulars.max()) ** 2 if isinstance(operator, LinearOperator) else 1.0
 
 
+def loudness(known: Measurement) -> float:
+    """How loud the noise of a linear measurement is in the least certain direction of A^+ y."""
+    singular = known.linear("what is taken as exact").singulars
+    return float((known.noise_std / singular[singular > 0]).max())
+
+
 def residual_energy(known: Measurement, factor: int) -> Callable[[Tensor], Tensor]:
     """E, (B,) of predicted pictures (B, C, H, W).
 

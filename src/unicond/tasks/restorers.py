@@ -41,34 +41,28 @@ from unicond.sampling import plans
 from unicond.sampling.plans import Plan
 from unicond.sampling.solvers import DDIM
 from unicond.sampling.state import Mechanism
-from unicond.sampling.window import ALWAYS, Window
+from unicond.sampling.window import Window
 from unicond.tasks import measured
-from unicond.tasks.likelihoods import gain_of, noisy_likelihood, residual_energy
+from unicond.tasks.likelihoods import gain_of, loudness, noisy_likelihood, residual_energy
 from unicond.tasks.measured import Kind, Measured
 
-ETA: Mapping[str, float] = {
-    "dps": 0.0,
-    "mcg": 1.0,
-    "pigdm": 0.0,
-    "classifier": 0.0,
-    "universal": 1.0,
-    "ilvr": 1.0,
-    "ccdf": 1.0,
-    "replacement": 1.0,
-    "repaint": 1.0,
-    "reconstruction": 0.0,
-}
-"""Noise of the DDIM step beside a method; DDNM and DDRM bring their own."""
 NEW_NOISE = 0.85
 """Of DDNM and DDRM: share of a step's noise that is new."""
-PULL = 2.0
-"""Of DPS and MCG: length of all steps together, see `Case.length`."""
-_OWN_LENGTH = ("pigdm", "reconstruction", "classifier", "universal")
-WEIGHT: Mapping[str, float] = dict.fromkeys(_OWN_LENGTH, 1.0)
-"""Of guidance that knows its own length."""
+PULL: Mapping[str, float] = {"dps": 1.0, "mcg": 2.0}
+"""Length of all steps together, see `Case.length`."""
+WEIGHT: Mapping[str, float] = {
+    "pigdm": 1.0,
+    "reconstruction": 0.3,
+    "classifier": 1.0,
+    "universal": 1.0,
+    "descended": 0.1,
+}
+"""Of guidance that knows its own length; `descended` is universal's beside its backward half."""
 SOBER = Window(0.8)
-"""When PiGDM acts on a noisy measurement. Before, x0 = latents / alpha and the coarse content of
-pictures, which varies more than the formula's unit prior, make its steps too long: they diverge."""
+"""When guidance through the network acts. Before, x0 = latents / alpha and the coarse content of
+pictures, which varies more than a unit prior, make its steps too long: holes come out black."""
+LOUDEST = 1.0
+"""Standard deviation of the noise that may come out of `A^+ y` where y is taken as exact."""
 START: Mapping[Kind, float] = {"mask": 0.6, "sr": 0.4, "linear": 0.6}
 """Of CCDF: share of the times that is left to mend the estimate."""
 TRAVELLED = 3
@@ -82,7 +76,7 @@ class Way(NamedTuple):
 
     plan: Plan
     mechanisms: Sequence[Mechanism]
-    solver: DDIM = DDIM()
+    solver: DDIM = DDIM(eta=1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +101,33 @@ class Case:
         """The moves from noise to clean."""
         return plans.descend(self.times, {"image": 1.0})
 
-    def length(self) -> float:
-        """DPS's zeta for any size and number of moves: PULL sqrt(values in y) / (moves * gain).
+    def length(self, pull: float) -> float:
+        """DPS's zeta for any size and number of moves: pull sqrt(values in y) / (moves * gain).
 
         A step moves A x by at most zeta times the gain, the largest s_i^2; all of them together
-        could move each value of y by PULL.
+        could move each value of y by the pull. On latents a decoder stands before A, which makes
+        much more of a change: it counts as its `factor`.
         """
         values = math.prod(self.seen.operator.measurement_shape)
-        gain = gain_of(self.seen.measurement)
-        return PULL * math.sqrt(values) / (len(self.times) * gain)
+        gain = gain_of(self.seen.measurement) * self.backbone.factor
+        return pull * math.sqrt(values) / (len(self.times) * gain)
+
+    def check_exact(self, method: str) -> None:
+        """Refuse noise that a method which takes y as exact would blow up beyond all pictures.
+
+        Args:
+            method: takes it so.
+
+        Raises:
+            ValueError: the noise of `A^+ y` exceeds `LOUDEST`.
+        """
+        loud = loudness(self.seen.measurement)
+        if loud > LOUDEST:
+            raise ValueError(
+                f"{method} takes a measurement as exact, and to undo this one makes its noise "
+                f"{loud:.3g} (pixels have -1 to 1, {LOUDEST:g} is allowed): choose ddrm, ddnm, "
+                "pigdm, dps or universal (--method), which know the noise level"
+            )
 
     def parts(self) -> tuple[Tensor, Tensor]:
         """What is known of a picture, in latents.
@@ -137,36 +149,35 @@ class Case:
 
 
 def _ddnm(case: Case) -> Way:
-    return Way(case.down(), [DDNM(measurement=case.seen.measurement, eta=NEW_NOISE)])
+    return Way(case.down(), [DDNM(measurement=case.seen.measurement, eta=NEW_NOISE)], DDIM())
 
 
 def _ddrm(case: Case) -> Way:
-    return Way(case.down(), [DDRM(measurement=case.seen.measurement, eta=NEW_NOISE)])
+    return Way(case.down(), [DDRM(measurement=case.seen.measurement, eta=NEW_NOISE)], DDIM())
 
 
 def _dps(case: Case) -> Way:
-    known, scale = case.seen.measurement, case.length()
-    return Way(case.down(), [DPS(measurement=known, scale=scale)], DDIM(ETA["dps"]))
+    known, scale = case.seen.measurement, case.length(PULL["dps"])
+    return Way(case.down(), [DPS(measurement=known, scale=scale, window=SOBER)])
 
 
 def _mcg(case: Case) -> Way:
-    known, scale = case.seen.measurement, case.length()
-    return Way(case.down(), [MCG(measurement=known, scale=scale)], DDIM(ETA["mcg"]))
+    case.check_exact("mcg")
+    known, scale = case.seen.measurement, case.length(PULL["mcg"])
+    return Way(case.down(), [MCG(measurement=known, scale=scale)])
 
 
 def _pigdm(case: Case) -> Way:
-    known, scale = case.seen.measurement, WEIGHT["pigdm"]
-    exact = known.noise_std == 0
-    window = ALWAYS if exact else SOBER
-    guide = PiGDM(measurement=known, scale=scale, published=exact, window=window)
-    return Way(case.down(), [guide], DDIM(ETA["pigdm"]))
+    known, scale = case.seen.measurement, WEIGHT["pigdm"] / case.backbone.factor
+    guide = PiGDM(measurement=known, scale=scale, published=known.noise_std == 0, window=SOBER)
+    return Way(case.down(), [guide])
 
 
 def _classifier(case: Case) -> Way:
     known = case.seen.measurement
     said = noisy_likelihood(known, case.backbone.schedule)
     guide = Classifier(log_probability=said, scale=WEIGHT["classifier"])
-    return Way(case.down(), [guide], DDIM(ETA["classifier"]))
+    return Way(case.down(), [guide], DDIM())
 
 
 def _universal(case: Case) -> Way:
@@ -174,12 +185,13 @@ def _universal(case: Case) -> Way:
     pixels = case.backbone.vae is None and isinstance(case.seen.operator, LinearOperator)
     guide = Universal(
         energy=residual_energy(known, case.backbone.factor),
-        scale=WEIGHT["universal"],
+        scale=WEIGHT["descended" if pixels else "universal"],
         backward=Descent(learning_rate=1.0) if pixels else None,  # the energy's curvature is 1
         space=known.space,
+        window=SOBER,
     )
     moves = travelled(plan) if len(plan) >= TRAVELLED else plan
-    return Way(moves, [guide], DDIM(ETA["universal"]))
+    return Way(moves, [guide])
 
 
 def _ilvr(case: Case) -> Way:
@@ -188,10 +200,11 @@ def _ilvr(case: Case) -> Way:
     factor = max(2, smaller // backbone.factor)  # averages of less than two are nothing
     # a pixel model's averages are y itself; an autoencoder would take the edges of blocks for true
     reference = seen.shortest() if backbone.vae is None else case.estimate()
-    return Way(case.down(), [ILVR(reference=reference, factor=factor)], DDIM(ETA["ilvr"]))
+    return Way(case.down(), [ILVR(reference=reference, factor=factor)])
 
 
 def _ccdf(case: Case) -> Way:
+    case.check_exact("ccdf")
     used = latest(case.times, START[case.seen.kind])
     if used[0] >= 1:
         raise ValueError(
@@ -199,24 +212,24 @@ def _ccdf(case: Case) -> Way:
             "alone to start from: give 2 steps or more (--steps), or choose another method"
         )
     mend = CCDF(measurement=case.seen.measurement, estimate=case.estimate())
-    return Way(plans.path({"image": [*used, 0.0]}), [mend], DDIM(ETA["ccdf"]))
+    return Way(plans.path({"image": [*used, 0.0]}), [mend])
 
 
 def _replacement(case: Case) -> Way:
-    return Way(case.down(), [Replacement("image", *case.parts())], DDIM(ETA["replacement"]))
+    return Way(case.down(), [Replacement("image", *case.parts())])
 
 
 def _repaint(case: Case) -> Way:
     jump = max(1, round(STRETCH * len(case.times)))
     plan = resampled(case.down(), jump, REPEATS)
-    return Way(plan, [Replacement("image", *case.parts())], DDIM(ETA["repaint"]))
+    return Way(plan, [Replacement("image", *case.parts())])
 
 
 def _reconstruction(case: Case) -> Way:
     known, mask = case.parts()
     target = Target(branch="image", known=known, mask=mask, weight=WEIGHT["reconstruction"])
-    both = [Reconstruction([target]), Replacement("image", known, mask)]
-    return Way(case.down(), both, DDIM(ETA["reconstruction"]))
+    both = [Reconstruction([target], window=SOBER), Replacement("image", known, mask)]
+    return Way(case.down(), both)
 
 
 LINEAR: tuple[Kind, ...] = ("mask", "sr", "linear")

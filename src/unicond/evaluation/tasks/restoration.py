@@ -46,7 +46,6 @@ from unicond.evaluation.tasks.group import (
 )
 from unicond.evaluation.tasks.restored import NOISES, Scenes, Way, held_out, prepared
 from unicond.pictures.sheet import Line
-from unicond.tasks import measured
 from unicond.tasks.restore import Restore
 from unicond.tasks.restorers import Case, methods_for
 
@@ -60,6 +59,9 @@ OPERATORS = (
     "hadamard",
 )
 INPUT = "input"
+EXACT = ("mcg", "ccdf")
+"""Methods that take a measurement as exact."""
+TOO_LOUD = "to undo the operator makes the noise louder than the picture"
 WHOLE_LATENTS = ("repaint", "replacement", "reconstruction")
 """Methods that hold known latents."""
 METRICS: Mapping[str, str] = {
@@ -80,35 +82,44 @@ SHOWN = 2
 """Pictures that are shown of each case."""
 
 
-def methods_on(operator: str, backbone: Backbone) -> list[str]:
+def methods_on(operator: str, backbone: Backbone, noise: str = "clean") -> list[str]:
     """The methods that an operator can be restored by on a base.
 
     Args:
         operator: as of the registry.
         backbone: of a pixel base, or of a latent one.
+        noise: a key of `NOISES`.
 
     Returns:
-        Their names; of masks not those that need a latent which is known wholly, if none is.
+        Their names; of masks not those that need a latent which is known wholly, if none is, and
+        with noise not those that would take it for the picture, if it is too loud for them.
     """
-    names, size = methods_for(operator), backbone.sample_size
-    blank = Restore(torch.zeros(3, size, size), operator, 0.0, simulate=True)
-    if measured.kind_of(operator) == "mask":
+    left = {name for names in _left(operator, backbone, noise).values() for name in names}
+    return [name for name in methods_for(operator) if name not in left]
+
+
+def _left(operator: str, backbone: Backbone, noise: str) -> dict[str, list[str]]:
+    """{why: the methods that an operator is not restored by}."""
+    size, found = backbone.sample_size, dict[str, list[str]]()
+    blank = Restore(torch.zeros(3, size, size), operator, NOISES[noise], simulate=True)
+    case = Case(blank.seen(backbone), backbone, (1.0,))
+    checks = {"the mask leaves no latent whole": WHOLE_LATENTS, TOO_LOUD: EXACT}
+    for why, names in checks.items():
+        mine = [name for name in names if name in methods_for(operator)]
         try:
-            Case(blank.seen(backbone), backbone, (1.0,)).parts()
+            _ = [case.check_exact(name) if why == TOO_LOUD else case.parts() for name in mine]
         except ValueError:
-            return [name for name in names if name not in WHOLE_LATENTS]
-    return names
+            found[why] = mine
+    return found
 
 
 def missing(bench: Bench) -> dict[str, str]:
-    """{operator and methods: why a base has no rows of them}."""
-    found: dict[str, str] = {}
-    for operator in OPERATORS:
-        able = methods_on(operator, bench.model.backbone)
-        left = [name for name in methods_for(operator) if name not in able]
-        if left:
-            found[f"{operator} by {', '.join(left)}"] = "the mask leaves no latent whole"
-    return found
+    """{case and methods: why a base has no rows of them}."""
+    return {
+        f"{way.case} by {', '.join(names)}": why
+        for way in ways()
+        for why, names in _left(way.operator, bench.model.backbone, way.noise).items()
+    }
 
 
 def results(way: Way, method: str, scenes: Scenes) -> Samples:
@@ -149,16 +160,16 @@ def ways() -> list[Way]:
 
 def make(bench: Bench) -> list[Row]:
     """The plain estimate and every method, case by case."""
-    able = {each: methods_on(each, bench.model.backbone) for each in OPERATORS}
+    able = {way: methods_on(way.operator, bench.model.backbone, way.noise) for way in ways()}
     measures: list[Measure[Scenes]] = []
     for way in ways():
         measures.append(Measure(f"{way.case}-{INPUT}", partial(_input, way)))
-        for method in able[way.operator]:
+        for method in able[way]:
             measures.append(Measure(f"{way.case}-{method}", partial(results, way, method)))
     found = bench.measure("restoration", measures, partial(prepared, bench))
     rows: list[Row] = []
     for way in ways():
-        for method in (INPUT, *able[way.operator]):
+        for method in (INPUT, *able[way]):
             samples = found[f"{way.case}-{method}"]
             numbers: dict[str, Estimate] = {
                 metric: partial(mean, samples, metric) for metric in (*METRICS, *COSTS)
@@ -187,7 +198,7 @@ def show(bench: Bench) -> Mapping[str, Sequence[Line]]:
     captions = held_out(bench).captions(numbers)
     lines: dict[str, list[Line]] = {}
     for way in ways():
-        methods = (INPUT, *methods_on(way.operator, bench.model.backbone))
+        methods = (INPUT, *methods_on(way.operator, bench.model.backbone, way.noise))
         for number, caption in zip(numbers, captions, strict=True):
             parts = ("real", *(f"{way.case}-{method}" for method in methods))
             pictures = [kept_picture(bench, part, number) for part in parts]
@@ -258,7 +269,7 @@ RESTORATION = Group(
     draw,
     (INPUT,),
     METRICS,
-    version="3",
+    version="4",
     base="mini-pixel",
     bars=BARS,
     scenes=50,

@@ -151,7 +151,7 @@ def _all_on(operator: str) -> AnyPart:
 
     def missing(bench: Bench) -> Mapping[str, str]:
         every = restoration.missing(bench).items()
-        return {name: why for name, why in every if name.startswith(f"{operator} ")}
+        return {name: why for name, why in every if name.startswith(f"{operator}-clean ")}
 
     return replace(_restoration(operator, methods), missing=missing)
 
