@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from unicond.evaluation.bars import Bar, ahead, apart, beats, with_findings, within
+from unicond.evaluation.bars import Bar, ahead, apart, beats, gains, with_findings, within
 from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks.composition import COMPOSITION
 from unicond.evaluation.tasks.group import joined
@@ -53,6 +53,17 @@ def test_a_gain_is_certain_or_it_is_none():
     met, said = check(table(alone))
     assert met is None
     assert "measure more scenes" in said
+
+
+def test_some_method_certainly_gains():
+    check, over = gains("g/all", "psnr_over_input"), "psnr_over_input"
+    small = row("g/all/small", **{over: (0.1, 0.5, 0.9)})
+    large = row("g/all/large", **{over: (-1.0, 2.0, 5.0)})
+    elsewhere = row("g/other/large", **{over: (8.0, 9.0, 10.0)})
+    assert check(table(small, elsewhere)) == (True, "g/all/small psnr_over_input 0.5 [0.1, 0.9]")
+    assert check(table(small, large, elsewhere)) == check(table(small))
+    assert check(table(large)) == (False, "g/all/large psnr_over_input 2 [-1, 5]")
+    assert check(table(elsewhere))[0] is None
 
 
 def test_one_method_has_to_beat_all():

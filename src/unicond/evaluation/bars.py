@@ -148,6 +148,28 @@ def beats(
     return check
 
 
+def gains(case: str, metric: str) -> Check:
+    """Some one method of a case certainly gains.
+
+    Args:
+        case: `group/case` of the rows.
+        metric: a difference to another method on the same scenes, positive where a row is better.
+
+    Returns:
+        The check; it tells of the method that gains most, of those that certainly do if any.
+    """
+
+    def check(table: Table) -> Answer:
+        rows = [row for row in table.rows if _of(row, case) and metric in row.intervals]
+        if not rows:
+            return None, f"{case} has no intervals of {metric}"
+        sure = [row for row in rows if row.intervals[metric][0] > 0]
+        best = max(sure or rows, key=lambda row: row.metrics[metric])
+        return bool(sure), f"{best.name} {told(best, metric)}"
+
+    return check
+
+
 def apart(row: Row, other: Row, metric: str) -> bool:
     """Whether a row is better than another, their intervals apart."""
     mine, theirs = row.intervals[metric], other.intervals[metric]
