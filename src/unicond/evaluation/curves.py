@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unicond.evaluation.report import INK, draw_bars, half_width, heading, save_figure
+from unicond.evaluation.report import INK, draw_bars, heading, save_figure, whiskers
 from unicond.evaluation.tables import Row
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _draw_lines(axis: "Axes", panel: Panel) -> None:
         axis.errorbar(
             [row.metrics[panel.x] for row in shown],
             [row.metrics[panel.y] for row in shown],
-            yerr=[half_width(row, panel.y) for row in shown],
+            yerr=whiskers(shown, panel.y),
             label=label,
             color=COLORS[number % len(COLORS)],
             marker="o",

@@ -1,6 +1,7 @@
 """A table as a plot: one panel a metric, one bar a row, its interval on it."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,9 @@ def draw_bars(axis: "Axes", metric: str, rows: Mapping[str, Row]) -> None:
         rows: {label: row}, from the top downwards.
     """
     values = [row.metrics[metric] for row in rows.values()]
-    half = [half_width(row, metric) for row in rows.values()]
+    reach = whiskers(rows.values(), metric)
     lines = {"ecolor": INK, "elinewidth": 1}
-    bars = axis.barh(list(rows), values, color=ACCENT, height=0.7, xerr=half, error_kw=lines)
+    bars = axis.barh(list(rows), values, color=ACCENT, height=0.7, xerr=reach, error_kw=lines)
     axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)  # behind the interval
     axis.invert_yaxis()
     axis.margins(x=0.18)
@@ -89,7 +90,22 @@ def heading(metric: str) -> str:
     return f"{metric.replace('_', ' ')} ({better} is better)"
 
 
-def half_width(row: Row, metric: str) -> float:
-    """Half the width of a number's interval; 0 where it has none."""
-    low, high = row.intervals.get(metric, (0.0, 0.0))
-    return (high - low) / 2
+def whiskers(rows: Iterable[Row], metric: str) -> tuple[list[float], list[float]]:
+    """How far the intervals of numbers reach below and above them; 0 where there is none."""
+    below, above = list[float](), list[float]()
+    for row in rows:
+        value = row.metrics[metric]
+        low, high = row.intervals.get(metric, (value, value))
+        below.append(max(0.0, value - low))
+        above.append(max(0.0, high - value))
+    return below, above
+
+
+def spread(row: Row, metric: str) -> str:
+    """The interval beside a number: "±0.012", or both ends where it is not in the middle."""
+    if metric not in row.intervals:
+        return ""
+    ([below], [above]), (low, high) = whiskers([row], metric), row.intervals[metric]
+    if math.isclose(below, above, rel_tol=1e-6, abs_tol=1e-9):
+        return f"±{above:.3f}"
+    return f"[{low:.3f}, {high:.3f}]"

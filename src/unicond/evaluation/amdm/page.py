@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from unicond.evaluation.amdm.part import Part, Pictures
-from unicond.evaluation.report import half_width
+from unicond.evaluation.report import spread
 from unicond.evaluation.tables import Row, Table
 from unicond.evaluation.tasks.page import Page, listed_findings
 
@@ -48,5 +48,5 @@ def _cell(row: Row, metric: str) -> str:
         return ""
     text = f"{row.metrics[metric]:.3f}"
     if metric in row.intervals:
-        text += f" <small>±{half_width(row, metric):.3f}</small>"
+        text += f" <small>{spread(row, metric)}</small>"
     return text

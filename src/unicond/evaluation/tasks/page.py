@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from unicond.evaluation.report import half_width
+from unicond.evaluation.report import spread
 from unicond.evaluation.tables import Row, Table, more_is_better, save_table, write_atomically
 from unicond.evaluation.tasks.group import COSTS, LEFT_OUT, Group
 from unicond.pictures.files import whole_file
@@ -213,7 +213,7 @@ def _numbers(group: Group, rows: Sequence[Row]) -> str:
 
 
 def _cell(row: Row, metric: str, best: float | None) -> str:
-    """A number, half the width of its interval beside it; empty where the row has none."""
+    """A number, its interval beside it; empty where the row has none."""
     if metric not in row.metrics:
         return ""
     value = row.metrics[metric]
@@ -221,7 +221,7 @@ def _cell(row: Row, metric: str, best: float | None) -> str:
     if best == value:
         text = f"<b>{text}</b>"
     if metric in row.intervals:
-        text += f" <small>±{half_width(row, metric):.3f}</small>"
+        text += f" <small>{spread(row, metric)}</small>"
     return text
 
 
