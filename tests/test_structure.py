@@ -2,7 +2,6 @@
 
 import ast
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,8 @@ LAYERS = {
 """What each folder may import of ours; folders not named are above and may import all but `cli`."""
 
 
-@cache
-def nodes(path):
-    """All of a module's syntax."""
-    return tuple(ast.walk(ast.parse(path.read_text())))
-
-
 def imported(path):
-    for node in nodes(path):
+    for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
@@ -73,7 +66,7 @@ def test_there_is_one_loop():
     calls = [
         path.relative_to(SOURCE)
         for path in MODULES
-        for node in nodes(path)
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "step"
@@ -90,7 +83,7 @@ def test_modules_stay_readable(path):
     assert len(text.splitlines()) <= 400
     if path.name == "utils.py":
         assert len(text.splitlines()) <= 150
-    for node in nodes(path):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef):
             public = [
                 item
