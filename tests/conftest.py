@@ -6,14 +6,25 @@ What is heavy is imported where it is used: xdist's own process reads this file,
 import resource
 import shutil
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from typer import testing
+from typer.main import get_command
 
 import unicond
 
 GOLDEN = Path(__file__).parent / "golden" / "unicon"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_built_once():
+    """Typer's runner would build all commands, the same ones, each time that one is called."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testing, "_get_command", cache(get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
