@@ -1,26 +1,30 @@
-"""What several tests stand on: a tiny random model in the hub's own layout."""
+"""What several tests stand on: a tiny random model in the hub's own layout.
+
+What is heavy is imported where it is used: xdist's own process reads this file, and runs no test.
+"""
 
 import resource
 import shutil
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
-import torch
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from typer import testing
+from typer.main import get_command
 
 import unicond
-from unicond.adapters.grounding.adapter import GroundingAdapter
-from unicond.adapters.grounding.config import Method
-from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
-from unicond.adapters.image_prompt.encoder import ImageEncoder
-from unicond.adapters.image_prompt.preprocess import Preprocess
-from unicond.adapters.image_prompt.prompter import Prompter
-from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
-from unicond.training.loop import seeded
 
 GOLDEN = Path(__file__).parent / "golden" / "unicon"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_built_once():
+    """Typer's runner would build all commands, the same ones, each time that one is called."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testing, "_get_command", cache(get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +46,11 @@ def tiny(tiny_base):
 @pytest.fixture(scope="session")
 def grounders(tiny_base, tmp_path_factory):
     """{method: a folder of its adapter for the tiny base, its gates open}."""
+    import torch
+
+    from unicond.adapters.grounding.adapter import GroundingAdapter
+    from unicond.adapters.grounding.config import Method
+
     network = unicond.load(tiny_base).backbone.network
     found = {}
     for number, method in enumerate(get_args(Method)):
@@ -60,6 +69,10 @@ def grounders(tiny_base, tmp_path_factory):
 @pytest.fixture(scope="session")
 def heads(tiny, tmp_path_factory):
     """A folder of weights: an untrained readout head of depth for the tiny base."""
+    import torch
+
+    from unicond.adapters.readout import ReadoutConfig, ReadoutHead, channels_of
+
     blocks = channels_of(tiny.backbone.network)
     config = ReadoutConfig(kind="depth", blocks=blocks, channels=1, width=8, base="tiny")
     root = tmp_path_factory.mktemp("heads")
@@ -78,6 +91,14 @@ def head_ships(heads, monkeypatch):
 @pytest.fixture(scope="session")
 def prompter(tiny_base, tmp_path_factory):
     """A folder of an image prompt adapter for the tiny base, with its encoder."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from unicond.adapters.image_prompt.adapter import ImagePromptAdapter
+    from unicond.adapters.image_prompt.encoder import ImageEncoder
+    from unicond.adapters.image_prompt.preprocess import Preprocess
+    from unicond.adapters.image_prompt.prompter import Prompter
+    from unicond.training.loop import seeded
+
     network = unicond.load(tiny_base).backbone.network
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     config = CLIPVisionConfig(

@@ -53,6 +53,14 @@ def test_round_trip_keeps_weights_and_config(tmp_path, adapters):
         assert all(torch.equal(v, again.state_dict()[k]) for k, v in adapter.state_dict().items())
 
 
+def test_no_start_values_are_drawn_for_weights_that_are_loaded(monkeypatch):
+    def drawn(*_, **__):
+        raise AssertionError("start values were drawn")
+
+    monkeypatch.setattr(torch, "randn", drawn)
+    JointAdapter.from_pretrained(DEPTH)
+
+
 def test_half_precision_file_is_loaded_as_float32(tmp_path, adapters):
     adapters["id"].save_pretrained(tmp_path, dtype=torch.float16)
     assert {v.dtype for v in load_file(tmp_path / hub.MODEL_FILE).values()} == {torch.float16}

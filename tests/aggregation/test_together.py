@@ -27,7 +27,7 @@ def depth():
     return torch.rand(1, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def other(tiny_base):
     """Another network of the same family: its weights are a little off."""
     model = unicond.load(tiny_base)

@@ -14,7 +14,7 @@ from tiny_bases import FAMILIES, change
 from typer.testing import CliRunner
 
 import unicond
-from unicond.backbones import precision
+from unicond.backbones import loading, precision
 from unicond.backbones.offload import offload
 from unicond.cli import app, running
 
@@ -29,6 +29,13 @@ def test_the_format_suits_the_device(monkeypatch):
         assert precision.dtype_for(CPU, precision.SMALL) == torch.float32
     assert precision.dtype_for(CUDA, large) == torch.float16
     assert precision.dtype_for(CUDA, precision.SMALL) == torch.float32
+
+
+def test_parameters_are_counted_once(bases):
+    loading._counted.cache_clear()
+    for _ in range(2):
+        unicond.load(bases["one"])
+    assert loading._counted.cache_info().misses == 1
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,21 @@ def run(tmp_path_factory):
     return Run(4, 3, 2, tmp_path_factory.mktemp("runs"), "unicond ...", {"base": "tiny"}, True)
 
 
+@pytest.fixture(scope="module")
+def table_of(subject_of, run):
+    """The whole table of a condition and its folder, made once."""
+    made = {}
+
+    def make(condition):
+        if condition.name not in made:
+            asked = run if condition == DEPTH else replace(run, scenes=2)
+            subject = subject_of(condition)
+            made[condition.name] = evaluate(subject, Brightness(), asked, condition)
+        return made[condition.name]
+
+    return make
+
+
 def test_cases_are_fixed_clear_and_described(held_out):
     cases = held_out.cases(range(2, 5))
     again = HeldOut(TABLE_WORLD, 3, SIZE, held_out.folder / "other").cases(range(0, 5))
@@ -120,10 +135,8 @@ def test_a_judge_that_knows_finds_everything(held_out, tmp_path):
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
-def test_the_whole_table_and_its_files(condition, subject_of, run):
-    subject = subject_of(condition)
-    run = run if condition == DEPTH else replace(run, scenes=2)
-    table, folder = evaluate(subject, Brightness(), run, condition)
+def test_the_whole_table_and_its_files(condition, table_of):
+    table, folder = table_of(condition)
     plans = row_plans(condition, config_of(condition))
     assert [row.name for row in table.rows] == [plan.name for plan in plans]
     names = {row.name for row in table.rows}
@@ -146,14 +159,14 @@ def test_the_whole_table_and_its_files(condition, subject_of, run):
     assert "NaN" not in (folder / "table.json").read_text()
 
 
-def test_an_interrupted_table_goes_on(subject_of, run):
-    table, folder = evaluate(subject_of(DEPTH), Brightness(), run, DEPTH)
+def test_an_interrupted_table_goes_on(subject_of, table_of, run):
+    table, folder = table_of(DEPTH)
     again, same_folder = evaluate(subject_of(DEPTH), None, run, DEPTH)  # nothing is judged anew
     assert (again.rows, same_folder) == (table.rows, folder)
 
 
-def test_ways_differ_and_are_compared(subject_of, run):
-    table, folder = evaluate(subject_of(DEPTH), Brightness(), run, DEPTH)
+def test_ways_differ_and_are_compared(table_of):
+    table, folder = table_of(DEPTH)
     rows = {row.name: row for row in table.rows}
     own = rows["depth_to_image"]
     assert own.metrics["fid"] == rows["depth_to_image_aligned"].metrics["fid"]
@@ -173,11 +186,11 @@ def test_ways_differ_and_are_compared(subject_of, run):
     assert {"to_image_aligned", "to_condition_one_way", "joint_condition"} < pictures
 
 
-def test_settings_are_part_of_the_run(subject_of, run):
+def test_settings_are_part_of_the_run(subject_of, table_of, run):
     subject = subject_of(DEPTH).with_settings(generation=Sampling(steps=1))
     one, folder = evaluate(subject, Brightness(), replace(run, scenes=1), DEPTH)
     assert one.settings["generation"] == "steps=1"
-    assert folder != evaluate(subject_of(DEPTH), Brightness(), run, DEPTH)[1]
+    assert folder != table_of(DEPTH)[1]
     assert "fid" not in one.metrics()  # one picture has no covariance
     paper = SETTINGS["paper"]
     assert paper.generation.label() == (
@@ -230,9 +243,8 @@ def test_the_models_own_way_follows_what_it_was_trained_for():
     assert ways(named("identity"), config_of(named("identity"))) == ("two_way", "one_way")
 
 
-def test_loose_pictures_are_measured(subject_of, run):
-    identity = named("identity")
-    table, _ = evaluate(subject_of(identity), Brightness(), replace(run, scenes=2), identity)
+def test_loose_pictures_are_measured(table_of):
+    table, _ = table_of(named("identity"))
     assert math.isfinite(table.row("image_to_condition").metrics["attributes"])
 
 

@@ -31,6 +31,8 @@ SCHEDULE = schedules.from_config(
     }
 )
 TIMES = SCHEDULE.times(500)
+FEW = SCHEDULE.times(50)
+"""Of runs that are compared with each other, not with the exact law."""
 BRANCHES = ("image", "depth")
 
 
@@ -140,7 +142,7 @@ def test_replacement_of_nothing_is_absent(solver):
     latents = {"image": noise_of(1, (1, 1, 8, 8)), "depth": noise_of(2, (1, 1, 8, 8))}
     ones = {"image": 1.0, "depth": 1.0}
     plain, kept = (
-        sample(latents, ones, mechanisms=mechanisms, solver=named(solver))
+        sample(latents, ones, mechanisms=mechanisms, solver=named(solver), times=FEW)
         for mechanisms in ([], [Replacement("image", torch.ones_like(mask), mask)])
     )
     assert torch.equal(plain["image"], kept["image"])
@@ -151,7 +153,7 @@ def test_replacement_ends_at_its_level():
     keep = Replacement("image", torch.full_like(mask, 0.7), mask, until=0.5)
     start = {"image": noise_of(1, (1, 1, 4, 4)), "depth": noise_of(2, (1, 1, 4, 4))}
     ones = {"image": 1.0, "depth": 1.0}
-    out = sample(start, ones, mechanisms=[keep])
+    out = sample(start, ones, mechanisms=[keep], times=FEW)
     assert not torch.allclose(out["image"], keep.known, atol=1e-3)
 
 
@@ -159,10 +161,10 @@ def test_replacement_ends_at_its_level():
 def test_text_guidance_of_two_gaussians_is_a_shifted_gaussian(scale):
     """Same covariance, other means: x0 of the blend is that of the mean `m_n + g (m_p - m_n)`."""
     shifted = torch.tensor([scale - 1, scale - 1], dtype=torch.float64)
-    latents = {"image": noise_of(1), "depth": noise_of(2)}
+    latents = {"image": noise_of(1, (1, 1, 16, 16)), "depth": noise_of(2, (1, 1, 16, 16))}
     ones = {"image": 1.0, "depth": 1.0}
-    guided = sample(latents, ones, mechanisms=[ClassifierFree(scale)])
-    direct = sample(latents, ones, denoiser=joint({"positive": shifted}))
+    guided = sample(latents, ones, mechanisms=[ClassifierFree(scale)], times=FEW)
+    direct = sample(latents, ones, denoiser=joint({"positive": shifted}), times=FEW)
     assert torch.allclose(guided["image"], direct["image"], atol=1e-10)
 
 
@@ -191,11 +193,11 @@ def test_neutral_scales_are_absent():
     latents = {"image": noise_of(1, (2, 1, 4, 4)), "depth": noise_of(2, (2, 1, 4, 4))}
     ones = {"image": 1.0, "depth": 1.0}
     solver = named("ddpm")
-    plain = sample(latents, ones, solver=solver)
+    plain = sample(latents, ones, solver=solver, times=FEW)
     neutral = [ConditionGuidance(0.0), ClassifierFree(1.0)]
-    with_neutral = sample(latents, ones, solver=solver, mechanisms=neutral)
+    with_neutral = sample(latents, ones, solver=solver, mechanisms=neutral, times=FEW)
     closed = [ClassifierFree(4.0, Window(0.0, -1.0)), ConditionGuidance(2.0, Window.steps(0, 0))]
-    outside = sample(latents, ones, solver=solver, mechanisms=closed)
+    outside = sample(latents, ones, solver=solver, mechanisms=closed, times=FEW)
     for branch in BRANCHES:
         assert torch.equal(plain[branch], with_neutral[branch])
         assert torch.equal(plain[branch], outside[branch])
@@ -206,9 +208,9 @@ def test_both_orders_of_the_guidances_agree_with_the_window():
     latents = {"image": noise_of(1, (1, 1, 4, 4)), "depth": noise_of(2, (1, 1, 4, 4))}
     ones = {"image": 1.0, "depth": 1.0}
     late = ClassifierFree(3.0, Window.share(0.5, 1.0))
-    both = sample(latents, ones, mechanisms=[late])
-    assert not torch.allclose(both["image"], sample(latents, ones)["image"])
-    full = sample(latents, ones, mechanisms=[ClassifierFree(3.0)])
+    both = sample(latents, ones, mechanisms=[late], times=FEW)
+    assert not torch.allclose(both["image"], sample(latents, ones, times=FEW)["image"])
+    full = sample(latents, ones, mechanisms=[ClassifierFree(3.0)], times=FEW)
     assert not torch.allclose(both["image"], full["image"])
 
 
@@ -238,7 +240,7 @@ def test_branch_names_do_not_matter():
     ones = {"image": 1.0, "depth": 1.0}
     latents = {"image": noise_of(1, (1, 1, 4, 4)), "depth": noise_of(2, (1, 1, 4, 4))}
     solver = named("ddpm")
-    plain = sample(latents, ones, solver=solver)
+    plain = sample(latents, ones, solver=solver, times=FEW)
     denoiser = replace(joint(), branches=("a", "b"))
     state = State(
         {"a": latents["image"], "b": latents["depth"]},
@@ -246,7 +248,7 @@ def test_branch_names_do_not_matter():
         SCHEDULE,
         Generators([7], ("a", "b")),
     )
-    for progress in run(state, denoiser, plans.descend(TIMES, {"a": 1.0, "b": 1.0}), solver):
+    for progress in run(state, denoiser, plans.descend(FEW, {"a": 1.0, "b": 1.0}), solver):
         state = progress.state
     assert torch.equal(state.latents["a"], plain["image"])
 
@@ -256,7 +258,7 @@ def test_the_same_objects_run_twice_alike():
     ones = {"image": 1.0, "depth": 1.0}
     solver, mechanisms, denoiser = named("dpmpp_2m"), [ClassifierFree(2.0)], joint()
     first, second = (
-        sample(latents, ones, solver=solver, mechanisms=mechanisms, denoiser=denoiser)
+        sample(latents, ones, solver=solver, mechanisms=mechanisms, denoiser=denoiser, times=FEW)
         for _ in range(2)
     )
     assert torch.equal(first["image"], second["image"])

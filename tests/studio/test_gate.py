@@ -20,6 +20,8 @@ from unicond.studio.page.gate import SENT
 from unicond.studio.settings import Limits
 
 FILE = "/gradio_api/file="
+EVENTS = ("queue/join", "call/dropped", "run/dropped", "call/v2/dropped", "stream/x")
+ADDRESSES = ("http://127.0.0.1:9/a.png", "https://elsewhere.example/a.png", " HTTPS://x/", "http:a")
 
 
 @pytest.fixture
@@ -66,18 +68,16 @@ def test_what_the_page_is_sent_lies_in_the_data_folder(page, settings):
     assert path.startswith(str(settings.data / folder.PAGE))
 
 
-@pytest.mark.parametrize(
-    "path", ["http://127.0.0.1:9/a.png", "https://elsewhere.example/a.png", " HTTPS://x/", "http:a"]
-)
-def test_events_name_no_addresses(page, path):
+def test_events_name_no_addresses(page):
     """A picture of an event is what was sent before; an address would be fetched by the server."""
-    one = {"path": path, "url": None, "meta": {"_type": "gradio.FileData"}}
-    for told in (one, {"background": one, "layers": [], "composite": None}, [[{"image": one}]]):
-        for where in ("queue/join", "call/dropped", "run/dropped", "call/v2/dropped", "stream/x"):
-            body = {"data": [told], "path": told, "fn_index": 0, "session_hash": "a"}
-            refused = page.post(f"/gradio_api/{where}", json=body)
-            assert refused.status_code == 422, where
-            assert "not named by its address" in refused.json()["error"]["message"]
+    for path in ADDRESSES:
+        one = {"path": path, "url": None, "meta": {"_type": "gradio.FileData"}}
+        for told in (one, {"background": one, "layers": [], "composite": None}, [[{"image": one}]]):
+            for where in EVENTS:
+                body = {"data": [told], "path": told, "fn_index": 0, "session_hash": "a"}
+                refused = page.post(f"/gradio_api/{where}", json=body)
+                assert refused.status_code == 422, (path, where)
+                assert "not named by its address" in refused.json()["error"]["message"]
 
 
 def test_events_that_are_nested_without_end_are_refused(page):

@@ -19,11 +19,16 @@ MADE = [None, "make", 0.0, *PAINT]
 DEPTH = Path(__file__).parents[1] / "golden" / "unicon" / "weights" / "depth"
 
 
+def connected(address, folder):
+    """Gradio's client; in plain HTTP, where certificates of TLS would be read for each picture."""
+    return Client(address, verbose=False, download_files=str(folder), ssl_verify=False)
+
+
 class Page:
     """The page in the hand of someone who knows its labels."""
 
     def __init__(self, address, folder):
-        self.client = Client(address, verbose=False, download_files=str(folder))
+        self.client = connected(address, folder)
         config = self.client.config
         self.ids = {one["id"]: one for one in config["components"]}
         self.events = {one["api_name"]: one for one in config["dependencies"]}
@@ -149,7 +154,7 @@ def test_a_page_that_is_loaded_shows_what_is_not_ended(page, served, tmp_path):
     """In another browser of the same client, until it ends; and where nothing is open, nothing."""
     job = page.submit("generate", ["a dog"], Steps=190, Count=8)
     until(lambda: any("move" in one[0] for one in job.outputs()))
-    other = Client(served[0], verbose=False, download_files=str(tmp_path))
+    other = connected(served[0], tmp_path)
     seen = other.submit(api_name="/attached")
     until(lambda: any("move" in str(one[0]) for one in seen.outputs()))
     other.predict(api_name="/cancel")

@@ -13,7 +13,7 @@ import openai
 import pytest
 from noise_pictures import picture
 from PIL import Image
-from serving import in_thread, processes, until
+from serving import PLAIN, in_thread, processes, until
 
 import unicond
 from unicond.calls.output import read_record
@@ -211,4 +211,4 @@ def test_a_client_that_vanishes_takes_its_request_along(served, studio):
 
 
 def listed(served):
-    return httpx2.get(f"{served[0]}/v1/jobs").json()["data"]
+    return httpx2.get(f"{served[0]}/v1/jobs", **PLAIN).json()["data"]

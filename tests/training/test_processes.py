@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unicond.cli.own_pictures import Asked, job_of
 from unicond.training import checkpoints
 from unicond.training.budget import Budget
 
@@ -41,6 +42,15 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path, tin
     # AdamW makes a whole step, 0.02, of a gradient that is nothing but its last bits: very few are
     assert apart.max() < 0.02
     assert (apart > 2e-3).float().mean() < 1e-3
+
+
+def test_the_command_of_a_card_starts_as_many_processes(tmp_path):
+    asked = Asked(condition="depth", runs=tmp_path, data="x")
+    assert job_of(asked).command.startswith("unicond train joint ")
+    told = launching.commands(asked, 2, tmp_path)
+    start = "torchrun --nproc-per-node" if not torch.cuda.is_available() else "accelerate launch"
+    assert all(one.startswith(start) for one in told)
+    assert all(" 2 --module unicond train joint --condition depth " in one for one in told)
 
 
 def test_an_error_in_one_process_ends_all_with_a_checkpoint(tmp_path):

@@ -26,10 +26,13 @@ from unicond.data.renders import RenderRecipe
 from unicond.evaluation.probes import Probe
 from unicond.training import (
     checkpoints,
+    image_prompt,
+    image_prompt_stages,
     presets,
     readout,
     stages,
     supplies,
+    text2image,
     tokenizer,
     workshop,
 )
@@ -42,7 +45,11 @@ from unicond.world.vocabulary import STYLES
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
+    """Few scenes at once, and few pictures of each sheet."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text2image, "SHEET_PROMPTS", text2image.SHEET_PROMPTS[-2:])
+        patch.setattr(image_prompt, "SHEET_PROMPTS", image_prompt.SHEET_PROMPTS[:1])
+        patch.setattr(image_prompt_stages, "SHOWN", 2)
         patch.setattr(renders, "SHARD", 8)
         patch.setattr(partners, "BLOCK", 64)
         patch.setattr("unicond.training.captions.WORD_SCENES", 20)
@@ -238,8 +245,7 @@ def test_a_grounding_adapter_goes_on_from_an_earlier_one(shop, made, tmp_path):
 
 
 def test_image_prompts_are_of_pictures_alike_and_words_without_style(shop, made):
-    from unicond.training.image_prompt_stages import prompted, styled
-
+    prompted, styled = image_prompt_stages.prompted, image_prompt_stages.styled
     words = CLIPTokenizer.from_pretrained(str(made[1] / "tokenizer"))
     encoder = ImageEncoder.from_pretrained(shop.weights / "image_encoder")
     vae = supplies.load_vae(made[0], shop.device)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from unicond.adapters.parts import start
 from unicond.adapters.routes import Router, add, take
 
 _WRAPPED = "base_layer"
@@ -85,8 +86,7 @@ class MapLora(nn.Module):
     def __init__(self, shape: MapShape, rank: int, generator: torch.Generator | None) -> None:
         super().__init__()
         window = (shape.kernel, shape.kernel) if shape.kernel else ()
-        first = torch.randn(rank, shape.inputs, *window, generator=generator)
-        self.A = nn.Parameter(first / rank)
+        self.A = nn.Parameter(start(rank, shape.inputs, *window, generator=generator))
         self.B = nn.Parameter(torch.zeros(shape.out, rank))
 
     def forward(self, h: Tensor, layer: nn.Module) -> Tensor:

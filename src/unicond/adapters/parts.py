@@ -10,6 +10,17 @@ from unicond.adapters.network import AttentionShape
 Pair = tuple[Tensor | None, Tensor | None]
 
 
+def start(rank: int, *shape: int, generator: torch.Generator | None) -> Tensor:
+    """A at the start, (rank, *shape) of N(0, 1 / rank^2).
+
+    Nothing is drawn on the meta device, on which an adapter waits for its weights: to say what
+    would be takes milliseconds a layer.
+    """
+    if torch.get_default_device().type == "meta":
+        return torch.empty(rank, *shape)
+    return torch.randn(rank, *shape, generator=generator) / rank
+
+
 class LowRank(nn.Module):
     """`B A h`, with alpha = rank, so that its scale is 1.
 
@@ -23,7 +34,7 @@ class LowRank(nn.Module):
         self, shape: tuple[int, int], rank: int, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        self.A = nn.Parameter(torch.randn(rank, shape[0], generator=generator) / rank)
+        self.A = nn.Parameter(start(rank, shape[0], generator=generator))
         self.B = nn.Parameter(torch.zeros(shape[1], rank))
 
     def forward(self, h: Tensor) -> Tensor:

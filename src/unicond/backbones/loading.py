@@ -1,7 +1,9 @@
 """Loading a base model: its family is read from its configurations."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -137,8 +139,14 @@ def _unreadable(source: Folder, why: str) -> ValueError:
 
 def _parameters(source: Folder) -> int:
     """Of the network; none is read."""
+    return _counted(json.dumps(dict(source.json("unet/config.json")), sort_keys=True))
+
+
+@lru_cache(maxsize=64)
+def _counted(config: str) -> int:
+    """The parameters of a network of this configuration, which is built to count them."""
     with torch.device("meta"):
-        network = UNet2DConditionModel.from_config(dict(source.json("unet/config.json")))
+        network = UNet2DConditionModel.from_config(json.loads(config))
     assert isinstance(network, UNet2DConditionModel)
     return sum(parameter.numel() for parameter in network.parameters())
 

@@ -181,6 +181,7 @@ def tiny() -> Preset:
             latent_channels=4,
             block_out_channels=(4, 4, 8, 8),
             norm_num_groups=2,
+            drawings=("depth", "normals"),
             scenes=16,
             loop=loop,
         ),
