@@ -21,7 +21,7 @@ from unicond.sampling import plans
 from unicond.sampling.solvers import DDIM, SOLVERS
 from unicond.tasks.edit import INVERSIONS
 
-STEPS = 3
+STEPS = 4
 DRAWS = 33
 EDITS = ("PromptToPrompt", "PlugAndPlay", "MasaCtrl", "StyleInjection")
 NAMED = ("image-first", "curve(0.3)", "coarse(0.4)")
