@@ -1,10 +1,11 @@
 """What is asked of an adapter's table: fidelity, estimation, pairs, and the roles of a held branch.
 
-range_covered       >= 0.75 under an aligned condition
-error_ratio         <= 1.5 of an estimated map
-agreement           >= 1.8 of pairs, depth and softedge
-ratio_to_two_way    upper end of its interval <= 1.05, one-way and aligned
-and one of their own for depth-metric, pose, identity and appearance
+    range_covered       >= 0.75 under an aligned condition
+    error_ratio         <= 1.5 of an estimated map
+    agreement           >= 1.8 of pairs, depth and softedge
+    ratio_to_two_way    upper end of its interval <= 1.05, one-way and aligned
+
+Depth-metric, pose, identity and appearance have one of their own each.
 """
 
 import math
