@@ -113,6 +113,10 @@ def scene_of(said: Grounding, size: Size, key: str, captions: tuple[str, ...] = 
     )
 
 
+class Unsaid(ValueError):
+    """A row does not say what is where."""
+
+
 class BoxedPictures:
     """The pictures of a collection, and what is where in them.
 
@@ -134,7 +138,7 @@ class BoxedPictures:
         """
         row, said = self.rows.row(number), self.rows.said(number, self.column)
         if said is None:
-            raise ValueError(f"{row.key} has no {self.column}")
+            raise Unsaid(f"{row.key} has no {self.column}: say what is in it, or remove its row")
         found = header(file_of(row, IMAGE))
         try:
             grounding = grounding_of(said)
