@@ -58,5 +58,6 @@ def job(
         runs=out.parent / "runs",
         recipe=replace(BoxRecipe.of(method, loop=short, held_out=1), **(recipe or {})),
         setup=Setup(pause_steps=100),
+        sample_steps=1,
     )
     return replace(made, **changes)

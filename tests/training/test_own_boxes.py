@@ -9,18 +9,20 @@ from pathlib import Path
 import own_boxes
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import unicond
 from unicond.backbones import loading as bases
 from unicond.cli import app
 from unicond.cli.own_pictures import Asked, box_job_of
-from unicond.data.boxes import open_boxes
+from unicond.data.boxes import open_boxes, scene_of
 from unicond.data.folders import fingerprint
 from unicond.data.opening import Place
-from unicond.grounding import NOTHING_MORE
+from unicond.grounding import NOTHING_MORE, Interaction, grounding_of
 from unicond.training import stages
 from unicond.training.grounding import METHODS, GroundingTask
+from unicond.training.own import box_sheet, run_boxes
 from unicond.training.own.boxes import BoxRecipe, latents_of, layout_of, placed
 from unicond.training.own.pairs import Encoder
 from unicond.training.own.run_boxes import read_scenes, train_boxes
@@ -49,7 +51,10 @@ def photos(data, tmp_path):
 # ---- from pictures to an adapter
 
 
-def test_the_command_makes_an_adapter_and_prints_the_one_that_uses_it(tiny_base, data, tmp_path):
+def test_the_command_makes_an_adapter_and_prints_the_one_that_uses_it(
+    tiny_base, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_boxes, "SHOWN", 1)
     folders = ["--out", str(tmp_path / "mine"), "--runs", str(tmp_path / "runs")]
     asked = ["--base", str(tiny_base), "--data", str(data), "--held-out", "1", "--steps", "2"]
     asked += ["--batch-size", "1", "--accumulate", "2", "--precision", "no", "--checkpointing"]
@@ -73,6 +78,8 @@ def test_the_command_makes_an_adapter_and_prints_the_one_that_uses_it(tiny_base,
 def test_the_adapter_loads_and_changes_a_picture(tiny_base, data, tmp_path, method):
     job = own_boxes.job(tiny_base, data, tmp_path / "mine", method, loop={"lr": 0.05})
     train_boxes(job, silent)
+    with Image.open(job.folder / "samples.png") as shown:
+        assert shown.height > 3 * 64  # the picture, what is told, what is drawn of it
     model = unicond.load(tiny_base, adapters=[job.out])
     config = model.grounders[method].adapter.config
     assert (config.method, config.base) == (method, f"{tiny_base}@{fingerprint(tiny_base)}")
@@ -169,6 +176,14 @@ def test_what_is_told_is_what_a_call_tells(tiny_base, data, tmp_path):
     assert found.alone[0].tolist() == [False, True, True, True]
     assert torch.allclose(found.boxes[1, :2], torch.tensor(scenes[1].boxes), atol=1e-6)
     assert found.weights("interact").tolist() == [6, 4]  # a box of the second is lost
+
+
+def test_what_is_drawn_in_between_is_told_as_calls_tell_it():
+    said = grounding_of(own_boxes.SAID | {"cut": True})
+    acts = (Interaction(0, "holding", 1),)  # by number, as scenes have it
+    scene = scene_of(said, (64, 64), "x")
+    assert box_sheet.grounding_of(scene, True) == replace(said, interactions=acts)
+    assert box_sheet.grounding_of(scene, False) == replace(said, interactions=())
 
 
 def test_a_thing_that_is_said_to_be_there_is_said_so_once(photos):

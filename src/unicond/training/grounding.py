@@ -16,7 +16,7 @@ things to tell.
 Sources: GLIGEN, arXiv:2301.07093; InteractDiffusion, arXiv:2312.05849; MIGC, arXiv:2402.05408.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -169,6 +169,7 @@ class GroundingTask:
         held: held-out ones.
         recompute: blocks of the network are called again in the backward pass: less memory.
         at_once: how many held-out scenes the network can take in one call; None is all.
+        draw_sheet: draws pictures with the adapter into a folder, if pictures are wanted.
     """
 
     def __init__(
@@ -181,10 +182,11 @@ class GroundingTask:
         held: Placed,
         recompute: bool = False,
         at_once: int | None = None,
+        draw_sheet: Callable[[GroundingAdapter, Path], None] | None = None,
     ) -> None:
         self.config, self.adapter, self.noising = config, adapter, noising
         self.train, self.held = train, held
-        self.recompute, self.at_once = recompute, at_once
+        self.recompute, self.at_once, self._draw_sheet = recompute, at_once, draw_sheet
         self.device = noising.alpha.device
         self.unet, self.text_encoder = frozen(base)
 
@@ -281,5 +283,6 @@ class GroundingTask:
         return {name: float(value) for name, value in scores.items()}
 
     def show(self, folder: Path) -> None:
-        """No pictures: the scores tell how it goes."""
-        del folder
+        """Pictures with the adapter as it is, where they are wanted; else the scores tell."""
+        if self._draw_sheet is not None:
+            self._draw_sheet(self.adapter, folder)

@@ -94,6 +94,7 @@ class OwnJob:
         init: an adapter to start from.
         resume: go on from the run's checkpoint.
         accept_changed: go on where the data are no longer those that the run began with.
+        sample_steps: network calls of a picture that is drawn to be looked at.
         command: the command line, for the card.
 
     Attributes:
@@ -113,6 +114,7 @@ class OwnJob:
     init: Path | None = None
     resume: bool = True
     accept_changed: bool = False
+    sample_steps: int = 20
     command: str = "not stated"
 
     @property
@@ -149,7 +151,6 @@ class PictureJob(OwnJob):
         condition: its kind, one of `data.conditions.KINDS` or a name of one's own.
         recipe: how.
         trigger: in front of the condition's prompts; None is the condition's own.
-        sample_steps: network calls of a picture that is drawn to be looked at.
     """
 
     ROWS: ClassVar[str] = "pairs"
@@ -158,7 +159,6 @@ class PictureJob(OwnJob):
     condition: str
     recipe: PictureRecipe
     trigger: str | None = None
-    sample_steps: int = 20
 
     @property
     @override

@@ -23,6 +23,7 @@ from unicond.training.grounding import GroundingTask
 from unicond.training.journal import Report
 from unicond.training.loop import fit
 from unicond.training.own import checks, reading, steps
+from unicond.training.own.box_sheet import SHOWN, BoxSheet
 from unicond.training.own.boxes import BoxJob, latents_of, placed, slots_of
 from unicond.training.own.pairs import Encoder, split_rows
 
@@ -243,7 +244,8 @@ def _task(
     )
     at_once = recipe.loop.batch_size // setup.accumulate // processes.this_process().num_processes
     base = nn.ModuleDict({"unet": backbone.network, "text_encoder": backbone.text_encoders[0]})
-    again = job.recompute
-    return GroundingTask(
-        recipe, adapter, base, noising, train, held, again, at_once=max(1, at_once)
-    )
+    shown = [*parts[1].items()][:SHOWN]
+    pictures = [source.picture(row, side) for row, _ in shown]
+    sheet = BoxSheet(backbone, [scene for _, scene in shown], pictures, job.sample_steps)
+    how = job.recompute, max(1, at_once), sheet
+    return GroundingTask(recipe, adapter, base, noising, train, held, *how)
