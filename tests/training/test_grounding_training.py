@@ -1,5 +1,6 @@
 """Grounding adapters: that they learn and nothing else does, their scores, that runs go on."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -46,6 +47,7 @@ def data():
         seen=torch.ones(N, THINGS, dtype=torch.bool),
         names=torch.randint(PHRASES, (N, THINGS, 4), generator=generator),
         relations=torch.tensor(told).expand(N, -1, -1),
+        alone=torch.tensor([one[0] == one[2] for one in told]).expand(N, -1),
         shown=torch.ones(N, RELATIONS, dtype=torch.bool),
         firm=torch.tensor([True, *[False] * 4]).expand(N, -1),
         phrases=Phrases(drawn(PHRASES, 16), drawn(PHRASES, 77, 16)),
@@ -221,6 +223,44 @@ def test_scores_compare_with_the_base_alone(made, data):
     assert opened.scores() != scores
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_of_a_few_at_once_are_those_of_all(made, method):
+    task = made(recipe(method))
+    whole = task.scores()
+    task.at_once = 4  # of 6: two parts of 3
+    assert task.scores() == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_with_blocks_called_again_are_the_same(made, method):
+    found = []
+    for again in (False, True):
+        task = made(recipe(method))
+        task.recompute = again
+        losses(task).mean().backward()
+        found.append({n: v.grad for n, v in task.adapter.named_parameters() if v.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_base_in_half_precision_computes_in_it_and_hears_its_words_in_their_own(made, base):
+    task = made(recipe("gligen"))
+    whole, heard = losses(task).detach(), []
+    own = task.text_encoder.forward
+    task.unet = copy.deepcopy(task.unet).bfloat16()
+    task.text_encoder.forward = lambda *told, **more: heard.append(own(*told, **more)) or heard[-1]
+    try:
+        with torch.autocast("cpu", torch.bfloat16):  # as in the loop
+            half = losses(task).detach()
+        scores = task.scores()
+    finally:
+        del task.text_encoder.forward
+    assert heard[0].last_hidden_state.dtype == torch.float32
+    torch.testing.assert_close(half, whole, rtol=0.05, atol=0.02)
+    assert scores == pytest.approx(made(recipe("gligen")).scores(), abs=0.05)
+
+
 def test_gains_are_shares_of_the_errors_at_their_times(made):
     task = made(recipe("interact"))
     found, seen = task.scores(), []
@@ -313,8 +353,8 @@ def test_bad_recipes_are_refused():
         ({"method": "layout"}, "choose one of gligen, interact, migc"),
         ({"drop": 1.5}, "drop must be in"),
         ({"colored": -0.1}, "colored must be in"),
-        ({"slots": 0}, "slots and variants"),
-        ({"variants": 0}, "slots and variants"),
+        ({"slots": 0}, "slots must be at least 1"),
+        ({"variants": 0}, "variants must be at least 1"),
         ({"method": "migc"}, "nothing is 0.05 and both 0.08, but MIGC learns"),
         ({"method": "migc", "nothing": 0.0}, "nothing is 0.0 and both 0.08, but MIGC learns"),
         ({"drop": 0.9, "nothing": 0.1}, "drop, nothing and both are 0.9, 0.1 and 0.08"),

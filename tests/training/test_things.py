@@ -1,10 +1,13 @@
 """What adapters are told in training: whose boxes, in whose words, how much of it and how often."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import small
 import torch
+from transformers import CLIPTokenizer
 
 from unicond.data.things import Things
 from unicond.grounding import NOTHING_MORE
@@ -16,6 +19,7 @@ from unicond.training.text2image import Pictured
 from unicond.training.things import Placed
 
 SIZE = 64
+TOKENIZER = Path(__file__).parents[1] / "golden" / "unicon" / "base" / "tokenizer"
 ALL = GroundingTrainingConfig(nothing=0.0, both=0.0, some=0.0, alone=0.0, colored=1.0)
 
 
@@ -242,3 +246,42 @@ def test_a_part_is_told_what_the_whole_is(data):
         for name, value in part.tensors().items():
             assert torch.equal(value, whole.tensors()[name][3:, :wide]), (method, name)
         assert not whole.masks[3:, wide:].any()
+
+
+def test_what_one_does_alone_is_told_beside_what_it_does_to_others(words, text_encoder, read):
+    """A relation with itself says more than that a thing is there, if its action does."""
+    acts = [(0, "holding", 0), (0, "left of", 1), (2, NOTHING_MORE, 2)]
+    boxes = [[0.0, 0.0, 0.5, 0.5], [0.5, 0.0, 1.0, 0.5], [0.0, 0.5, 0.5, 1.0]]
+    names = [["person"] * 4, ["red ball"] * 4, ["blue box"] * 4]
+    layout = things.Layout(boxes, [True] * 3, names, acts, [True, True, False])
+    pictures = Pictured(torch.zeros(1, 4, 8, 8), CaptionTable.of(words, [["a red ball"]]))
+    speak = partial(things.Phrases.of, text_encoder, words)
+    data = Placed.told(pictures, [layout], speak, (SIZE, SIZE), torch.device("cpu"))
+    config = replace(ALL, method="interact")
+    seen = set()
+    for seed in range(40):
+        inputs = told(data, config, 0, seed)[1]
+        found = [one[:3] for one in sentences(inputs, read)]
+        pairs, rest = [one for one in found if one[1] != "and"], found[-1]
+        seen.add(frozenset(pairs))
+        assert rest == ("blue box", "and", "blue box")
+    dance, by = ("person", "holding", "person"), ("person", "left of", "red ball")
+    assert frozenset({dance, by}) in seen
+
+
+def test_captions_of_large_vocabularies_keep_their_numbers():
+    many = CLIPTokenizer.from_pretrained(TOKENIZER)
+    many.add_tokens([f"w{number}" for number in range(2**15)])
+    wanted = many("w32767").input_ids
+    assert max(wanted) >= 2**15
+    table = CaptionTable.of(many, [["w32767"]])
+    row, none = torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool)
+    found = table.drawn(row, none, torch.Generator().manual_seed(0))
+    assert found[0, : len(wanted)].tolist() == wanted
+
+
+def test_latents_may_wait_in_half_precision(data):
+    waiting = replace(data.pictures, latents=data.pictures.latents.half())
+    rows = torch.tensor([2, 0])
+    assert waiting.at(rows).dtype == torch.float32
+    torch.testing.assert_close(waiting.at(rows), data.pictures.at(rows), rtol=1e-3, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The options of `unicond train joint` that are for one's own pictures."""
+"""The options of `unicond train joint`, `gligen`, `interact`, `migc` for one's own pictures."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from unicond.adapters.grounding.config import Method
+    from unicond.data.opening import Place
+    from unicond.training.own.boxes import BoxJob
     from unicond.training.own.job import PictureJob
-    from unicond.training.settings import LoopConfig, Precision
+    from unicond.training.settings import LoopConfig, Precision, Setup
 
 RANK, BATCH, LR, STEPS, EVERY, REPORT = 64, 4, 1e-4, 10_000, 500, 10
 """What is usual."""
@@ -18,6 +21,10 @@ RANK, BATCH, LR, STEPS, EVERY, REPORT = 64, 4, 1e-4, 10_000, 500, 10
 Data = Annotated[
     str | None,
     typer.Option(help="Your own pairs: a folder with metadata.jsonl, tar shards, or a hub id."),
+]
+BoxedData = Annotated[
+    str | None,
+    typer.Option(help="Your own pictures with boxes: as of joint, and a column of boxes."),
 ]
 Base = Annotated[
     str | None, typer.Option(help="With --data: folder, hub id, single file; default mini.")
@@ -43,6 +50,26 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of all random draws; defa
 ValidateEvery = Annotated[
     int | None,
     typer.Option(min=1, help=f"Steps between checkpoints, scores, pictures; default {EVERY}."),
+]
+BoxedBatch = Annotated[
+    int | None, typer.Option(min=1, help=f"Pictures a turn of one process; default {BATCH}.")
+]
+Scored = Annotated[
+    int | None, typer.Option(min=1, help=f"Steps between checkpoints and scores; default {EVERY}.")
+]
+Square = Annotated[
+    int | None, typer.Option(help="Side of the squares that are cut out; default the base's.")
+]
+Slots = Annotated[
+    int | None,
+    typer.Option(min=1, help="The most things it takes; default 30, 28 of migc, or --init's."),
+]
+HeldPictures = Annotated[
+    int | None,
+    typer.Option(min=0, help="Pictures that are not trained on; default a tenth, 8 at most."),
+]
+BoxColumn = Annotated[
+    str | None, typer.Option(help="What the dataset calls the boxes; default boxes.")
 ]
 Size = Annotated[
     int | None, typer.Option(help="Pictures have the area of this square; default the base's.")
@@ -83,10 +110,11 @@ EightBit = Annotated[
 class Asked:
     """What was said on the command line; None and False are what was left out.
 
-    The first seven options serve the embedded world, too; the others are for --data.
+    The first seven options serve the embedded world, too; the others are for --data. `condition`
+    is joint's, and nothing else's.
     """
 
-    condition: str
+    condition: str | None = None
     runs: Path
     out: Path | None = None
     minutes: float | None = None
@@ -105,6 +133,7 @@ class Asked:
     seed: int | None = None
     validate_every: int | None = None
     size: int | None = None
+    slots: int | None = None
     zoom: float | None = None
     flip: float | None = None
     color: float | None = None
@@ -131,7 +160,12 @@ class Asked:
 
 
 COMMON = ("condition", "runs", "out", "minutes", "steps", "resume", "init")
-OWN = tuple(field.name for field in fields(Asked) if field.name not in COMMON)
+OWN = tuple(field.name for field in fields(Asked) if field.name not in (*COMMON, "slots"))
+_JOINT = ("condition", "rank", "y_rank", "y_conv_rank", "zoom", "flip", "color", "trigger")
+_JOINT += ("cache_latents",)
+BOXED_COMMON = tuple(name for name in COMMON if name not in _JOINT)
+BOXED = (*(name for name in OWN if name not in _JOINT), "slots")
+"""What trainings on boxes take of these."""
 
 
 def job_of(asked: Asked) -> "PictureJob":
@@ -147,12 +181,9 @@ def job_of(asked: Asked) -> "PictureJob":
         ValueError: options that exclude each other, or values outside of their ranges.
     """
     from unicond.data.augment import AugmentConfig
-    from unicond.data.opening import Place
-    from unicond.training.loop import Setup
     from unicond.training.own.job import PictureJob, PictureRecipe
 
-    assert asked.data is not None
-    columns = asked.column, asked.image_column, asked.caption_column
+    assert asked.condition is not None
     base, rank = asked.base or "mini", asked.rank or RANK
     out = asked.out or asked.runs / "adapters" / f"{asked.condition}-{Path(base).name}"
     augment = AugmentConfig(
@@ -171,26 +202,73 @@ def job_of(asked: Asked) -> "PictureJob":
         held_out=asked.held_out,
         loop=_loop(asked),
     )
-    setup = Setup(
-        accumulate=asked.accumulate or 1,
-        eight_bit=asked.eight_bit,
-        pause_steps=asked.validate_every or EVERY,
-        track=True,
-    )
     return PictureJob(
         base=base,
-        data=Place(asked.data, asked.split or "train", asked.subset, *columns),
+        data=_place(asked),
         condition=asked.condition,
         out=out,
         runs=asked.runs,
         recipe=recipe,
-        setup=setup,
+        setup=_setup(asked),
         recompute=asked.checkpointing,
         trigger=asked.trigger,
         init=asked.init,
         resume=asked.resume,
         accept_changed=asked.accept_changed_data,
-        command=_command(asked),
+        command=_command(asked, "joint"),
+    )
+
+
+def box_job_of(asked: Asked, method: "Method") -> "BoxJob":
+    """What was asked for of a grounding adapter, with what is usual for the rest.
+
+    Args:
+        asked: on the command line.
+        method: whose adapter.
+
+    Returns:
+        What `training.own.run_boxes.train_boxes` takes.
+
+    Raises:
+        ValueError: options that exclude each other, or values outside of their ranges.
+    """
+    from unicond.training.own.boxes import BoxJob, BoxRecipe
+
+    base, own = asked.base or "mini", {"side": asked.size, "held_out": asked.held_out}
+    return BoxJob(
+        base=base,
+        data=_place(asked),
+        out=asked.out or asked.runs / "adapters" / f"{method}-{Path(base).name}",
+        runs=asked.runs,
+        recipe=BoxRecipe.of(method, loop=_loop(asked), **own),
+        slots=asked.slots,
+        setup=_setup(asked),
+        recompute=asked.checkpointing,
+        init=asked.init,
+        resume=asked.resume,
+        accept_changed=asked.accept_changed_data,
+        command=_command(asked, method),
+    )
+
+
+def _place(asked: Asked) -> "Place":
+    """Where the data lie."""
+    from unicond.data.opening import Place
+
+    assert asked.data is not None
+    columns = asked.column, asked.image_column, asked.caption_column
+    return Place(asked.data, asked.split or "train", asked.subset, *columns)
+
+
+def _setup(asked: Asked) -> "Setup":
+    """How the machine is used."""
+    from unicond.training.settings import Setup
+
+    return Setup(
+        accumulate=asked.accumulate or 1,
+        eight_bit=asked.eight_bit,
+        pause_steps=asked.validate_every or EVERY,
+        track=True,
     )
 
 
@@ -225,7 +303,7 @@ def _precision() -> "Precision":
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-def _command(asked: Asked) -> str:
+def _command(asked: Asked, stage: str) -> str:
     """The command line, for the adapter's card."""
     from unicond.training import processes
 
@@ -236,4 +314,4 @@ def _command(asked: Asked) -> str:
         if processes.device().type == "cpu":  # on which accelerate starts one process only
             launch = ["torchrun", "--nproc-per-node"]
         start = [*launch, str(count), "--module", "unicond"]
-    return shlex.join([*start, "train", "joint", *asked.words()])
+    return shlex.join([*start, "train", stage, *asked.words()])

@@ -1,10 +1,9 @@
 """`unicond train ...`: every trainer, and all of them in order."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +15,8 @@ from unicond.conditions import CONDITIONS, NAMES
 
 if TYPE_CHECKING:
     from unicond.training.workshop import Workshop
+
+Method = Literal["gligen", "interact", "migc"]
 
 app = typer.Typer(help="Train the models that ship, from nothing.", no_args_is_help=True)
 
@@ -53,6 +54,13 @@ JointOut = Annotated[
     Path | None,
     typer.Option(help="Folder of all finished weights; with --data, the adapter's own."),
 ]
+OwnInit = Annotated[
+    Path | None,
+    typer.Option(
+        help="Start from these weights: a folder, or one that ships; with --data, also a hub id "
+        "or a published file."
+    ),
+]
 STAGES = {
     "vae": "The autoencoder: pictures and annotation drawings to latents and back.",
     "pixels": "A base of 64 x 64 pixels, mini-pixel: text to pictures without an autoencoder.",
@@ -63,7 +71,7 @@ STAGES = {
     "image-prompt": "An IP-Adapter: pictures as prompts. Needs the base and the image encoder.",
     "probes": "The judge: reads pictures back into their annotations. Needs the autoencoder.",
 }
-"""Stages that take the common options alone."""
+"""Stages that take the common options alone; grounding adapters also those for --data."""
 
 
 @contextmanager
@@ -149,7 +157,6 @@ def _add_stage(stage: str, about: str) -> None:
         train: dict[str, Callable[[Workshop], Path]] = {
             "vae": stages.train_vae,
             "pixels": stages.train_pixels,
-            **{name: partial(stages.train_grounding, method=name) for name in stages.METHODS},
             "image-encoder": stages.train_image_encoder,
             "image-prompt": stages.train_image_prompt,
             "probes": stages.train_probes,
@@ -160,8 +167,72 @@ def _add_stage(stage: str, about: str) -> None:
     app.command(name=stage, help=about)(command)
 
 
+def _add_grounding(method: Method, about: str) -> None:
+    """The command of a grounding adapter."""
+
+    def command(
+        data: own.BoxedData = None,
+        base: own.Base = None,
+        preset: Preset = "mini",
+        out: JointOut = None,
+        runs: Runs = Path("runs"),
+        minutes: Minutes = None,
+        steps: Steps = None,
+        scenes: Scenes = None,
+        resume: Resume = True,
+        init: OwnInit = None,
+        batch_size: own.BoxedBatch = None,
+        accumulate: own.Accumulate = None,
+        lr: own.Lr = None,
+        precision: own.PrecisionOf = None,
+        seed: own.Seed = None,
+        validate_every: own.Scored = None,
+        size: own.Square = None,
+        slots: own.Slots = None,
+        held_out: own.HeldPictures = None,
+        column: own.BoxColumn = None,
+        split: own.Split = None,
+        subset: own.Subset = None,
+        image_column: own.ImageColumn = None,
+        caption_column: own.CaptionColumn = None,
+        accept_changed_data: own.AcceptChangedData = False,
+        checkpointing: own.Checkpointing = False,
+        eight_bit: own.EightBit = False,
+    ) -> None:
+        said = dict(locals())
+        asked = own.Asked(**{name: said[name] for name in (*own.BOXED_COMMON, *own.BOXED)})
+        with _reported() as report:
+            if _is_own(asked, own.BOXED, preset, scenes):
+                from unicond.training.own.run_boxes import train_boxes
+
+                train_boxes(own.box_job_of(asked, method), report)
+                return
+            from unicond.training import stages
+
+            weights = out or Path("runs/weights")
+            shop = _shop(report, preset, weights, runs, minutes, steps, scenes, resume, init)
+            stages.train_grounding(shop, method)
+
+    whose = "With --data, of your own pictures with boxes, for any base of one text encoder."
+    app.command(name=method, help=f"{about}\n\n{whose}")(command)
+
+
+def _is_own(asked: own.Asked, names: Sequence[str], preset: str, scenes: int | None) -> bool:
+    """Whether one's own pictures are trained on; options of the others are refused."""
+    if asked.data is not None:
+        if scenes is not None or preset != "mini":
+            raise ValueError("--scenes and --preset are of the embedded world: not with --data")
+        return True
+    if words := asked.words(names):
+        raise ValueError(f"{words[0]} is for pictures of your own: give --data, too")
+    return False
+
+
 for _stage, _about in STAGES.items():
-    _add_stage(_stage, _about)
+    if _stage in ("gligen", "interact", "migc"):
+        _add_grounding(_stage, _about)
+    else:
+        _add_stage(_stage, _about)
 
 
 @app.command()
@@ -229,15 +300,11 @@ def joint(
     said = dict(locals())
     asked = own.Asked(**{name: said[name] for name in (*own.COMMON, *own.OWN)})
     with _reported() as report:
-        if data is not None:
-            if scenes is not None or preset != "mini":
-                raise ValueError("--scenes and --preset are of the embedded world: not with --data")
+        if _is_own(asked, own.OWN, preset, scenes):
             from unicond.training.own.run import train_pictures
 
             train_pictures(own.job_of(asked), report)
             return
-        if words := asked.words(own.OWN):
-            raise ValueError(f"{words[0]} is for pictures of your own: give --data, too")
         from unicond.training import stages
 
         weights = out or Path("runs/weights")

@@ -6,6 +6,8 @@
 - `Shards`: webdataset, tar files whose members `<key>.<column>.<ext>` make up rows: `image.png` (or
   a picture's extension alone), `edges.png`, `txt`, `json`.
 - `HubDataset`: whatever `datasets.load_dataset` finds by id or folder.
+
+What is neither picture nor text a row says as JSON: as it is, as its text, or in a file.
 """
 
 import json
@@ -65,6 +67,10 @@ class Collection(Protocol):
         """One row; its files may be missing or damaged."""
         ...
 
+    def said(self, number: int, column: str) -> object:
+        """The JSON in one column of a row, None where there is none; a ValueError if it is none."""
+        ...
+
 
 class ImageFolder:
     """A folder with `metadata.jsonl`.
@@ -97,6 +103,17 @@ class ImageFolder:
         files = {name: FileBlob(self.folder / path) for name, path in _file_names(line).items()}
         shown = _renamed(files, self._shown)
         return Row(str(line[FILE_NAME]), shown, captions_of(line, self._caption))
+
+    def said(self, number: int, column: str) -> object:
+        """JSON of a line, its text, or the file of that name in the folder."""
+        line = self._lines[number]
+        value, name = line.get(column), f"{column} of {line[FILE_NAME]}"
+        if isinstance(value, str) and not _is_json(value):
+            file = FileBlob(self.folder / value)
+            if not file.exists():
+                raise ValueError(f"{name} is neither JSON nor a file: {file.name} does not exist")
+            return _object(file.read(), file.name)
+        return _parsed(value, name)
 
 
 class Shards:
@@ -141,6 +158,16 @@ class Shards:
         if not captions and member is not None:
             captions = _texts(member.read().decode("utf-8", "replace"))
         return Row(key, _renamed(_pictures(members), self._shown), captions)
+
+    def said(self, number: int, column: str) -> object:
+        """The member `<column>.json`, or what `json` has of that name."""
+        key, members = self._rows[number]
+        own = members.get(f"{column.lower()}.json")
+        if own is not None:
+            return _object(own.read(), own.name)
+        line = members.get("json")
+        whole = {} if line is None else _object(line.read(), line.name)
+        return _parsed(whole.get(column), f"{column} of {key}")
 
 
 class HubDataset:
@@ -187,6 +214,11 @@ class HubDataset:
             elif content and content["path"]:
                 files[column] = FileBlob(Path(str(content["path"])))
         return Row(f"row {number}", files, captions_of(line, self._caption))
+
+    def said(self, number: int, column: str) -> object:
+        """A struct, without the fields that it leaves empty, or JSON's text."""
+        line = cast("Mapping[str, object]", self._dataset[number])
+        return _parsed(_filled(line.get(column)), f"{column} of row {number}")
 
 
 def _shown(names: Iterable[str], image: str | None, where: str) -> dict[str, str]:
@@ -276,6 +308,26 @@ def _file_names(line: Mapping[str, object]) -> dict[str, str]:
     named = {key[: -len(ending)]: value for key, value in line.items() if key.endswith(ending)}
     out = {IMAGE: line[FILE_NAME]} | named
     return {name: path for name, path in out.items() if isinstance(path, str) and path}
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is meant as JSON, and not as the name of a file."""
+    return text.lstrip().startswith(("{", "["))
+
+
+def _parsed(value: object, name: str) -> object:
+    """JSON that may be given as its text."""
+    return _object(value, name) if isinstance(value, str) else value
+
+
+def _filled(value: object) -> object:
+    """JSON without what is None: structs have every field that any row has."""
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, object]", value).items()
+        return {name: _filled(one) for name, one in fields if one is not None}
+    if isinstance(value, list):
+        return [_filled(one) for one in cast("list[object]", value)]
+    return value
 
 
 def _object(text: str | bytes, name: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ and damaged files are found by `pair` in their turn, and by `unicond data check`
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,14 +124,13 @@ class Pairs:
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256(f"{self.kind.name} {self.column}".encode())
-        for number in range(len(self)):
-            row = self.rows.row(number)
-            digest.update(repr((row.key, row.captions)).encode())
-            for column in (IMAGE, self.column):
-                blob = row.pictures.get(column)
-                digest.update(b"missing" if blob is None or not blob.exists() else _told(blob))
-        return digest.hexdigest()[:16]
+        def told() -> Iterator[tuple[object, list[Blob | None]]]:
+            for number in range(len(self)):
+                row = self.rows.row(number)
+                blobs = [row.pictures.get(column) for column in (IMAGE, self.column)]
+                yield (row.key, row.captions), blobs
+
+        return digest_of(f"{self.kind.name} {self.column}", told())
 
 
 def open_pairs(place: str | Path | Place, condition: str) -> Pairs:
@@ -201,12 +201,39 @@ def check_sizes(key: str, condition: str, image: Tensor, other: Tensor) -> None:
         )
 
 
-def check_unchanged(source: PairSource, recorded: str) -> None:
+def digest_of(head: str, rows: Iterable[tuple[object, Sequence[Blob | None]]]) -> str:
+    """A hash of rows: of what is said of them, and of the lengths and both ends of their files.
+
+    Args:
+        head: what is the same for all rows.
+        rows: of each what is said of it, and its files; None and those that are missing count, too.
+
+    Returns:
+        16 hex digits.
+    """
+    digest = hashlib.sha256(head.encode())
+    for said, blobs in rows:
+        digest.update(repr(said).encode())
+        for blob in blobs:
+            digest.update(b"missing" if blob is None or not blob.exists() else _told(blob))
+    return digest.hexdigest()[:16]
+
+
+class Fingerprinted(Protocol):
+    """Something that can be told from others."""
+
+    def fingerprint(self) -> str:
+        """The number of rows, a hyphen, a hash of them."""
+        ...
+
+
+def check_unchanged(source: Fingerprinted, recorded: str, what: str = "pairs") -> None:
     """Raise unless pairs are those that a run began with.
 
     Args:
         source: the pairs now.
         recorded: their `fingerprint` then.
+        what: its rows are called.
 
     Raises:
         ValueError: they have changed.
@@ -215,9 +242,9 @@ def check_unchanged(source: PairSource, recorded: str) -> None:
     if now != recorded:
         counts = [int(text.split("-")[0]) for text in (recorded, now)]
         what = (
-            f"it had {counts[0]} pairs and has {counts[1]}"
+            f"it had {counts[0]} {what} and has {counts[1]}"
             if counts[0] != counts[1]
-            else f"it still has {counts[0]} pairs, but files, captions or their order differ"
+            else f"it still has {counts[0]} {what}, but files, captions or their order differ"
         )
         raise ValueError(
             f"the dataset has changed since this run began ({what}); put it back, or start a new "

@@ -40,7 +40,7 @@ class CaptionTable:
     """Token numbers of several wordings of every scene's caption.
 
     Args:
-        table: (N, variants, 77) int16.
+        table: (N, variants, 77) int16, or int32 where words have higher numbers.
         empty: (77,) int64, the empty prompt.
     """
 
@@ -56,7 +56,8 @@ class CaptionTable:
     ) -> "CaptionTable":
         """The same number of wordings for each scene; `prefix` goes in front of every one."""
         texts = [prefix + text for wordings in captions for text in wordings]
-        table = tokens(tokenizer, texts).to(torch.int16).view(len(captions), -1, MAX_TOKENS)
+        kind = torch.int16 if len(tokenizer) <= 2**15 else torch.int32
+        table = tokens(tokenizer, texts).to(kind).view(len(captions), -1, MAX_TOKENS)
         return CaptionTable(table.to(device), tokens(tokenizer, [""])[0].to(device))
 
     def drawn(self, rows: Tensor, dropped: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ Source: Salimans and Ho 2022, arXiv:2202.00512 (v); Hang et al. 2023, arXiv:2303
 Lin et al. 2023, arXiv:2305.08891 (zero terminal SNR).
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -135,6 +136,13 @@ def frozen(base: nn.ModuleDict) -> tuple[UNet2DConditionModel, nn.Module]:
     unet = base["unet"]
     assert isinstance(unet, UNet2DConditionModel)
     return unet, base["text_encoder"]
+
+
+def own_precision(network: UNet2DConditionModel) -> AbstractContextManager[object]:
+    """A network in half precision computes in it; another one as the loop wants."""
+    if network.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(network.device.type, network.dtype)
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

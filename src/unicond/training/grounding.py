@@ -16,7 +16,8 @@ things to tell.
 Sources: GLIGEN, arXiv:2301.07093; InteractDiffusion, arXiv:2312.05849; MIGC, arXiv:2402.05408.
 """
 
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
@@ -27,13 +28,14 @@ from torch import Tensor, nn
 from unicond.adapters.grounding.adapter import GroundingAdapter, Inputs
 from unicond.adapters.grounding.attach import Attachment
 from unicond.adapters.grounding.config import Method
+from unicond.adapters.recompute import recomputed
 from unicond.training import things
 from unicond.training.budget import Budget
-from unicond.training.diffusion import SCORED, Noising, frozen, squared_error
+from unicond.training.diffusion import SCORED, Noising, frozen, own_precision, squared_error
 from unicond.training.grounding_start import begin
 from unicond.training.loop import LoopConfig, stream
 from unicond.training.norm import quick_norms
-from unicond.training.processes import Part
+from unicond.training.processes import Part, parts_of
 from unicond.training.things import Placed
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -43,17 +45,24 @@ EARLY = 0.5
 first two fifths of the moves, officially in up to 26 of 50."""
 
 
+OF_METHOD: Mapping[Method, Mapping[str, float]] = {
+    "gligen": {},
+    "interact": {"early": 0.5},
+    "migc": {"early": 1.0, "nothing": 0.0, "both": 0.0},
+}
+"""Shares of `GroundingRecipe` that differ by method: InteractDiffusion acts at all times; MIGC
+early alone, and always has something to tell."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class GroundingTrainingConfig:
-    """A grounding adapter and how it is trained.
+class GroundingRecipe:
+    """A grounding adapter and how it is trained, whatever on.
 
     Args:
         method: whose adapter.
         hidden: width inside of the position net; GLIGEN's is 512.
         slots: the most things it takes.
         blocks: where MIGC acts, as beginnings of names; the others act everywhere.
-        scenes: training scenes.
-        variants: wordings of each caption.
         drop: share of the draws with things told under the empty prompt.
         nothing: share of those that tell nothing under the caption; MIGC leaves those as they are
             and could learn nothing from them.
@@ -70,8 +79,6 @@ class GroundingTrainingConfig:
     hidden: int = 512
     slots: int = 12
     blocks: tuple[str, ...] = ("mid_block", "up_blocks")
-    scenes: int = 32768
-    variants: int = 4
     drop: float = 0.3
     nothing: float = 0.05
     both: float = 0.08
@@ -106,10 +113,8 @@ class GroundingTrainingConfig:
                 f"nothing is {self.nothing} and both {self.both}, but MIGC learns from draws with "
                 "instances: give 0"
             )
-        if min(self.slots, self.variants) < 1:
-            raise ValueError(
-                f"slots and variants must be at least 1, got {self.slots}, {self.variants}"
-            )
+        if self.slots < 1:
+            raise ValueError(f"slots must be at least 1, got {self.slots}")
 
     def adapter(self, unet: nn.Module, base: str) -> GroundingAdapter:
         """An untrained adapter for a network.
@@ -134,6 +139,24 @@ class GroundingTrainingConfig:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroundingTrainingConfig(GroundingRecipe):
+    """A grounding adapter that is trained on the embedded world.
+
+    Args:
+        scenes: training scenes.
+        variants: wordings of each caption.
+    """
+
+    scenes: int = 32768
+    variants: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variants < 1:
+            raise ValueError(f"variants must be at least 1, got {self.variants}")
+
+
 class GroundingTask:
     """A grounding adapter as a `Task` of the loop.
 
@@ -144,19 +167,26 @@ class GroundingTask:
         noising: the base's schedule.
         train: scenes and what is where in them.
         held: held-out ones.
+        recompute: blocks of the network are called again in the backward pass: less memory.
+        at_once: how many held-out scenes the network can take in one call; None is all.
+        draw_sheet: draws pictures with the adapter into a folder, if pictures are wanted.
     """
 
     def __init__(
         self,
-        config: GroundingTrainingConfig,
+        config: GroundingRecipe,
         adapter: GroundingAdapter,
         base: nn.ModuleDict,
         noising: Noising,
         train: Placed,
         held: Placed,
+        recompute: bool = False,
+        at_once: int | None = None,
+        draw_sheet: Callable[[GroundingAdapter, Path], None] | None = None,
     ) -> None:
         self.config, self.adapter, self.noising = config, adapter, noising
         self.train, self.held = train, held
+        self.recompute, self.at_once, self._draw_sheet = recompute, at_once, draw_sheet
         self.device = noising.alpha.device
         self.unet, self.text_encoder = frozen(base)
 
@@ -209,10 +239,15 @@ class GroundingTask:
         """
         noisy, target = self.noising.noised(x0, index, noise)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
+        # a network in half precision is told its words in the text encoder's own
+        half = self.unet.dtype != torch.float32
+        plain = torch.autocast(self.device.type, enabled=False) if half else nullcontext()
+        with torch.no_grad(), plain:
             hidden = self.text_encoder(tokens).last_hidden_state
         with ExitStack() as stack:
-            stack.enter_context(quick_norms(self.unet))
+            stack.enter_context(own_precision(self.unet))
+            # blocks that are called again are not to be changed by then
+            stack.enter_context((recomputed if self.recompute else quick_norms)(self.unet))
             if inputs is not None:
                 stack.enter_context(Attachment(self.unet, self.adapter, inputs).active())
             return squared_error(self.unet(noisy, index, hidden).sample, target)
@@ -232,17 +267,22 @@ class GroundingTask:
         told = things.draw(self.held, everything, rows, silent, generator)
         pictures = self.held.pictures
         tokens = pictures.captions.table[rows, 0].long()
-        inputs = things.inputs_of(self.held, self.config.method, told)
-        given, without = (
-            self.errors(pictures.at(rows), tokens, index, noise, each) for each in (inputs, None)
-        )
+        found: list[list[Tensor]] = [[], []]
+        for part in parts_of(count, self.at_once):
+            mine = told.of(part)
+            inputs = things.inputs_of(self.held, self.config.method, mine)
+            drawn = part.of(tokens), part.of(index), part.of(noise)
+            for errors, each in zip(found, (inputs, None), strict=True):
+                errors.append(self.errors(pictures.at(mine.rows), *drawn, each))
+        given, without = (torch.cat(errors) for errors in found)
         kind = self.noising.schedule.prediction_type
-        found = {f"{kind}_error": given.mean(), f"{kind}_error_without": without.mean()}
-        for turn, t in enumerate(SCORED):
+        scores = {f"{kind}_error": given.mean(), f"{kind}_error_without": without.mean()}
+        for turn, t in enumerate(SCORED[:count]):
             mine = slice(turn, None, len(SCORED))
-            found[f"gain_at_{t}"] = 1 - given[mine].mean() / without[mine].mean()
-        return {name: float(value) for name, value in found.items()}
+            scores[f"gain_at_{t}"] = 1 - given[mine].mean() / without[mine].mean()
+        return {name: float(value) for name, value in scores.items()}
 
     def show(self, folder: Path) -> None:
-        """No pictures: the scores tell how it goes."""
-        del folder
+        """Pictures with the adapter as it is, where they are wanted; else the scores tell."""
+        if self._draw_sheet is not None:
+            self._draw_sheet(self.adapter, folder)

@@ -8,7 +8,6 @@ Source: UniCon, arXiv:2410.11439.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -24,11 +23,11 @@ from unicond.adapters.recompute import recomputed
 from unicond.denoisers.network import added
 from unicond.sampling.suits import Suits
 from unicond.training.budget import Budget
-from unicond.training.diffusion import Noising, squared_error
+from unicond.training.diffusion import Noising, own_precision, squared_error
 from unicond.training.loop import LoopConfig, stream
 from unicond.training.norm import quick_norms
 from unicond.training.pairs import Batch, HeldOutPairs, TrainingPairs, noise_of
-from unicond.training.processes import Part
+from unicond.training.processes import Part, parts_of
 from unicond.training.roles import (
     CONDITION_HELD,
     IMAGE_HELD,
@@ -243,7 +242,7 @@ class JointTask:
         calls = recomputed(self.unet) if self.recompute else quick_norms(self.unet)
         told = added(batch.prompt, self.unet.dtype)
         with (
-            self._half_network(),
+            own_precision(self.unet),
             calls,
             attached(self.unet, adapters),
             rows_of(drawn, size).active(),
@@ -252,26 +251,17 @@ class JointTask:
         one, other = squared_error(output, target).chunk(2)
         return one, other
 
-    def _half_network(self) -> AbstractContextManager[object]:
-        """A network in half precision computes in it; another one as the loop wants."""
-        if self.unet.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.unet.dtype)
-
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
         """Held-out errors of one branch at three times, given the other exactly clean."""
         count = min(96, len(self.held))
-        parts = -(-count // self.held.at_once)
-        while count % parts:
-            parts += 1
         rows = torch.arange(count, device=self.device)
         moving = self.noising.scored(rows)
         kind, out = self.noising.schedule.prediction_type, dict[str, float]()
         for name, role in (("image", CONDITION_HELD), ("condition", IMAGE_HELD)):
             drawn = clean_draw(role, moving, self.adapter.config.attention[-1] == "aligned")
             found: list[Tensor] = []
-            for part in (Part(0, count, number, parts) for number in range(parts)):
+            for part in parts_of(count, self.held.at_once):
                 generator = stream(0, 0, self.device)
                 batch = self.held.first(part, generator)
                 noise = noise_of(batch, part, generator)

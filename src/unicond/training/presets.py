@@ -11,7 +11,7 @@ from unicond.conditions import Condition
 from unicond.evaluation.probes import ProbeConfig
 from unicond.training.autoencoder import AutoencoderConfig
 from unicond.training.budget import Budget
-from unicond.training.grounding import GroundingTrainingConfig
+from unicond.training.grounding import OF_METHOD, GroundingTrainingConfig
 from unicond.training.image_encoder import ImageEncoderConfig
 from unicond.training.image_prompt import ImagePromptTrainingConfig
 from unicond.training.joint import JointTrainingConfig
@@ -131,25 +131,21 @@ class Preset:
             method: which.
 
         Returns:
-            `grounding` with the method's share of its minutes. InteractDiffusion acts at all times
-            and is told classes as often as colours; MIGC acts early alone, has narrower position
-            nets, and always something to tell, mostly in colour.
+            `grounding` with the method's share of its minutes, and what differs by method.
+            InteractDiffusion is told classes as often as colours; MIGC has narrower position nets,
+            and things to tell that are mostly in colour.
         """
-        loop = with_share(self.grounding.loop, MINUTE_SHARES[method])
-        if method == "gligen":
-            return replace(self.grounding, loop=loop)
-        if method == "interact":
-            return replace(self.grounding, method=method, early=0.5, colored=0.5, loop=loop)
-        return replace(
+        recipe = replace(
             self.grounding,
             method=method,
-            hidden=MIGC_HIDDEN,
-            nothing=0.0,
-            both=0.0,
-            early=1.0,
-            colored=0.9,
-            loop=loop,
+            loop=with_share(self.grounding.loop, MINUTE_SHARES[method]),
+            **OF_METHOD[method],
         )
+        if method == "gligen":
+            return recipe
+        if method == "interact":
+            return replace(recipe, colored=0.5)
+        return replace(recipe, hidden=MIGC_HIDDEN, colored=0.9)
 
 
 def mini() -> Preset:

@@ -51,6 +51,18 @@ class Part:
         return values[self.rows]
 
 
+def parts_of(count: int, at_once: int | None = None) -> list[Part]:
+    """The fewest equal parts of `count` samples that have `at_once` of them at most; None is one.
+
+    >>> len(parts_of(8, 3)), len(parts_of(7, 3)), len(parts_of(8))
+    (4, 7, 1)
+    """
+    parts = -(-count // (at_once or count))
+    while count % parts:
+        parts += 1
+    return [Part(0, count, number, parts) for number in range(parts)]
+
+
 def accelerator(precision: str = "no", track: Path | None = None) -> Accelerator:
     """This process's accelerator; an earlier one of another precision is forgotten.
 

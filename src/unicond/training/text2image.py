@@ -169,15 +169,18 @@ class TextToImageConfig:
 
 @dataclass(frozen=True)
 class Pictured:
-    """Latents (N, C, h, w) with their captions; pictures are their own latents, as uint8."""
+    """Latents (N, C, h, w) with their captions; pictures are their own latents, as uint8.
+
+    Many latents may wait in the CPU's memory, in half precision.
+    """
 
     latents: Tensor
     captions: CaptionTable
 
     def at(self, rows: Tensor) -> Tensor:
-        """Latents of some of them, float32."""
-        found = self.latents[rows]
-        return as_picture(found) if found.dtype == torch.uint8 else found
+        """Latents of some of them, float32, where `rows` is."""
+        found = self.latents[rows.to(self.latents.device)].to(rows.device)
+        return as_picture(found) if found.dtype == torch.uint8 else found.float()
 
     def drawn(self, count: int, drop: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random ones and what is said of them.

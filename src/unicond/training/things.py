@@ -7,8 +7,9 @@ nothing but that. In a share of the draws all have their colour, in the others n
 names have an article.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -31,6 +32,8 @@ FIRM = ("on top of", *ACTIONS)
 FEW_PAIRS = 4
 """Half of the draws that tell relations between different things tell at most so many, the others
 all that there is room for."""
+WORDINGS = 4
+"""Phrases of a thing: without and with its colour, each without and with an article."""
 LEAST_SHARE = 0.005
 """Of the picture, which things that are told cover: 9 x 9 of 128 x 128 pixels."""
 
@@ -59,6 +62,42 @@ class Phrases:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What is where in a picture, in words.
+
+    Args:
+        boxes: of each thing, (left, top, right, bottom) in [0, 1].
+        seen: of each, whether it may be told of.
+        names: of each, its `WORDINGS`, which may be alike.
+        relations: subject, action, object, things by number; that a thing is there is
+            `NOTHING_MORE` with itself.
+        firm: of each relation, whether it is told before others.
+    """
+
+    boxes: Sequence[Sequence[float]]
+    seen: Sequence[bool]
+    names: Sequence[Sequence[str]]
+    relations: Sequence[tuple[int, str, int]]
+    firm: Sequence[bool]
+
+    @staticmethod
+    def of(things: Things, size: int) -> "Layout":
+        """Of a scene of so many pixels a side."""
+        relations, least = _relations(things), LEAST_SHARE * size * size
+        return Layout(
+            [[side / size for side in box] for box in things.boxes],
+            [count >= least for count in things.pixels],
+            things.phrases,
+            relations,
+            [name in FIRM for _, name, _ in relations],
+        )
+
+    def shown(self) -> list[bool]:
+        """Of each relation, whether both its things may be told of."""
+        return [self.seen[s] and self.seen[o] for s, _, o in self.relations]
+
+
+@dataclass(frozen=True)
 class Placed:
     """N scenes and what is where in them, of E things and R relations at most.
 
@@ -68,6 +107,7 @@ class Placed:
         seen: (N, E) bool, things that are clearly visible.
         names: (N, E, 4) int64, phrases of each thing (see `captions.phrases`).
         relations: (N, R, 3) int64: subject, phrase of the action, object.
+        alone: (N, R) bool, those that say of a thing that it is there, and no more.
         shown: (N, R) bool, relations between things that are clearly visible.
         firm: (N, R) bool, those of them that are `FIRM`.
         phrases: all of them.
@@ -79,6 +119,7 @@ class Placed:
     seen: Tensor
     names: Tensor
     relations: Tensor
+    alone: Tensor
     shown: Tensor
     firm: Tensor
     phrases: Phrases
@@ -104,31 +145,48 @@ class Placed:
         Returns:
             The scenes, on that device.
         """
-        device = pictures.latents.device
-        said = (text for one in things for names in one.phrases for text in names)
-        relations = [_relations(one) for one in things]
-        acts = (name for each in relations for _, name, _ in each)
+        layouts = [Layout.of(one, size) for one in things]
+        speak, device = partial(Phrases.of, text_encoder, tokenizer), pictures.latents.device
+        return Placed.told(pictures, layouts, speak, (size, size), device)
+
+    @staticmethod
+    def told(
+        pictures: Pictured,
+        layouts: Sequence[Layout],
+        speak: Callable[[Sequence[str]], Phrases],
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> "Placed":
+        """Pictures of which it is said in words what is where.
+
+        Args:
+            pictures: of the scenes.
+            layouts: of the same scenes.
+            speak: makes of phrases what adapters are told.
+            size: (height, width) of the pictures in pixels.
+            device: of all tables.
+
+        Returns:
+            The scenes.
+        """
+        said = [text for one in layouts for names in one.names for text in names]
+        acts = [name for one in layouts for _, name, _ in one.relations]
         texts = list(dict.fromkeys([*said, *acts]))
         number = {text: place for place, text in enumerate(texts)}
-        least = LEAST_SHARE * size * size
-        names = [[[number[text] for text in names] for names in one.phrases] for one in things]
-        seen = [[count >= least for count in one.pixels] for one in things]
-        held = [[(s, number[name], o) for s, name, o in each] for each in relations]
-        shown = [
-            [visible[s] and visible[o] for s, _, o in each]
-            for each, visible in zip(relations, seen, strict=True)
-        ]
-        firm = [[name in FIRM for _, name, _ in each] for each in relations]
+        names = [[[number[text] for text in names] for names in one.names] for one in layouts]
+        held = [[(s, number[name], o) for s, name, o in one.relations] for one in layouts]
+        alone = [[name == NOTHING_MORE for _, name, _ in one.relations] for one in layouts]
         return Placed(
             pictures,
-            _table([one.boxes for one in things], 4).float().to(device) / size,
-            _table(seen).bool().to(device),
-            _table(names, 4).to(device),
+            _table([one.boxes for one in layouts], 4, kind=torch.float32).to(device),
+            _table([one.seen for one in layouts]).bool().to(device),
+            _table(names, WORDINGS).to(device),
             _table(held, 3).to(device),
-            _table(shown).bool().to(device),
-            _table(firm).bool().to(device),
-            Phrases.of(text_encoder, tokenizer, texts),
-            (size, size),
+            _table(alone).bool().to(device),
+            _table([one.shown() for one in layouts]).bool().to(device),
+            _table([one.firm for one in layouts]).bool().to(device),
+            speak(texts),
+            size,
         )
 
     def __len__(self) -> int:
@@ -146,7 +204,7 @@ class Placed:
 
     def only(self, rows: Tensor) -> "Placed":
         """Some of the scenes."""
-        named = ("boxes", "seen", "names", "relations", "shown", "firm")
+        named = ("boxes", "seen", "names", "relations", "alone", "shown", "firm")
         mine = {name: getattr(self, name)[rows] for name in named}
         return replace(self, pictures=self.pictures.only(rows), **mine)
 
@@ -157,14 +215,14 @@ def _relations(things: Things) -> list[tuple[int, str, int]]:
     return [*things.relations, *alone]
 
 
-def _table(rows: Sequence[Sequence[object]], *each: int) -> Tensor:
-    """(N, most, *each) int64 of lists of different lengths, filled up with zeros."""
-    parts = [torch.tensor(row, dtype=torch.int64).view(-1, *each) for row in rows]
+def _table(rows: Sequence[Sequence[object]], *each: int, kind: torch.dtype = torch.int64) -> Tensor:
+    """(N, most, *each) of lists of different lengths, filled up with zeros."""
+    parts = [torch.tensor(row, dtype=kind).view(-1, *each) for row in rows]
     return pad_sequence(parts, batch_first=True)
 
 
 class Shares(Protocol):
-    """What of a recipe the draws follow (see `grounding.GroundingTrainingConfig`)."""
+    """What of a recipe the draws follow (see `grounding.GroundingRecipe`)."""
 
     @property
     def method(self) -> Method:
@@ -244,7 +302,7 @@ def draw(
         order = (chance(data.relations.shape[1]) + ~data.firm[rows]) / 2
         pairs = torch.where(chance() < 0.5, (1 + FEW_PAIRS * chance()).long(), shares.slots)
         told = relations(data, rows, told, pairs * (chance() >= shares.alone), order)
-        order = order + (data.relations[rows, :, 0] == data.relations[rows, :, 2])
+        order = order + data.alone[rows]
     told = told & ~nothing[:, None]
     places = (order + 2.0 * ~told).argsort(1)[:, : shares.slots]
     colored, article = chance(1, 1) < shares.colored, chance(places.shape[1], 2) < 0.5
@@ -282,7 +340,7 @@ def relations(data: Placed, rows: Tensor, things: Tensor, pairs: Tensor, order: 
         (B, R) bool.
     """
     subject, _, target = data.relations[rows].unbind(2)
-    alone = subject == target
+    alone = data.alone[rows]
     told = data.shown[rows] & things.gather(1, subject) & things.gather(1, target)
     between = first(order, told & ~alone, pairs)
     named = torch.zeros_like(things)

@@ -36,7 +36,8 @@ _TAKES: Mapping[Method, type[Inputs]] = {
     "interact": Interactions,
     "migc": Instances,
 }
-_SLOTS: Mapping[Method, int] = {"gligen": 30, "interact": 30, "migc": 28}
+SLOTS: Mapping[Method, int] = {"gligen": 30, "interact": 30, "migc": 28}
+"""The most things that published adapters take."""
 MIGC_BLOCKS = ("mid_block", "up_blocks.1")
 """Where MIGC acts in Stable Diffusion 1.x: at the two coarsest levels, from the middle upwards."""
 
@@ -112,7 +113,7 @@ class GroundingAdapter(AdapterModule[GroundingConfig]):
             text=text or prompts,
             tokens=(text if method == "migc" else None) or prompts,
             hidden=hidden,
-            slots=slots or _SLOTS[method],
+            slots=slots or SLOTS[method],
             heads=tuple(shapes[name].heads for name in sorted(shapes)),
             base=base,
         )

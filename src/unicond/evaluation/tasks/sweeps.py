@@ -53,16 +53,18 @@ def _kept_inverted(method: str, generation: Sampling) -> str:
     return inversion.asked(method, generation).name
 
 
-_SWEPT = (
-    editing.EDITING,
-    inversion.INVERSION,
-    layout.LAYOUT,
-    composition.COMPOSITION,
-    style.STYLE,
-    signals.ROBUSTNESS,
-    restoration.RESTORATION,
-)
-"""What a sweep's numbers mean follows from these."""
+_SWEPT: Mapping[str, Sequence[Group]] = {
+    "mini": (
+        editing.EDITING,
+        inversion.INVERSION,
+        layout.LAYOUT,
+        composition.COMPOSITION,
+        style.STYLE,
+        signals.ROBUSTNESS,
+    ),
+    "mini-pixel": (restoration.RESTORATION,),
+}
+"""{base: what the numbers of a sweep on it mean follows from these}."""
 _CHOSEN: Mapping[str, Callable[[Bench], Sequence[str]]] = {
     "editing": _some("direct+p2p", "sdedit", "semantic"),
     "inversion": _some("ddim", "direct", "null_text"),
@@ -238,7 +240,7 @@ def _group(
         missing=lambda bench: _missing(sweeps(), bench),
         companion=every,
         heads=(signals.DEPTH,) if base == "mini" else (),
-        version=".".join(each.version for each in _SWEPT),
+        version=".".join(each.version for each in _SWEPT[base]),
     )
 
 

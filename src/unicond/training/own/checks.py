@@ -8,24 +8,24 @@ from typing import cast
 
 import torch
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 from unicond.adapters.config import JointConfig
 from unicond.adapters.hub import CONFIG_FILE, half_written
-from unicond.adapters.joint import JointAdapter
 from unicond.backbones.files import Folder, locate
 from unicond.backbones.pixels import UNSHUFFLE
 from unicond.backbones.single_file import SUFFIXES
-from unicond.data.sources import Pairs, check_unchanged
+from unicond.data.sources import Fingerprinted, check_unchanged
 from unicond.pictures.files import make_output_folder
 from unicond.training import cards, checkpoints, starting
 from unicond.training.budget import Budget
-from unicond.training.own.job import OwnCondition, PictureJob
+from unicond.training.own.job import OwnCondition, OwnJob, PictureJob
 
 COPIES = 4
 """Of the adapter's weights in a checkpoint: themselves, their average, AdamW's two moments."""
 
 
-def check_folders(job: PictureJob) -> None:
+def check_folders(job: OwnJob) -> None:
     """Refuse folders that cannot be written, or hold something else than an adapter.
 
     One whose writing was killed lacks its configuration, or has it under a temporary name.
@@ -76,21 +76,37 @@ def misfit(init: Path, found: JointConfig, wanted: JointConfig) -> ValueError:
 
 def about(job: PictureJob, condition: OwnCondition, data: str) -> Mapping[str, object]:
     """What a run that goes on must agree with; it may be given more time."""
-    loop = replace(job.recipe.loop, budget=Budget(steps=1))
-    settings = cards.plain(replace(job.recipe, loop=loop))
-    inner = settings.pop("loop")
-    assert isinstance(inner, dict)
-    settings |= inner | {"base": job.base, "init": str(job.init), "condition": asdict(condition)}
+    return about_run(job, data, {"condition": asdict(condition)})
+
+
+def about_run(job: OwnJob, data: str, more: Mapping[str, object]) -> Mapping[str, object]:
+    """What a run that goes on must agree with.
+
+    Args:
+        job: what is asked for.
+        data: the fingerprint of its pictures.
+        more: settings that are not the recipe's; plain data.
+
+    Returns:
+        The fingerprint, and all settings but how long it is.
+    """
+    recipe = job.how
+    loop = replace(recipe.loop, budget=Budget(steps=1))
+    settings = cards.plain(recipe)
+    settings |= cards.plain(loop) | {"base": job.base, "init": str(job.init), **more}
     settings |= {"accumulate": job.setup.accumulate, "eight_bit": job.setup.eight_bit}
+    del settings["loop"]
     return {"data": data, "settings": settings}
 
 
-def check_same(job: PictureJob, source: Pairs, about: Mapping[str, object]) -> Mapping[str, object]:
+def check_same(
+    job: OwnJob, source: Fingerprinted, about: Mapping[str, object]
+) -> Mapping[str, object]:
     """Refuse to go on with a run of other settings, or of other pictures unless that is wanted.
 
     Args:
         job: what is asked for.
-        source: the pairs.
+        source: the rows.
         about: the run as it would begin now.
 
     Returns:
@@ -115,7 +131,7 @@ def check_same(job: PictureJob, source: Pairs, about: Mapping[str, object]) -> M
         )
     changed = steps_of_changes(recorded)
     try:
-        check_unchanged(source, str(recorded["data"]))
+        check_unchanged(source, str(recorded["data"]), job.ROWS)
     except ValueError as error:
         if not job.accept_changed:
             raise ValueError(
@@ -134,8 +150,6 @@ def steps_of_changes(about: Mapping[str, object]) -> list[int]:
 def check_base(job: PictureJob, condition: OwnCondition) -> None:
     """Refuse, by a base's configurations, a size or a rank that could not be trained.
 
-    What has no folder of its own, a single file, is looked at when it is loaded.
-
     Args:
         job: what is asked for.
         condition: of the adapter.
@@ -143,9 +157,27 @@ def check_base(job: PictureJob, condition: OwnCondition) -> None:
     Raises:
         ValueError: the base is not there, or something does not fit.
     """
+    found = told_of(job)
+    if found is not None:
+        check_room(job, job.recipe.adapter(found, condition, job.base))
+
+
+def told_of(job: OwnJob) -> UNet2DConditionModel | None:
+    """A base's network without its weights, by the base's configurations; its size is checked.
+
+    Args:
+        job: what is asked for.
+
+    Returns:
+        The network; None of a single file, which has no folder of its own and is looked at when it
+        is loaded, and of what is no base: what is wrong with it is told by who loads it.
+
+    Raises:
+        ValueError: the base is not there, or does not take pictures of the size.
+    """
     single = "@" in job.base or Path(job.base).suffix in SUFFIXES
     if single and not Path(job.base).is_dir():
-        return
+        return None
     base = Folder(job.base, locate(job.base, weights=False))
     try:
         config = dict(base.json("unet/config.json"))
@@ -156,10 +188,10 @@ def check_base(job: PictureJob, condition: OwnCondition) -> None:
         with torch.device("meta"):
             network = UNet2DConditionModel.from_config(config)
     except (ValueError, KeyError, TypeError):
-        return  # it is no base: what is wrong with it is told by who loads it
+        return None
     assert isinstance(network, UNet2DConditionModel)
-    check_side(job.recipe.side, multiple, job.base)
-    check_room(job, job.recipe.adapter(network, condition, job.base))
+    check_side(job.how.side, multiple, job.base)
+    return network
 
 
 def _halvings(config: Mapping[str, object]) -> int:
@@ -185,7 +217,7 @@ def check_side(side: int | None, multiple: int, base: str) -> None:
         )
 
 
-def check_room(job: PictureJob, adapter: JointAdapter) -> None:
+def check_room(job: OwnJob, adapter: nn.Module) -> None:
     """Refuse to begin where the checkpoints will not fit: a new one is written beside the old."""
     each = COPIES * sum(4 * value.numel() for value in adapter.parameters())
     there = 1 if job.checkpoint.exists() else 2
@@ -193,6 +225,5 @@ def check_room(job: PictureJob, adapter: JointAdapter) -> None:
     if free < there * each:
         raise ValueError(
             f"checkpoints of this adapter take {there * each / 1e6:.1f} MB, but only "
-            f"{free / 1e6:.1f} MB are free for {job.folder}: make room, give other --runs, or a "
-            "lower --rank"
+            f"{free / 1e6:.1f} MB are free for {job.folder}: {job.ROOM}"
         )

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Protocol
+
+from typing_extensions import override
 
 from unicond import conditions
 from unicond.data.augment import AugmentConfig
@@ -63,36 +66,51 @@ class OwnCondition:
     suits: Suits = field(default=Suits())
 
 
+class OwnRecipe(Protocol):
+    """What recipes of trainings on one's own pictures have."""
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How it is optimised; `batch_size` is of all turns and processes."""
+        ...
+
+    @property
+    def side(self) -> int | None:
+        """Of a square of the pictures' area, in pixels; None is the base's own."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class PictureJob:
-    """One training.
+class OwnJob:
+    """One training on one's own pictures.
 
     Args:
         base: folder, hub id, single file or embedded name.
-        data: where the pairs lie.
-        condition: its kind, one of `data.conditions.KINDS` or a name of one's own.
+        data: where the pictures lie.
         out: the adapter's folder.
-        runs: folder of the run (`joint-<name of out>`) and of latents.
-        recipe: how; `loop.batch_size` is of all turns and processes.
+        runs: folder of the run (`<what>-<name of out>`) and of latents.
         setup: how the machine is used.
         recompute: gradient checkpoints.
-        trigger: in front of the condition's prompts; None is the condition's own.
         init: an adapter to start from.
         resume: go on from the run's checkpoint.
-        accept_changed: go on where the pairs are no longer those that the run began with.
+        accept_changed: go on where the data are no longer those that the run began with.
         sample_steps: network calls of a picture that is drawn to be looked at.
         command: the command line, for the card.
+
+    Attributes:
+        ROWS: what messages call the rows of the data.
+        ROOM: what to do where checkpoints do not fit.
     """
+
+    ROWS: ClassVar[str] = "pictures"
+    ROOM: ClassVar[str] = "make room, or give other --runs"
 
     base: str
     data: Place
-    condition: str
     out: Path
     runs: Path
-    recipe: PictureRecipe
     setup: Setup
     recompute: bool = False
-    trigger: str | None = None
     init: Path | None = None
     resume: bool = True
     accept_changed: bool = False
@@ -100,9 +118,19 @@ class PictureJob:
     command: str = "not stated"
 
     @property
+    def what(self) -> str:
+        """The stage's command."""
+        raise NotImplementedError
+
+    @property
+    def how(self) -> OwnRecipe:
+        """The recipe."""
+        raise NotImplementedError
+
+    @property
     def folder(self) -> Path:
         """Of the run."""
-        return self.runs / f"joint-{self.out.name}"
+        return self.runs / f"{self.what}-{self.out.name}"
 
     @property
     def checkpoint(self) -> Path:
@@ -113,6 +141,34 @@ class PictureJob:
     def cache(self) -> Path:
         """Of what all runs can use."""
         return self.runs / "cache"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureJob(OwnJob):
+    """The training of a joint adapter on pairs.
+
+    Args:
+        condition: its kind, one of `data.conditions.KINDS` or a name of one's own.
+        recipe: how.
+        trigger: in front of the condition's prompts; None is the condition's own.
+    """
+
+    ROWS: ClassVar[str] = "pairs"
+    ROOM: ClassVar[str] = "make room, give other --runs, or a lower --rank"
+
+    condition: str
+    recipe: PictureRecipe
+    trigger: str | None = None
+
+    @property
+    @override
+    def what(self) -> str:
+        return "joint"
+
+    @property
+    @override
+    def how(self) -> PictureRecipe:
+        return self.recipe
 
 
 def condition_of(name: str, trigger: str | None = None) -> OwnCondition:

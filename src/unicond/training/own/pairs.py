@@ -4,7 +4,6 @@ They are encoded when their turn comes, each time cut and changed anew, or once:
 is cut in its middle, the latents are kept on disk, and a step costs the network alone.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ from typing import cast
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from unicond.backbones.base import Backbone
 from unicond.data.augment import AugmentConfig, augmented
@@ -23,9 +21,9 @@ from unicond.data.batches import BatchConfig, batches
 from unicond.data.buckets import BatchOrder, nearest_bucket
 from unicond.data.conditions import ConditionKind
 from unicond.data.sources import Pair, PairSource
-from unicond.pictures.files import whole_file
 from unicond.pictures.fitting import Size
 from unicond.sampling.prompts import Prompt
+from unicond.training.own import keeping
 from unicond.training.pairs import Batch
 from unicond.training.processes import Part
 from unicond.training.roles import Draw
@@ -68,28 +66,47 @@ class Chosen:
         return self.source.fingerprint()
 
 
-def split(source: PairSource, held_out: int) -> tuple[Chosen, Chosen]:
+def split(source: PairSource, held_out: int | None) -> tuple[Chosen, Chosen]:
     """Pairs to train on, and pairs to take scores on, spread evenly over the source.
 
     Args:
         source: all pairs.
-        held_out: how many are not trained on.
+        held_out: how many are not trained on (see `split_rows`).
 
     Returns:
-        Both; where none are held out, scores are taken on the first pairs that are trained on.
+        Both.
+    """
+    train, held = split_rows(range(len(source)), held_out)
+    return Chosen(source, train), Chosen(source, held)
+
+
+def split_rows(
+    rows: Sequence[int], held_out: int | None, what: str = "pairs"
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Rows to train on, and rows to take scores on, spread evenly.
+
+    Args:
+        rows: all.
+        held_out: how many are not trained on; None is a tenth, 8 at most.
+        what: they are called.
+
+    Returns:
+        Both; where none are held out, scores are taken on the first rows that are trained on.
 
     Raises:
         ValueError: fewer than two are left to train on.
     """
-    count = len(source)
+    count = len(rows)
+    if held_out is None:
+        held_out = min(8, count // 10)
     if count - held_out < 2:
         raise ValueError(
-            f"of {count} pairs {held_out} would be held out, which leaves {count - held_out} to "
+            f"of {count} {what} {held_out} would be held out, which leaves {count - held_out} to "
             "train on; at least 2 are needed"
         )
-    held = tuple((2 * n + 1) * count // (2 * held_out) for n in range(held_out))
-    rest = tuple(sorted({*range(count)} - {*held}))
-    return Chosen(source, rest), Chosen(source, held or rest[:8])
+    places = tuple((2 * n + 1) * count // (2 * held_out) for n in range(held_out))
+    rest = tuple(rows[place] for place in sorted({*range(count)} - {*places}))
+    return rest, tuple(rows[place] for place in places) or rest[:8]
 
 
 @dataclass(frozen=True)
@@ -202,7 +219,7 @@ class KeptPairs:
         conditions: list[Tensor] = []
         captions: list[str] = []
         for place in self._order.batch(part.number)[1][part.rows]:
-            path = _file(self._folder, self._source.rows[place.row])
+            path = keeping.file_of(self._folder, self._source.rows[place.row])
             with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownArgumentType]
                 images.append(file.get_tensor("image").float())
                 conditions.append(file.get_tensor("condition").float())
@@ -238,36 +255,19 @@ def keep(
     Raises:
         PictureError: a pair cannot be read, or latents cannot be written.
     """
-    vae = encoder.backbone.vae
-    told = (source.fingerprint(), _identity(vae), list(order.buckets), source.kind.name)
-    folder = cache / f"latents-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
-    for number in range(process, len(source), processes):
-        path = _file(folder, source.rows[number])
-        if not path.exists():
-            pair = source.pair(number)
-            size = order.buckets[nearest_bucket(order.sizes[number], order.buckets)]
-            both = augmented(pair, pair.caption, size, source.kind, MIDDLE, ())
-            image, condition = encoder.latents(torch.stack(both)).half().cpu()
-            values = {"image": image.contiguous(), "condition": condition.contiguous()}
-            with whole_file(path) as file:
-                file.write(save(values, {"captions": json.dumps(pair.captions)}))
-        if report is not None:
-            report(number + 1, len(source))
+    told = source.fingerprint(), keeping.identity(encoder.backbone.vae), list(order.buckets)
+    folder = keeping.folder_of(cache, *told, source.kind.name)
+
+    def made(number: int) -> keeping.Made:
+        pair = source.pair(number)
+        size = order.buckets[nearest_bucket(order.sizes[number], order.buckets)]
+        both = augmented(pair, pair.caption, size, source.kind, MIDDLE, ())
+        image, condition = encoder.latents(torch.stack(both)).half().cpu()
+        values = {"image": image.contiguous(), "condition": condition.contiguous()}
+        return values, {"captions": json.dumps(pair.captions)}
+
+    keeping.fill(folder, source.rows, made, process, processes, report)
     return folder
-
-
-def _file(folder: Path, row: int) -> Path:
-    return folder / f"{row // 1000:05d}" / f"{row % 1000:03d}.safetensors"
-
-
-def _identity(vae: nn.Module | None) -> str:
-    """What tells an autoencoder from others; "pixels" where there is none."""
-    if vae is None:
-        return "pixels"
-    digest = hashlib.sha256()
-    for value in vae.state_dict().values():
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True)

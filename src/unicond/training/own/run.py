@@ -3,28 +3,21 @@
 Whatever can be found wrong before the work begins is found before the base is loaded: see `checks`.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from unicond.adapter_loading import named
-from unicond.adapters.hub import Card, half_written
 from unicond.adapters.joint import JointAdapter
 from unicond.backbones import loading as bases
 from unicond.backbones.base import Backbone
-from unicond.backbones.precision import check_dtype
 from unicond.data.batches import BatchConfig
-from unicond.data.sources import Pairs, open_pairs
-from unicond.training import checkpoints, processes, starting
-from unicond.training.checkpoints import SaveError
+from unicond.data.sources import open_pairs
+from unicond.training import processes, starting
 from unicond.training.diffusion import Noising
 from unicond.training.joint import JointTask
 from unicond.training.journal import Report
 from unicond.training.loop import fit
-from unicond.training.optimizers import eight_bit_adamw
-from unicond.training.own import checks, reading
+from unicond.training.own import checks, keeping, reading, steps
 from unicond.training.own.job import OwnCondition, PictureJob, condition_of
 from unicond.training.own.pairs import (
     Chosen,
@@ -37,9 +30,6 @@ from unicond.training.own.pairs import (
 )
 from unicond.training.own.sheet import Sheet
 from unicond.training.pairs import TrainingPairs
-
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""{precision: of the frozen base}."""
 
 
 def train_pictures(job: PictureJob, report: Report) -> Path:
@@ -55,23 +45,13 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     Raises:
         ValueError: something does not fit; what was there before is there still.
     """
-    state = processes.this_process()
-    dtype, device = DTYPES[job.recipe.loop.precision], processes.device()
-    check_dtype(dtype, device)
-    if job.setup.eight_bit:
-        eight_bit_adamw()
-    checks.check_folders(job)
+    dtype, device = steps.ready(job)
     condition = condition_of(job.condition, job.trigger)
     source = open_pairs(job.data, job.condition)
-    if state.is_main_process:
-        checkpoints.recover(job.checkpoint)
-    state.wait_for_everyone()
-    about = checks.about(job, condition, source.fingerprint())
-    if job.resume:
-        about = checks.check_same(job, source, about)
+    about = steps.agreed(job, source, checks.about(job, condition, source.fingerprint()))
     checks.check_start(job, condition)
-    reading.check_count(job, source)
-    parts = _split(job, source)
+    reading.check_count(job, len(source))
+    parts = split(source, job.recipe.held_out)
     checks.check_base(job, condition)
     reading.check_pairs(job, source, report)
     backbone = bases.load(job.base, dtype, device)
@@ -83,8 +63,9 @@ def train_pictures(job: PictureJob, report: Report) -> Path:
     checks.check_room(job, adapter)
     task = _task(job, backbone, adapter, parts, report)
     scores = fit(task, job.recipe.loop, job.folder, job.resume, report, job.setup, about)
-    if state.is_main_process:
-        _save(job, adapter, _described(source, condition, about), scores)
+    if processes.this_process().is_main_process:
+        data = f"{len(source)} pairs of pictures and {condition.shows}."
+        steps.save(job, adapter, steps.described(data, about), scores)
         report(1.0, f"{job.out} is ready: {use(job, condition)}")
     return job.out
 
@@ -104,21 +85,6 @@ def _start_from(adapter: JointAdapter, init: Path) -> None:
         starting.go_on_from_part(adapter, old, str(init))
     except ValueError as error:
         raise checks.misfit(init, old.config, adapter.config) from error
-
-
-def _described(source: Pairs, condition: OwnCondition, about: Mapping[str, object]) -> str:
-    """What the adapter was trained on, for its card."""
-    text = f"{len(source)} pairs of pictures and {condition.shows}."
-    if steps := checks.steps_of_changes(about):
-        which = " and ".join(f"step {step}" for step in steps)
-        text += f" The dataset changed on the way, after {which} (--accept-changed-data)."
-    return text
-
-
-def _split(job: PictureJob, source: Pairs) -> tuple[Chosen, Chosen]:
-    """Pairs to train on, and pairs to take scores on."""
-    wanted = job.recipe.held_out
-    return split(source, min(8, len(source) // 10) if wanted is None else wanted)
 
 
 def _task(
@@ -156,26 +122,7 @@ def _kept(
 ) -> KeptPairs:
     """Pairs whose latents are made now, where they are not there already."""
     state, order = processes.this_process(), config.order(source)
-
-    def told(done: int, count: int) -> None:
-        if state.is_main_process and (done % 50 == 0 or done == count):
-            report(0.0, f"latents: {done} of {count}")
-
-    folder = keep(encoder, source, order, job.cache, state.process_index, state.num_processes, told)
+    share = state.process_index, state.num_processes
+    folder = keep(encoder, source, order, job.cache, *share, keeping.told(report))
     state.wait_for_everyone()
     return KeptPairs(encoder, folder, source, order)
-
-
-def _save(job: PictureJob, adapter: JointAdapter, data: str, scores: Mapping[str, float]) -> None:
-    """Write the adapter with its card; what a killed run has left half written goes."""
-    told = {name: round(value, 4) for name, value in scores.items()}
-    card = Card(data, job.command, told, where=str(job.out))
-    try:
-        adapter.save_pretrained(job.out, card, torch.float16)
-        for name in half_written(job.out):
-            (job.out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise SaveError(
-            f"cannot write the adapter to {job.out} ({str(error).splitlines()[0]}); its training "
-            f"is done and kept in {job.checkpoint}: make room, and run the same command again"
-        ) from error
