@@ -132,13 +132,16 @@ def _draw_lines(axis: "Axes", panel: Panel) -> None:
             yerr=whiskers(shown, panel.y),
             label=label,
             color=COLORS[number % len(COLORS)],
+            linestyle=("-", "--", ":")[number // len(COLORS) % 3],
             marker="o",
             markersize=3,
             linewidth=1.2,
             elinewidth=0.8,
         )
     if panel.log:
+        values = {row.metrics[panel.x] for rows in panel.lines.values() for row in rows}
         axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
     axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
     axis.tick_params(labelsize=8, colors=INK)
     axis.spines[["top", "right"]].set_visible(False)
