@@ -139,7 +139,8 @@ def _draw_lines(axis: "Axes", panel: Panel) -> None:
             elinewidth=0.8,
         )
     if panel.log:
-        values = {row.metrics[panel.x] for rows in panel.lines.values() for row in rows}
+        every = [row.metrics for rows in panel.lines.values() for row in rows]
+        values = {metrics[panel.x] for metrics in every if panel.x in metrics}
         axis.set_xscale("log", base=2)
         axis.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
     axis.set_xlabel(panel.x.replace("_", " "), fontsize=8, color=INK)
