@@ -1,5 +1,6 @@
 """The demo on a tiny random model: every part is made, measured, drawn and saved."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -32,5 +33,13 @@ def test_sheets_need_pictures_and_as_many_captions():
         sheet([])
     with pytest.raises(ValueError, match="1 captions for 2 pictures"):
         sheet([Line("", [torch.zeros(3, 4, 4)] * 2, ["one"])])
-    drawn = sheet([Line("title", [torch.ones(3, 8, 4)], ["a"])], height=16)
-    assert drawn.size == (4 + 8 + 4, 20 + 16 + 28 + 4)
+    drawn = sheet([Line("", [torch.ones(3, 8, 4)], ["a"])], height=16)
+    assert drawn.size == (4 + 8 + 4, 16 + 28 + 4)
+
+
+def test_a_title_is_not_cut_where_pictures_are_narrow():
+    narrow = sheet([Line("what is told of the picture", [torch.ones(3, 8, 8)])])
+    told = (np.asarray(narrow.convert("L"))[:20] < 200).any(0).nonzero()[0]
+    assert narrow.width - 8 < told.max() < narrow.width - 1
+    wide = sheet([Line("a", [torch.ones(3, 8, 400)])])
+    assert wide.width == 408

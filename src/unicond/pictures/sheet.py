@@ -1,5 +1,6 @@
 """Contact sheets: lines of pictures, a title above each line, a caption below each picture."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,11 +64,13 @@ def _line(line: Line, height: int | None, rows: int) -> Image.Image:
     above = _TITLE if line.title else 0
     below = rows * _CAPTION + _GAP if line.captions else 0
     high = max(image.height for image in images)
-    wide = sum(image.width + _GAP for image in images) + _GAP
+    face = ImageFont.load_default(13)
+    titled = _GAP + math.ceil(face.getlength(line.title)) + _GAP if line.title else 0
+    wide = max(titled, sum(image.width + _GAP for image in images) + _GAP)
     drawn = Image.new("RGB", (wide, above + high + below + _GAP), "white")
     pen, left = ImageDraw.Draw(drawn), _GAP
     if line.title:
-        pen.text((left, 4), line.title, fill="black", font=ImageFont.load_default(13))
+        pen.text((left, 4), line.title, fill="black", font=face)
     for image, caption in zip(images, line.captions or [""] * len(images), strict=True):
         drawn.paste(image, (left, above))
         if caption:
