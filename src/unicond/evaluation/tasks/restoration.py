@@ -21,7 +21,7 @@ itself, A^+ y. The pictures of a chunk go through the network together, but for 
 operators of their own: `calls` are those of a run, `seconds` a picture's share of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +61,6 @@ OPERATORS = (
 INPUT = "input"
 EXACT = ("mcg", "ccdf")
 """Methods that take a measurement as exact."""
-TOO_LOUD = "to undo the operator makes the noise louder than the picture"
 WHOLE_LATENTS = ("repaint", "replacement", "reconstruction")
 """Methods that hold known latents."""
 METRICS: Mapping[str, str] = {
@@ -104,11 +103,15 @@ def _left(operator: str, backbone: Backbone, noise: str) -> dict[str, list[str]]
     size, found = backbone.sample_size, dict[str, list[str]]()
     blank = Restore(torch.zeros(3, size, size), operator, NOISES[noise], simulate=True)
     case = Case(blank.seen(backbone), backbone, (1.0,))
-    checks = {"the mask leaves no latent whole": WHOLE_LATENTS, TOO_LOUD: EXACT}
-    for why, names in checks.items():
+    checks: Mapping[str, tuple[Sequence[str], Callable[[str], object]]] = {
+        "the mask leaves no latent whole": (WHOLE_LATENTS, lambda _: case.parts()),
+        "to undo the operator makes the noise louder than the picture": (EXACT, case.check_exact),
+    }
+    for why, (names, check) in checks.items():
         mine = [name for name in names if name in methods_for(operator)]
         try:
-            _ = [case.check_exact(name) if why == TOO_LOUD else case.parts() for name in mine]
+            for name in mine:
+                check(name)
         except ValueError:
             found[why] = mine
     return found

@@ -19,13 +19,12 @@ from unicond.backbones.base import Backbone
 from unicond.data.boxes import BoxedPictures, Scene
 from unicond.grounding import NOTHING_MORE
 from unicond.training import processes
-from unicond.training.budget import Budget
 from unicond.training.captions import CaptionTable
 from unicond.training.grounding import OF_METHOD, GroundingRecipe
 from unicond.training.journal import Report
 from unicond.training.loop import LoopConfig
 from unicond.training.own import keeping
-from unicond.training.own.job import OwnJob
+from unicond.training.own.job import OwnJob, usual_loop
 from unicond.training.own.pairs import Encoder
 from unicond.training.text2image import Pictured
 from unicond.training.things import WORDINGS, Layout, Phrases, Placed
@@ -48,16 +47,7 @@ class BoxRecipe(GroundingRecipe):
     alone: float = 0.0
     side: int | None = None
     held_out: int | None = None
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            batch_size=4,
-            lr=1e-4,
-            budget=Budget(steps=10_000),
-            beta2=0.999,
-            average=0.999,
-            report_steps=10,
-        )
-    )
+    loop: LoopConfig = field(default_factory=usual_loop)
 
     @staticmethod
     def of(method: Method, **changes: object) -> "BoxRecipe":

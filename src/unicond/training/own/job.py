@@ -1,5 +1,6 @@
 """What is asked of a training on one's own pictures."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -16,6 +17,18 @@ from unicond.training.budget import Budget
 from unicond.training.joint import JointRecipe
 from unicond.training.loop import LoopConfig, Setup
 from unicond.training.own.pairs import MIDDLE
+
+
+def usual_loop() -> LoopConfig:
+    """How adapters are optimised on one's own pictures where nothing else is said."""
+    return LoopConfig(
+        batch_size=4,
+        lr=1e-4,
+        budget=Budget(steps=10_000),
+        beta2=0.999,
+        average=0.999,
+        report_steps=10,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +48,7 @@ class PictureRecipe(JointRecipe):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     keep_latents: bool = False
     held_out: int | None = None
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            batch_size=4,
-            lr=1e-4,
-            budget=Budget(steps=10_000),
-            beta2=0.999,
-            average=0.999,
-            report_steps=10,
-        )
-    )
+    loop: LoopConfig = field(default_factory=usual_loop)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +85,7 @@ class OwnRecipe(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnJob:
+class OwnJob(ABC):
     """One training on one's own pictures.
 
     Args:
@@ -118,14 +122,14 @@ class OwnJob:
     command: str = "not stated"
 
     @property
+    @abstractmethod
     def what(self) -> str:
         """The stage's command."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def how(self) -> OwnRecipe:
         """The recipe."""
-        raise NotImplementedError
 
     @property
     def folder(self) -> Path:
