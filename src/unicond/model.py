@@ -257,7 +257,7 @@ class Model:
             branches=names,
             generated=tuple(b for b in names if b in moved or makes(b, conditions)),
             given={b: source_of(g) for b, g in conditions.items()},
-            num_inference_steps=own.calls(num_inference_steps, task.num_inference_steps),
+            num_inference_steps=(moves := own.calls(num_inference_steps, task.num_inference_steps)),
             solver=own.solver_name(solver) or self.backbone.defaults.solver,
             spacing=spacing,
             eta=eta,
@@ -274,7 +274,7 @@ class Model:
             refresh=refresh,
             ensemble_size=task.ensemble(ensemble_size, own.usual(sampling)),
             sampling=sampling,
-            plan=task.way(plan, own.usual(sampling)),
+            plan=task.way(plan, moves, own.usual(sampling)),
             references={b: one_a_sample(r.prompt, len(seeds)) for b, r in references.items()},
             reconstruction_weight=weights,
             reconstruction_optimizer=reconstruction_optimizer,
@@ -314,7 +314,10 @@ class Model:
             shown = [b for b, one in conditions.items() if not one.guide]
             beside = [b for b in made if b in self.adapters] if "image" in made else []
             shows, joins = ([self._suits(b) for b in each] for each in (shown, beside))
-            task = generation(base, shows, joins, alone=not conditions)
+            part = [b for b in self.aligned(made) if b in conditions and conditions[b].in_part]
+            whole = "image" in made and "image" not in conditions
+            completes = whole and bool(part) and len(part) == len(made) - 1
+            task = generation(base, shows, joins, alone=not conditions, completes=completes)
             if "image" not in names or not any(b in self.adapters for b in names):
                 task = replace(task, follow=0.0)  # there is no joint attention to strengthen
         return task, task.noised(conditions)

@@ -435,11 +435,15 @@ def test_steps_that_are_spaced_otherwise_take_the_first_ones_times(tiny, other, 
 
 def test_steps_that_are_not_at_the_same_times_are_named(tiny, other, depth):
     message = (
-        r"model 2 begins at t=1 \(spacing 'trailing', offset \d\), the first one at t=0\.\d+ "
-        r"\(spacing 'leading', offset \d\)"
+        r"model 2 begins at t=1 \(plan 'joint', spacing 'trailing', offset \d\), the first one at "
+        r"t=0\.\d+ \(plan 'joint', spacing 'leading', offset \d\)"
     )
     with pytest.raises(ValueError, match=message):
         unicond.aggregate([only(tiny), only(other, "a cat", spacing="trailing")])
+    left = torch.arange(SIDE).lt(SIDE // 2).float().expand(1, SIDE, -1)
+    call = only(tiny, branches=["image", "depth"], depth=unicond.given(depth, mask=left))
+    with pytest.raises(ValueError, match=r"one at .*plan 'condition-first'.*: give all the same"):
+        unicond.aggregate([call, only(other)])
     coarse = {"branches": ["image", "depth"], "depth": unicond.given(depth, noise=0.5)}
     late = spaced(tiny, spacing="trailing")
     with pytest.raises(ValueError, match="'2:image' takes 4 moves from t=1, 'image' 4 from t=0"):

@@ -90,6 +90,33 @@ def test_a_call_walks_as_suits_its_adapter(planned):
     assert all(move.t["image"] < move.t["depth"] for move in moves[1:])
 
 
+def test_what_is_known_in_part_is_completed_before_the_image(tiny):
+    left = torch.zeros(1, 64, 64)
+    left[..., :32] = 1
+    half = unicond.given(PICTURE, mask=left)
+
+    def call(**asked):
+        return tiny.prepare("a dog", **{"branches": ["image", "depth"], "depth": half, **asked})
+
+    plan = call(num_inference_steps=4).plan
+    assert call().record.plan == "condition-first"
+    assert plan[2].t["image"] == plan[0].t["image"] > 0
+    assert plan[2].t["depth"] == 0.0
+
+    def way(**asked):
+        return call(**asked).record.plan
+
+    assert way(num_inference_steps=1) is None  # two lines need two moves
+    assert way(plan="joint") == "joint"
+    assert way(sampling="released") is None
+    assert way(image=half) is None  # of both a half
+    assert way(image=PICTURE, branches=["depth"]) is None  # read off the image
+    assert way(depth=unicond.given(PICTURE, mask=left, guide=True)) is None
+    assert way(branches=["image", "depth", "id"]) is None  # which is drawn from text
+    assert way(branches=["image", "depth", "id"], id=PICTURE) == "condition-first"
+    assert way(references={"source": unicond.Reference(prompt="a cat")}) is None
+
+
 def test_a_call_takes_what_suits_its_adapter(tiny):
     def settings(**asked):
         record = tiny("a dog", **asked).record

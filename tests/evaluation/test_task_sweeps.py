@@ -160,6 +160,7 @@ def test_a_spoilt_map_is_followed_by_every_method(able, tmp_path, monkeypatch):
     every = ("depth", "depth_coarse", "readout")
     names = [f"signals/{one.case}/{m}" for one in spoilings for m in every]
     names.insert(3, "signals/clean/text")
+    names.insert(-2, "signals/missing_0.5/depth_joint")
     assert [row.name for row in table.rows] == names
     clean = table.row("signals/clean/depth").metrics
     assert {"abs_rel", "delta1", "seconds", "calls", "seed"} < clean.keys()
@@ -167,12 +168,12 @@ def test_a_spoilt_map_is_followed_by_every_method(able, tmp_path, monkeypatch):
     assert table.row("signals/missing_0.5/depth").metrics["missing"] == 0.5
     assert "blur" not in table.row("signals/noise_0.5/readout").metrics
     pictures = ROBUSTNESS.show(asked)
-    shown = {one.case: pictures[one.case][0].pictures for one in spoilings}
+    lines = {one.case: pictures[one.case][0] for one in spoilings}
+    shown = {
+        case: dict(zip(line.captions, line.pictures, strict=True)) for case, line in lines.items()
+    }
     for case in ("noise_0.5", "blur_8", "missing_0.5"):
-        gaps = [
-            (one - other).abs().max()
-            for one, other in zip(shown[case], shown["clean"], strict=False)
-        ]
+        gaps = [(shown[case][m] - shown["clean"][m]).abs().max() for m in ("map", *every)]
         assert min(gaps) > 0  # the map and what every method makes of it, by a level or more
     assert (folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -230,4 +231,4 @@ def test_tasks_of_a_sweep_are_apart_on_its_page(bench, tmp_path):
 
 def test_without_adapter_and_head_there_is_text_alone(bench):
     assert signals.methods(bench) == ("text",)
-    assert set(signals.missing(bench)) == {"depth", "depth_coarse", "readout"}
+    assert set(signals.missing(bench)) == {"depth", "depth_joint", "depth_coarse", "readout"}

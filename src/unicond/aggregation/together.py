@@ -170,11 +170,12 @@ def _is_own_way(call: Prepared) -> bool:
 
 
 def _spaced(call: Prepared) -> str:
-    """How the steps of a call are spaced, in words."""
+    """How a call walks, and how its steps are spaced, in words."""
     schedule, asked = call.backbone.schedule, call.record.spacing
+    way = f"plan {call.record.plan or 'joint'!r}, spacing"
     if isinstance(schedule, FlowSchedule):
-        return f"spacing {asked or 'trailing'!r}, shift {schedule.shift:g}"
-    return f"spacing {asked or schedule.spacing!r}, offset {schedule.steps_offset}"
+        return f"{way} {asked or 'trailing'!r}, shift {schedule.shift:g}"
+    return f"{way} {asked or schedule.spacing!r}, offset {schedule.steps_offset}"
 
 
 def _placed(first: Prepared, asked: Window | Place, mean: Mean | None) -> Window:

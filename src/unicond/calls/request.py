@@ -90,6 +90,11 @@ class Given:
         return self.mask is None and not self.guide and (self.level == 0 or self.hold)
 
     @property
+    def in_part(self) -> bool:
+        """Whether the branch is generated where a mask leaves it free."""
+        return self.mask is not None and not self.guide
+
+    @property
     def start(self) -> float:
         """The time at which the branch starts."""
         return 1.0 if self.mask is not None or self.guide else self.level

@@ -4,7 +4,8 @@ Of several conditions that are given, the one that asks for most condition guida
 that are given or generated beside the image, the one that asks for least text guidance, which moves
 both branches; of several that are read off an image, the one that asks for most steps, for most
 noise, and for the smallest ensemble. The way through the times of image and conditions that are
-drawn from text together is the one that all of these ask for.
+drawn from text together is the one that all of these ask for; a condition that is known in part is
+completed before the image is drawn under it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,9 @@ from unicond.backbones.base import Settings
 from unicond.calls.request import MOVES, Given
 from unicond.sampling.plans import Plan
 from unicond.sampling.suits import Suits
+
+COMPLETION = "condition-first"
+"""The way to a condition that is known in part and an image under it."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,19 @@ class Task:
             found["image"] = found["image"].at(self.noise)
         return found
 
-    def way(self, plan: str | Plan | None, usual: bool = True) -> str | None:
+    def way(self, plan: str | Plan | None, moves: int, usual: bool = True) -> str | None:
         """What the record calls the way through the times of image and condition.
 
         Args:
             plan: what the caller asks for; None is the task's own, of an unusual walk none.
+            moves: how many there are; one has no way but the straight one.
             usual: as in `ensemble`.
 
         Returns:
             The name of a plan, `MOVES` for the caller's own, or None.
         """
         if plan is None:
-            return self.plan if usual else None
+            return self.plan if usual and moves > 1 else None
         return plan if isinstance(plan, str) else MOVES
 
     def ensemble(self, size: int | None, usual: bool = True) -> int:
@@ -112,7 +117,11 @@ def estimation(base: Settings, read: Sequence[Suits]) -> Task:
 
 
 def generation(
-    base: Settings, given: Sequence[Suits], beside: Sequence[Suits] = (), alone: bool = False
+    base: Settings,
+    given: Sequence[Suits],
+    beside: Sequence[Suits] = (),
+    alone: bool = False,
+    completes: bool = False,
 ) -> Task:
     """The settings of generation.
 
@@ -124,6 +133,8 @@ def generation(
             counts, and the plan if they are drawn `alone`, while condition guidance is of what
             is given.
         alone: whether nothing is given, not even a guide.
+        completes: whether all conditions that are made are known in part, and nothing of the
+            image is. Beside it they would be as noisy as it is while its layout is decided.
 
     Returns:
         The task.
@@ -136,12 +147,12 @@ def generation(
         base.condition_guidance if s.condition_guidance is None else s.condition_guidance
         for s in given
     ]
-    plans = {s.joint_plan for s in beside}
+    plans = {s.joint_plan for s in beside} if alone else {COMPLETION if completes else None}
     return Task(
         False,
         base.num_inference_steps,
         min(text, default=base.guidance_scale),
         follow=max(follow, default=0.0),
         shapes=base.perturbed_guidance,
-        plan=plans.pop() if len(plans) == 1 and alone else None,
+        plan=plans.pop() if len(plans) == 1 else None,
     )

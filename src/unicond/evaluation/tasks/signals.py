@@ -7,8 +7,9 @@ Held-out scenes with their captions and exact depth; the map is spoilt before it
     blur_P          blurred by a Gaussian of P pixels at 128 x 128, at other sizes in proportion
     missing_P       a share P of its columns, from the right, is not given
 
-    depth           the adapter of joint attention, the map held; the missing part is made, too
-    depth_coarse    the same, the map coarse up to t = 0.4: of what is spoilt only the coarse part
+    depth           the adapter of joint attention, the map held; a missing part is made first
+    depth_joint     the same, the missing part made together with the image
+    depth_coarse    the map coarse up to t = 0.4: of what is spoilt only the coarse part
     readout         no adapter: a readout head of depth guides (`unicond.tasks.generate`)
     text            the caption alone, once: it knows of no map
 
@@ -54,7 +55,7 @@ from unicond.tasks.generate import Generate
 from unicond.tasks.heads import has_head
 
 DEPTH = "depth"
-TEXT, READOUT, COARSE_DEPTH = "text", "readout", "depth_coarse"
+TEXT, READOUT, COARSE_DEPTH, JOINT_DEPTH = "text", "readout", "depth_coarse", "depth_joint"
 COARSE = 0.4
 """Up to which time the map of `depth_coarse` is coarse."""
 METRICS: Mapping[str, str] = {
@@ -135,9 +136,13 @@ class Signals:
         return Subject(self.bench.model, named(DEPTH).branch, self.bench.generation)
 
 
-def _held(noise: float, signals: Signals, maps: Tensor, known: float) -> Tensor:
+def _held(
+    signals: Signals, maps: Tensor, known: float, noise: float = 0.0, plan: str | None = None
+) -> Tensor:
     """By the adapter, from the left part of the maps."""
     cases, subject = signals.cases, signals.subject
+    if plan is not None:
+        subject = subject.with_settings(replace(subject.generation, plan=plan))
     told = {subject.branch: given(maps, mask=_left_part(maps, known), noise=noise)}
     return subject.complete(cases.captions, cases.seeds, told)["image"]
 
@@ -174,29 +179,30 @@ def _told(signals: Signals, _maps: Tensor, _known: float) -> Tensor:
 
 
 MADE_BY: Mapping[str, Callable[[Signals, Tensor, float], Tensor]] = {
-    DEPTH: partial(_held, 0.0),
-    COARSE_DEPTH: partial(_held, COARSE),
+    DEPTH: _held,
+    JOINT_DEPTH: partial(_held, plan="joint"),
+    COARSE_DEPTH: partial(_held, noise=COARSE),
     READOUT: _read,
     TEXT: _told,
 }
 """{method: pictures (B, 3, H, W) of scenes, of spoilt maps and the share of them that is known}."""
 
 
-def methods(bench: Bench) -> tuple[str, ...]:
-    """The methods that a model has, `text` last."""
+def methods(bench: Bench, spoiling: Spoiling = CLEAN) -> tuple[str, ...]:
+    """The methods that a model has and that a map has to do with, `text` last."""
     left = missing(bench)
-    return tuple(name for name in MADE_BY if name not in left)
+    return tuple(name for name in MADE_BY if name not in left and _concerns(name, spoiling))
 
 
-def missing(bench: Bench) -> dict[str, str]:
-    """{method: why a model has it not}."""
+def missing(bench: Bench, spoilings: Sequence[Spoiling] = SPOILINGS) -> dict[str, str]:
+    """{method: why a model has it not}, of those that some maps have to do with."""
     found: dict[str, str] = {}
     if named(DEPTH).branch not in bench.model.adapters:
         why = f"no adapter of depth is loaded (--adapter {DEPTH})"
-        found |= {DEPTH: why, COARSE_DEPTH: why}
+        found |= {DEPTH: why, JOINT_DEPTH: why, COARSE_DEPTH: why}
     if not has_head(DEPTH, bench.model):
         found[READOUT] = "no readout head of depth ships for this base"
-    return found
+    return {m: why for m, why in found.items() if any(_concerns(m, each) for each in spoilings)}
 
 
 def results(method: str, signals: Signals, spoiling: Spoiling = CLEAN) -> Samples:
@@ -226,8 +232,13 @@ def _held_out(bench: Bench) -> HeldOut:
 
 def asked(bench: Bench) -> list[tuple[Spoiling, str]]:
     """What is measured: every method of every map, `text` once."""
-    every = methods(bench)
-    return [(one, m) for one in SPOILINGS for m in every if m != TEXT or one == CLEAN]
+    return [(one, name) for one in SPOILINGS for name in methods(bench, one)]
+
+
+def _concerns(method: str, spoiling: Spoiling) -> bool:
+    if method == JOINT_DEPTH:
+        return spoiling.known < 1
+    return method != TEXT or spoiling == CLEAN
 
 
 def make(bench: Bench) -> list[Row]:
@@ -323,5 +334,5 @@ ROBUSTNESS = Group(
     scenes=20,
     missing=missing,
     heads=(DEPTH,),
-    version="2",
+    version="3",
 )

@@ -9,6 +9,7 @@ A guidance or a number of steps that is asked for takes the place of those that 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def _parts(usual: bool) -> tuple[AnyPart, ...]:
             signals.prepared,
             signals.results,
             signals.METRICS,
-            missing=signals.missing,
+            missing=partial(signals.missing, spoilings=(signals.CLEAN,)),
         ),
     )
 
