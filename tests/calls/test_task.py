@@ -100,6 +100,10 @@ def test_what_is_known_in_part_is_completed_before_the_image(tiny):
 
     plan = call(num_inference_steps=4).plan
     assert call().record.plan == "condition-first"
+    usual = tiny.backbone.defaults.num_inference_steps
+    assert call().record.num_inference_steps == 2 * usual  # as many for each of the two
+    assert call(plan="joint").record.num_inference_steps == usual
+    assert call(sampling="released").record.num_inference_steps == usual
     assert plan[2].t["image"] == plan[0].t["image"] > 0
     assert plan[2].t["depth"] == 0.0
 

@@ -26,7 +26,7 @@ class Task:
 
     Args:
         estimates: whether conditions are read off a fixed image.
-        num_inference_steps: moves that call the network.
+        num_inference_steps: moves that call the network, of each line of the plan.
         guidance_scale: of text.
         noise: of the image that is estimated from.
         follow: condition guidance.
@@ -34,6 +34,7 @@ class Task:
         ensemble_size: noises whose pictures are averaged.
         plan: the way through the times of image and condition, by name; None follows from what is
             given.
+        lines: of that plan.
     """
 
     estimates: bool
@@ -44,6 +45,7 @@ class Task:
     shapes: float = 0.0
     ensemble_size: int = 1
     plan: str | None = None
+    lines: int = 1
 
     def noised(self, conditions: Mapping[str, Given]) -> dict[str, Given]:
         """The conditions, with the task's noise on an image to estimate from that has none said."""
@@ -52,20 +54,31 @@ class Task:
             found["image"] = found["image"].at(self.noise)
         return found
 
-    def way(self, plan: str | Plan | None, moves: int, usual: bool = True) -> str | None:
+    def way(self, plan: str | Plan | None, moves: int | None, usual: bool = True) -> str | None:
         """What the record calls the way through the times of image and condition.
 
         Args:
             plan: what the caller asks for; None is the task's own, of an unusual walk none.
-            moves: how many there are; one has no way but the straight one.
+            moves: how many the caller asks for; one has no way but the straight one.
             usual: as in `ensemble`.
 
         Returns:
             The name of a plan, `MOVES` for the caller's own, or None.
         """
         if plan is None:
-            return self.plan if usual and moves > 1 else None
+            return self.plan if usual and moves != 1 else None
         return plan if isinstance(plan, str) else MOVES
+
+    def moves(self, way: str | None) -> int:
+        """How many moves there are where the caller names no number.
+
+        Args:
+            way: of the call; the task's own may have several lines.
+
+        Returns:
+            The number.
+        """
+        return self.num_inference_steps * (self.lines if way == self.plan else 1)
 
     def ensemble(self, size: int | None, usual: bool = True) -> int:
         """How many noises a call's pictures are the mean of.
@@ -155,4 +168,5 @@ def generation(
         follow=max(follow, default=0.0),
         shapes=base.perturbed_guidance,
         plan=plans.pop() if len(plans) == 1 else None,
+        lines=2 if completes else 1,
     )
