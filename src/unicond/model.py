@@ -295,15 +295,20 @@ class Model:
         """The measured settings, what is given as they and a plan want it, and what moves move."""
         known = conditions_of(pictures, references)
         found, moved = walks.on_plan(plan, known, names, self.backbone.schedule, mechanisms)
-        return *self._task(found, names, moved), moved
+        return *self._task(found, names, moved, plain=not mechanisms), moved
 
     def _task(
-        self, conditions: Mapping[str, Given], names: Collection[str], moved: Collection[str]
+        self,
+        conditions: Mapping[str, Given],
+        names: Collection[str],
+        moved: Collection[str],
+        plain: bool,
     ) -> tuple[Task, dict[str, Given]]:
         """The measured settings for what is asked, and the conditions as they have it.
 
         Estimation reads maps off a fixed image, with a little noise on it. Another picture of the
-        same things is no map: it is drawn, in as many steps as any.
+        same things is no map: it is drawn, in as many steps as any. A map that is known in part
+        is completed before the image in a `plain` call: mechanisms' windows count all moves.
         """
         base = self.backbone.defaults
         made = [b for b in names if b in moved or makes(b, conditions)]
@@ -315,7 +320,7 @@ class Model:
             beside = [b for b in made if b in self.adapters] if "image" in made else []
             shows, joins = ([self._suits(b) for b in each] for each in (shown, beside))
             part = [b for b in self.aligned(made) if b in conditions and conditions[b].in_part]
-            whole = "image" in made and "image" not in conditions
+            whole = plain and "image" in made and "image" not in conditions
             completes = whole and bool(part) and len(part) == len(made) - 1
             task = generation(base, shows, joins, alone=not conditions, completes=completes)
             if "image" not in names or not any(b in self.adapters for b in names):

@@ -8,6 +8,7 @@ from unicond.adapters.config import JointConfig
 from unicond.backbones.base import Settings
 from unicond.calls.request import MOVES
 from unicond.calls.task import estimation, generation
+from unicond.sampling.state import Mechanism
 from unicond.sampling.suits import Suits
 
 BASE = Settings(
@@ -119,6 +120,7 @@ def test_what_is_known_in_part_is_completed_before_the_image(tiny):
     assert way(branches=["image", "depth", "id"]) is None  # which is drawn from text
     assert way(branches=["image", "depth", "id"], id=PICTURE) == "condition-first"
     assert way(references={"source": unicond.Reference(prompt="a cat")}) is None
+    assert way(mechanisms=[Mechanism()]) is None  # its window may count the image's moves
 
 
 def test_a_call_takes_what_suits_its_adapter(tiny):
