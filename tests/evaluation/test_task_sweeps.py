@@ -1,6 +1,6 @@
 """Sweeps: the tasks' own measures at every value, and depth maps that are spoilt."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ import unicond
 from unicond.adapters.readout import ReadoutHead
 from unicond.evaluation.bars import with_findings
 from unicond.evaluation.condition_table import Run
+from unicond.evaluation.runner import Samples
 from unicond.evaluation.study import Bench, tabulate
 from unicond.evaluation.subject import Sampling
 from unicond.evaluation.tables import Row, Table
@@ -109,6 +110,22 @@ def test_a_task_is_measured_at_every_value(
     assert f"style, text: {setting}" in text
     one = replace(bench, generation=Sampling(steps=7, guidance=2.5))
     assert values_of(one, setting) == ((2.5,) if setting == "guidance" else (7,))
+
+
+@dataclass
+class Counted:
+    """Two scenes, of which three and one things are named."""
+
+    bench: Bench
+    rows: range
+
+
+def test_found_objects_are_a_share_of_those_named(bench, tmp_path):
+    counts = Samples({"found": [3.0, 0.0], "named": [3.0, 1.0], "seconds": [1, 3], "calls": [4, 4]})
+    part = Part("a", lambda _: ("b",), Counted, lambda _, __: counts, {"found": "a share"})
+    asked = replace(bench, run=replace(bench.run, scenes=2, batch=2), folder=tmp_path)
+    (row,) = part.rows(asked, "steps", (5,))
+    assert (row.metrics["found"], row.metrics["seconds"]) == (0.75, 2)
 
 
 def test_restoration_is_swept_on_pixels(tiny_base, bench, tmp_path, monkeypatch):

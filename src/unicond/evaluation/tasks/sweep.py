@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from unicond.evaluation.curves import Panel, save_curves
-from unicond.evaluation.estimates import Estimate, mean, row_of
+from unicond.evaluation.estimates import FOUND, Estimate, Estimates, mean, row_of
 from unicond.evaluation.runner import Measure, Samples
 from unicond.evaluation.sheet import KEPT
 from unicond.evaluation.study import Bench
@@ -104,14 +104,18 @@ class Part(Generic[Cases]):
         rows: list[Row] = []
         for value, method in asked:
             at = self.at(setting, value)
-            samples = found[f"{at}-{method}"]
-            numbers: dict[str, Estimate] = {
-                metric: partial(mean, samples, metric, weigh=self.weigh) for metric in self.metrics
-            }
-            numbers |= {cost: partial(mean, samples, cost) for cost in COSTS}
+            measure = f"{at}-{method}"
+            numbers = {metric: self._number(found, measure, metric) for metric in self.metrics}
+            numbers |= {cost: partial(mean, found[measure], cost) for cost in COSTS}
             row = row_of(f"{self.task}/{at}/{method}", numbers, bench.run.scenes)
             rows.append(replace(row, metrics={**row.metrics, setting: value}))
         return rows
+
+    def _number(self, found: Mapping[str, Samples], measure: str, metric: str) -> Estimate:
+        """A mean over the scenes; of objects found, over all that are named."""
+        if metric in FOUND:
+            return Estimates(found).number(metric, measure)
+        return partial(mean, found[measure], metric, weigh=self.weigh)
 
     def lines(
         self, bench: Bench, setting: Setting, values: Sequence[float]
