@@ -97,11 +97,12 @@ def save_curves(panels: Sequence[Panel | Bars], path: Path, title: str, columns:
         axis.set_title(f"{above}{heading(panel.y)}", fontsize=9, color=INK)
         if axis.get_legend_handles_labels()[1]:
             if isinstance(panel, Bars):
-                place = {"bbox_to_anchor": (0.5, 0.0), "ncols": 4}
-            else:  # under the name of the axis
-                across = _across(panel)
-                place = {"bbox_to_anchor": (0.5, -0.18), "ncols": across, "columnspacing": 1.0}
-            axis.legend(fontsize=7, frameon=False, loc="upper center", handlelength=1.2, **place)
+                place = {"ncols": 4, "handlelength": 1.2}
+            else:  # under the name of the axis; a line is long enough to show its dashes
+                place = {"ncols": _across(panel), "columnspacing": 1.0, "handlelength": 3.0}
+                place["borderaxespad"] = 4.0
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
+            axis.legend(fontsize=7, frameon=False, **below, **place)
     for axis in list(figure.axes)[len(panels) :]:
         axis.set_visible(False)
     return save_figure(figure, path, title)
@@ -117,7 +118,7 @@ def _height(panel: Panel | Bars) -> float:
 def _across(panel: Panel) -> int:
     """How many names stand beside each other below a panel of lines."""
     longest = max(map(len, (*panel.lines, *panel.levels)), default=0)
-    return max(1, int((WIDE - 0.6) / (0.35 + 0.06 * longest)))
+    return max(1, int((WIDE - 0.6) / (0.5 + 0.06 * longest)))
 
 
 def _draw_lines(axis: "Axes", panel: Panel) -> None:
