@@ -133,7 +133,7 @@ CONDITIONS: tuple[Condition, ...] = (
         source="same_person",
         scenes="portraits",
         starts_from="appearance",
-        suits=Suits(guidance_scale=5.0, condition_guidance=4.0),
+        suits=Suits(guidance_scale=5.0, condition_guidance=3.0),
         note="Another picture of the same person: other pose, place and light.",
     ),
     Condition(

@@ -33,6 +33,15 @@ def test_a_perfect_prediction_has_loss_zero_and_gives_x0(noising):
         assert torch.allclose(read.eps, noise[row], atol=1e-5)
 
 
+def test_errors_are_means_by_weight():
+    errors = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 6.0]]]])
+    weight = torch.tensor([[[[1.0, 1.0], [1.0, 5.0]]]])
+    found = squared_error(errors, torch.zeros_like(errors), weight)
+    assert found.tolist() == pytest.approx([(1 + 4 + 9 + 5 * (16 + 36)) / (2 * 8)])
+    same = squared_error(errors, torch.zeros_like(errors), torch.full_like(weight, 3.0))
+    assert same.tolist() == pytest.approx([(1 + 4 + 9 + 16 + 36) / 8])
+
+
 def test_clean_rows_are_exactly_clean(noising):
     x0 = torch.randn(2, 1, 2, 2)
     clean = torch.tensor([True, False])

@@ -166,6 +166,29 @@ def test_losses_are_weighted_sums_of_the_branches_that_count(task):
         assert float(found[n]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_places_weigh_by_their_focus_where_noise_leaves_them(task):
+    """From the errors with two complementary focuses follow those of the places themselves."""
+    rows = torch.arange(6)
+    drawn = replace(
+        roles.clean_draw(TWO_WAY, torch.full((6,), 400), False), index_y=torch.full((6,), 999)
+    )
+    mask = torch.zeros(6, 1, 16, 16)
+    mask[..., :4] = 1.0  # a quarter of the places
+    plain = errors_of(task, rows, drawn, 1)
+    one, rest = (
+        errors_of(task, rows, drawn, 1, focus=(3.0 * part, 3.0 * part)) for part in (mask, 1 - mask)
+    )
+    weight = 3.0 * float(task.noising.alpha[400]) ** 2
+
+    def there(found, share):
+        return ((1 + weight * share) * found - plain[0]) / (weight * share)
+
+    mean = 0.25 * there(one[0], 0.25) + 0.75 * there(rest[0], 0.75)
+    assert torch.allclose(mean, plain[0], rtol=1e-4)
+    assert not torch.allclose(one[0], rest[0], rtol=1e-2)
+    assert torch.equal(one[1], plain[1])  # pure noise has no places
+
+
 def test_processes_share_a_batch(task):
     """The parts of a batch have the losses of the whole, whatever is drawn for it."""
     whole = task.losses(Part(0, 6), torch.Generator().manual_seed(5)).detach()
@@ -258,6 +281,7 @@ def test_bad_recipes_are_refused():
         ({"drop": 0.5}, "drop"),
         ({"noise_share": 1.5}, "noise_share"),
         ({"gamma": 0.0}, "gamma"),
+        ({"focus": -1.0}, "focus"),
     ):
         with pytest.raises(ValueError, match=words):
             JointTrainingConfig(**changes)

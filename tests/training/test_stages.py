@@ -40,7 +40,7 @@ from unicond.training.captions import world_words
 from unicond.training.checkpoints import SaveError
 from unicond.training.grounding import METHODS
 from unicond.training.workshop import Workshop
-from unicond.world.vocabulary import STYLES
+from unicond.world.vocabulary import PARTS, STYLES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,6 +170,45 @@ def test_heads_learn_the_renders_own_maps(shop, made):
     latent = latents.cached(*vae, folder, "image", 16, "cpu")[rows]
     assert torch.equal(found.pictures.latents, latent)
     assert len(found.pictures.captions.table) == len(found) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["identity", "appearance"])
+def test_what_loose_pairs_have_in_common_weighs_alike_in_both_pictures(shop, made, name):
+    vae = supplies.load_vae(made[0], shop.device)
+    words = tokenizer.build(("a", "ball"), shop.runs / "words")
+    condition = conditions.named(name)
+    found = supplies.pairs(shop, vae, words, 0, 64, 1, condition, 2.0)
+    rows = partners.scene_rows(condition.scenes, 0, 64)
+    shown = "parts" if name == "identity" else "instances"
+    folder = shop.drawn(RenderRecipe(seed=0), 64, (shown,))
+    maps = renders.load(folder, (shown,), 64)[shown][rows].long()
+    assert found.focus is not None
+    for number, drawn in enumerate(maps):
+        worn = [PARTS.index(part) for part in ("skin", "hair", "shirt", "trousers")]
+        numbers = worn if name == "identity" else range(2, int(maps.max()) + 1)
+        seen = [(drawn == each).float() for each in numbers if (drawn == each).any()]
+        expected = torch.zeros(16, 16)
+        for here in seen:
+            here = here.unflatten(1, (16, 8)).unflatten(0, (16, 8)).mean((1, 3))
+            expected += 2.0 / len(seen) * here / max(float(here.mean()), 1 / 256)
+        # shares are kept in 255 steps
+        assert torch.allclose(found.focus[0][number, 0], expected, rtol=0.05, atol=0.3)
+    assert len(found.image) > len(rows)
+    for number in range(len(rows), len(found.image)):
+        [other] = [
+            row for row in range(len(rows)) if found.condition[row].equal(found.image[number])
+        ]
+        assert found.focus[0][number].equal(found.focus[1][other])
+        assert found.focus[1][number].equal(found.focus[0][other])
+
+
+def test_aligned_pairs_have_no_focus(shop, made):
+    vae = supplies.load_vae(made[0], shop.device)
+    words = tokenizer.build(("a", "ball"), shop.runs / "words")
+    depth = conditions.named("depth")
+    assert supplies.pairs(shop, vae, words, 0, 16, 1, depth).focus is None
+    with pytest.raises(ValueError, match="train one of appearance, identity"):
+        supplies.pairs(shop, vae, words, 0, 16, 1, depth, 2.0)
 
 
 def test_an_adapter_goes_on_at_gentler_rates(shop, made, tmp_path):
@@ -573,6 +612,7 @@ def test_recipes_differ_by_condition():
         assert recipe.loop.budget.minutes == presets.MINUTE_SHARES[name] * minutes
     assert identity.rank == presets.LOOSE_RANKS * depth.rank
     assert (depth.noise_share > 0, identity.noise_share) == (True, 0.0)
+    assert (depth.focus, identity.focus) == (0.0, presets.LOOSE_FOCUS)
     assert metric.role_shares == presets.TAUGHT_SHARES
     assert identity.role_shares == presets.LOOSE_SHARES
     assert set(presets.MINUTE_SHARES) == {*conditions.NAMES, *METHODS}

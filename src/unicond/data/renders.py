@@ -263,15 +263,53 @@ def load_small(
     Raises:
         ValueError: fewer are drawn, or the size is no divisor.
     """
+    return _averaged(folder, name, count, size, lambda rows: rows.float()).to(device)
+
+
+def load_shares(
+    folder: Path,
+    name: str,
+    values: Sequence[int],
+    count: int,
+    size: int,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """How much of each square of pixels some numbers of a map take, of the first `count` scenes.
+
+    Args:
+        folder: what `draw` returned.
+        name: one of `INDICES`.
+        values: which numbers.
+        count: how many scenes.
+        size: squares a side, a divisor of the renders' pixels.
+        device: where it goes.
+
+    Returns:
+        (count, len(values), size, size) in [0, 1], in 255 steps, float32.
+
+    Raises:
+        ValueError: fewer are drawn, or the size is no divisor.
+    """
+
+    def taken(rows: Tensor) -> Tensor:
+        return torch.stack([255.0 * (rows == value) for value in values], 1)
+
+    return _averaged(folder, name, count, size, taken).to(device) / 255
+
+
+def _averaged(
+    folder: Path, name: str, count: int, size: int, change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Means of squares of pixels, uint8, of a map of the first scenes as `change` makes it."""
     parts: list[Tensor] = []
     for shard in _shards(folder, count):
         rows = torch.from_numpy(np.load(shard / f"{name}.npy"))[: count - SHARD * len(parts)]
         factor, rest = divmod(rows.shape[-1], size)
         if rest or not factor:
             raise ValueError(f"renders of {rows.shape[-1]} pixels cannot be averaged to {size}")
-        small = [functional.avg_pool2d(some.float(), factor) for some in rows.split(64)]
+        small = [functional.avg_pool2d(change(some), factor) for some in rows.split(64)]
         parts.append(torch.cat(small).round_().to(torch.uint8))
-    return torch.cat(parts).to(device)
+    return torch.cat(parts)
 
 
 def _shards(folder: Path, count: int) -> list[Path]:

@@ -145,6 +145,9 @@ def own_precision(network: UNet2DConditionModel) -> AbstractContextManager[objec
     return torch.autocast(network.device.type, network.dtype)
 
 
-def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """(B,) mean over everything but the batch, in float32."""
-    return (output.float() - target).square().flatten(1).mean(1)
+def squared_error(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """(B,) mean over everything but the batch, in float32; by weights (B, 1, H, W), if given."""
+    errors = (output.float() - target).square()
+    if weight is not None:
+        errors = errors * (weight / weight.mean((1, 2, 3), keepdim=True))
+    return errors.flatten(1).mean(1)

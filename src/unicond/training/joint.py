@@ -2,7 +2,8 @@
 
 Formula (6): `L = E w(t_x) |v_x - v_hat_x|^2 + w(t_y) |v_y - v_hat_y|^2`, `t_x, t_y` independent,
 min-SNR weights; roles and dropped prompts are drawn by `roles`. Where the base tells eps or x0, the
-errors are theirs.
+errors are theirs. Where pairs have a focus f, the square is a mean with the weights
+`1 + alpha(t)^2 f`: what noise hides has no place yet, and weighing it would draw it everywhere.
 
 Source: UniCon, arXiv:2410.11439.
 """
@@ -160,6 +161,8 @@ class JointTrainingConfig(JointRecipe):
         loop: see `JointRecipe`.
         scenes: training scenes.
         variants: wordings of each caption.
+        focus: what the things that loose pairs have in common weigh in the loss, all together; the
+            whole picture weighs 1.
     """
 
     floor: float = 1.0
@@ -170,11 +173,14 @@ class JointTrainingConfig(JointRecipe):
     )
     scenes: int = 32768
     variants: int = 4
+    focus: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.variants < 1:
             raise ValueError(f"variants must be at least 1, got {self.variants}")
+        if self.focus < 0:
+            raise ValueError(f"focus must be at least 0, got {self.focus}")
 
 
 class JointTask:
@@ -248,7 +254,10 @@ class JointTask:
             rows_of(drawn, size).active(),
         ):
             output = self.unet(noisy, index, batch.prompt.tokens, **told).sample
-        one, other = squared_error(output, target).chunk(2)
+        weight = batch.focus
+        if weight is not None:
+            weight = 1 + weight * self.noising.alpha[index].square().view(-1, 1, 1, 1)
+        one, other = squared_error(output, target, weight).chunk(2)
         return one, other
 
     @torch.no_grad()

@@ -19,10 +19,12 @@ class Batch:
     Args:
         x0: (2 B, C, h, w) clean latents: all images, then their conditions.
         prompt: of the same rows.
+        focus: (2 B, 1, h, w), what places of `x0` weigh in the loss beside the 1 of every place.
     """
 
     x0: Tensor
     prompt: Prompt
+    focus: Tensor | None = None
 
 
 class TrainingPairs(Protocol):
@@ -50,12 +52,21 @@ class HeldOutPairs(Protocol):
 
 @dataclass(frozen=True)
 class PairData:
-    """Pairs of latents (N, C, h, w) with the captions of both branches."""
+    """Pairs of latents (N, C, h, w) with the captions of both branches.
+
+    Args:
+        image: latents of the images.
+        condition: those of the other branch.
+        captions: of the images.
+        condition_captions: of the other branch.
+        focus: (N, 1, h, w) of both branches, see `Batch`.
+    """
 
     image: Tensor
     condition: Tensor
     captions: CaptionTable
     condition_captions: CaptionTable
+    focus: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,8 @@ class LatentPairs:
         with torch.no_grad():
             hidden = self.text_encoder(torch.cat(prompts)).last_hidden_state
         mine = part.of(rows)
-        return Batch(torch.cat([data.image[mine], data.condition[mine]]), Prompt(hidden))
+        focus = None if data.focus is None else torch.cat([each[mine] for each in data.focus])
+        return Batch(torch.cat([data.image[mine], data.condition[mine]]), Prompt(hidden), focus)
 
 
 def noise_of(batch: Batch, part: Part, generator: torch.Generator) -> Tensor:

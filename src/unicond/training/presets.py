@@ -53,6 +53,9 @@ LOOSE_RANKS = 3
 """Ranks of a loose adapter for each one of an aligned adapter."""
 LOOSE_DROP = 0.25
 """P of the dropout rule for loose adapters: images are told nothing in half of their pairs."""
+LOOSE_FOCUS = 2.0
+"""What the things weigh that loose pairs have in common, the whole picture = 1: a face is one of
+256 places of the latents, and as much of who somebody is as the coat."""
 MIGC_HIDDEN = 256
 """Width inside of MIGC's position nets, of which there is one a layer."""
 
@@ -110,7 +113,8 @@ class Preset:
             `joint` with the condition's share of its minutes, at rates that fall after a `HEAD`;
             what goes on has had it. What starts from depth reads images most of the time. Loose
             conditions, which have neither y-LoRA nor a fused projection, spend that room on rank,
-            have nothing to estimate, and are told less, so that they look more.
+            have nothing to estimate, and are told less, so that they look more; what their pictures
+            have in common weighs more than what they have not.
         """
         loop = with_share(self.joint.loop, MINUTE_SHARES[condition.name])
         if goes_on:
@@ -121,7 +125,7 @@ class Preset:
         if not condition.aligned:
             rank = LOOSE_RANKS * recipe.rank
             told = {"rank": rank, "role_shares": LOOSE_SHARES, "noise_share": 0.0}
-            return replace(recipe, **told, drop=LOOSE_DROP)
+            return replace(recipe, **told, drop=LOOSE_DROP, focus=LOOSE_FOCUS)
         return replace(recipe, role_shares=TAUGHT_SHARES) if condition.starts_from else recipe
 
     def grounding_of(self, method: Method) -> GroundingTrainingConfig:

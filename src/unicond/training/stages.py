@@ -225,8 +225,13 @@ def joint_task(
     unet, text_encoder = loaded.parts["unet"], loaded.parts["text_encoder"]
     assert isinstance(unet, UNet2DConditionModel)
     train, held = (
-        supplies.pairs(shop, loaded.vae, loaded.words, seed, count, config.variants, condition)
-        for seed, count in ((TRAIN, config.scenes), (HELD, shop.recipes.held_scenes))
+        supplies.pairs(
+            shop, loaded.vae, loaded.words, seed, count, config.variants, condition, focus
+        )
+        for seed, count, focus in (
+            (TRAIN, config.scenes, config.focus),
+            (HELD, shop.recipes.held_scenes, 0.0),
+        )
     )
     adapter = config.adapter(unet, condition, f"mini@{job.parents['mini']}").to(device)
     if start is not None:

@@ -1,5 +1,6 @@
 """What the stages are given: earlier weights, and scenes as latents, captions, maps, labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from unicond.conditions import Condition
+from unicond.conditions import CONDITIONS, Condition, Source
 from unicond.data import latents, renders, texts
 from unicond.data.partners import PartnerRecipe, scene_rows
 from unicond.data.renders import RenderRecipe
@@ -21,9 +22,17 @@ from unicond.training.readout import Mapped
 from unicond.training.text2image import Pictured
 from unicond.training.things import Placed
 from unicond.training.workshop import Workshop
+from unicond.world.vocabulary import PARTS
 
 TRAIN, HELD = 0, 1
 """Worlds of the training and of the held-out scenes."""
+MOST_THINGS = 8
+"""In one scene."""
+TELLING: Mapping[Source, tuple[str, tuple[int, ...]]] = {
+    "same_person": ("parts", tuple(map(PARTS.index, ("skin", "hair", "shirt", "trousers")))),
+    "other_frame": ("instances", tuple(range(2, 2 + MOST_THINGS))),  # 0 is sky, 1 is ground
+}
+"""{what loose pairs have in common: a map, and its numbers that show it}."""
 
 
 def load_vae(folder: Path, device: torch.device) -> tuple[AutoencoderKL, str]:
@@ -119,6 +128,7 @@ def pairs(
     count: int,
     variants: int,
     condition: Condition,
+    focus: float = 0.0,
 ) -> PairData:
     """Pairs of latents with the captions of both branches.
 
@@ -130,28 +140,38 @@ def pairs(
         count: scenes, of which those are taken that the condition asks for.
         variants: wordings of each caption.
         condition: what is paired with the image.
+        focus: what the things that loose pairs have in common weigh in the loss, all together; the
+            whole picture weighs 1.
 
     Returns:
         The pairs, on the training device. Loose pairs are there both ways round, where both
         pictures have one style.
 
     Raises:
-        ValueError: no scene is of the kind that the condition asks for.
+        ValueError: no scene is of the kind that the condition asks for, or there is a focus for
+            pairs that are not loose.
     """
+    if focus and condition.aligned:
+        loose = ", ".join(each.name for each in CONDITIONS if not each.aligned)
+        raise ValueError(
+            f"focus {focus} weighs what loose pairs have in common, but {condition.name} shows "
+            f"the whole of the image: give 0, or train one of {loose}"
+        )
     rows = _rows_for(condition, seed, count)
     recipe = RenderRecipe(seed=seed)
     names = ("image", condition.source) if condition.aligned else ("image",)
-    folder = shop.drawn(recipe, count, names)
-    every = texts.captions(folder, recipe, count, variants, looks=condition.says_looks)
-    said = [every[row] for row in rows]
-    images = latents.cached(*vae, folder, "image", count, shop.device)[rows]
+    images = _side(shop, vae, recipe, count, names, variants, condition, focus).only(rows)
     if not condition.aligned:
-        return _both_ways(shop, vae, words, recipe, rows, condition, images, said)
-    other = latents.cached(*vae, folder, condition.source, count, shop.device)[rows]
+        partners = PartnerRecipe(source=condition.source, seed=seed)
+        others = _side(shop, vae, partners, len(rows), ("image",), variants, condition, focus)
+        alike = _alike(recipe, rows, partners)
+        return _both_ways(words, images, others, alike, condition.trigger)
+    other = latents.cached(*vae, images.folder, condition.source, count, shop.device)[rows]
     plain, triggered = (
-        CaptionTable.of(words, said, prefix, shop.device) for prefix in ("", condition.trigger)
+        CaptionTable.of(words, images.said, prefix, shop.device)
+        for prefix in ("", condition.trigger)
     )
-    return PairData(images, other, plain, triggered)
+    return PairData(images.latents, other, plain, triggered)
 
 
 def _rows_for(condition: Condition, seed: int, count: int) -> list[int]:
@@ -228,33 +248,98 @@ def placed(shop: Workshop, base: Base, seed: int, count: int, variants: int) -> 
     return found.only(rows)
 
 
-def _both_ways(
+@dataclass(frozen=True)
+class _Side:
+    """Pictures of the world as one branch has them.
+
+    Args:
+        folder: of their renders.
+        latents: (N, C, h, w).
+        said: wordings of each caption.
+        focus: (N, 1, h, w) or None, see `pairs.Batch`.
+    """
+
+    folder: Path
+    latents: Tensor
+    said: list[list[str]]
+    focus: Tensor | None
+
+    def only(self, rows: list[int]) -> "_Side":
+        """Some of them."""
+        focus = None if self.focus is None else self.focus[rows]
+        return _Side(self.folder, self.latents[rows], [self.said[row] for row in rows], focus)
+
+    def then(self, others: "_Side") -> "_Side":
+        """Them, and others behind them."""
+        focus = _both(self.focus, others.focus)
+        return _Side(
+            self.folder,
+            torch.cat([self.latents, others.latents]),
+            self.said + others.said,
+            None if focus is None else torch.cat(focus),
+        )
+
+
+def _side(
     shop: Workshop,
     vae: tuple[AutoencoderKL, str],
-    words: CLIPTokenizer,
-    recipe: RenderRecipe,
-    rows: list[int],
+    recipe: RenderRecipe | PartnerRecipe,
+    count: int,
+    names: tuple[str, ...],
+    variants: int,
     condition: Condition,
-    images: Tensor,
-    said: list[list[str]],
-) -> PairData:
-    """Loose pairs of scenes `rows`, whose latents and captions are given, and their partners."""
-    partners, count = PartnerRecipe(source=condition.source, seed=recipe.seed), len(rows)
-    folder = shop.drawn(partners, count, ("image",))
-    others = latents.cached(*vae, folder, "image", count, shop.device)
-    theirs = texts.captions(folder, partners, count, len(said[0]), looks=condition.says_looks)
-    firsts, seconds = (recipe.scenes(row, 1)[0] for row in rows), partners.scenes(0, count)
+    focus: float,
+) -> _Side:
+    """The first pictures of a recipe, with the other maps `names` drawn."""
+    told = TELLING[condition.source] if focus else None
+    folder = shop.drawn(recipe, count, names if told is None else (*names, told[0]))
+    found = latents.cached(*vae, folder, "image", count, shop.device)
+    said = texts.captions(folder, recipe, count, variants, looks=condition.says_looks)
+    if told is None:
+        return _Side(folder, found, said, None)
+    shares = renders.load_shares(folder, *told, count, found.shape[-1])
+    return _Side(folder, found, said, focus * _each_alike(shares).to(shop.device))
+
+
+def _each_alike(shares: Tensor) -> Tensor:
+    """What the places of pictures weigh where K things take `shares` (N, K, h, w) of them.
+
+    All things that are seen weigh the same, together 1 in the mean over the places (N, 1, h, w);
+    less if they are smaller than one place.
+    """
+    whole = shares.mean((2, 3), keepdim=True)
+    seen = (whole > 0).sum(1, keepdim=True).clamp_min(1)
+    one_place = 1 / shares[0, 0].numel()
+    return (shares / whole.clamp_min(one_place)).sum(1, keepdim=True) / seen
+
+
+def _both(one: Tensor | None, other: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Two branches' focus, where there is one."""
+    return None if one is None or other is None else (one, other)
+
+
+def _alike(recipe: RenderRecipe, rows: list[int], partners: PartnerRecipe) -> list[int]:
+    """Which of the scenes `rows` have a partner of their own style."""
+    firsts, seconds = (recipe.scenes(row, 1)[0] for row in rows), partners.scenes(0, len(rows))
     styles = ((a.style, b.style) for a, b in zip(firsts, seconds, strict=True))
-    alike = [n for n, (first, second) in enumerate(styles) if first == second]
+    return [n for n, (first, second) in enumerate(styles) if first == second]
+
+
+def _both_ways(
+    words: CLIPTokenizer, firsts: _Side, others: _Side, alike: list[int], trigger: str
+) -> PairData:
+    """Loose pairs of scenes and their partners; those that are `alike` the other way, too."""
+    images, conditions = firsts.then(others.only(alike)), others.then(firsts.only(alike))
     # one prompt serves both branches when one of them is held: half of the condition's wordings
     # are the image's
-    mixed = [a + b for a, b in zip(theirs, said, strict=True)]
-    mixed += [said[n] + theirs[n] for n in alike]
+    mixed = [a + b for a, b in zip(conditions.said, images.said, strict=True)]
+    device = images.latents.device
     return PairData(
-        torch.cat([images, others[alike]]),
-        torch.cat([others, images[alike]]),
-        CaptionTable.of(words, said + [theirs[n] for n in alike], "", shop.device),
-        CaptionTable.of(words, mixed, condition.trigger, shop.device),
+        images.latents,
+        conditions.latents,
+        CaptionTable.of(words, images.said, "", device),
+        CaptionTable.of(words, mixed, trigger, device),
+        _both(images.focus, conditions.focus),
     )
 
 
