@@ -63,7 +63,7 @@ class Grid:
 GRID_OF_BASE = Grid()
 GRID_OF_CONDITION = Grid(
     guidance=(3.0, 5.0, 7.0),
-    condition_guidance=(0.5, 1.0, 2.0, 4.0),
+    condition_guidance=(0.5, 1.0, 2.0, 3.0, 4.0),
     perturbed_guidance=(0.0,),
     steps=(None,),
     solvers=(None,),
