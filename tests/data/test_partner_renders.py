@@ -51,6 +51,8 @@ def test_partners_lie_row_by_row(source, tmp_path):
     assert sorted(p.name for p in (folder / "00000").iterdir()) == ["image.npy"]
     said = texts.captions(folder, recipe, 5, 1)
     assert said == [[describe(scene).text] for scene in scenes]
+    for _ in range(2):  # told, and read from the disk
+        assert texts.styles(folder, recipe, 5) == [scene.style for scene in scenes]
 
 
 def test_folders_do_not_mix(tmp_path):

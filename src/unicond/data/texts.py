@@ -46,6 +46,25 @@ def captions(
     return kept(folder, recipe, count, name, told)
 
 
+def styles(folder: Path, recipe: Recipe, count: int) -> list[str]:
+    """The styles of the first `count` scenes.
+
+    Args:
+        folder: of the renders (`renders.draw`).
+        recipe: of the renders.
+        count: how many scenes.
+
+    Returns:
+        A name a scene.
+    """
+
+    def told(scenes: list[Scene], place: Path) -> list[str]:
+        del place
+        return [scene.style for scene in scenes]
+
+    return kept(folder, recipe, count, "styles.json", told)
+
+
 def kept(
     folder: Path,
     recipe: Recipe,

@@ -164,7 +164,11 @@ def pairs(
     if not condition.aligned:
         partners = PartnerRecipe(source=condition.source, seed=seed)
         others = _side(shop, vae, partners, len(rows), ("image",), variants, condition, focus)
-        alike = _alike(recipe, rows, partners)
+        first, second = (
+            texts.styles(side.folder, each, number)
+            for side, each, number in ((images, recipe, count), (others, partners, len(rows)))
+        )
+        alike = [n for n, row in enumerate(rows) if first[row] == second[n]]
         return _both_ways(words, images, others, alike, condition.trigger)
     other = latents.cached(*vae, images.folder, condition.source, count, shop.device)[rows]
     plain, triggered = (
@@ -316,13 +320,6 @@ def _each_alike(shares: Tensor) -> Tensor:
 def _both(one: Tensor | None, other: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """Two branches' focus, where there is one."""
     return None if one is None or other is None else (one, other)
-
-
-def _alike(recipe: RenderRecipe, rows: list[int], partners: PartnerRecipe) -> list[int]:
-    """Which of the scenes `rows` have a partner of their own style."""
-    firsts, seconds = (recipe.scenes(row, 1)[0] for row in rows), partners.scenes(0, len(rows))
-    styles = ((a.style, b.style) for a, b in zip(firsts, seconds, strict=True))
-    return [n for n, (first, second) in enumerate(styles) if first == second]
 
 
 def _both_ways(
