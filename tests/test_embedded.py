@@ -196,7 +196,7 @@ def test_conditions_are_obeyed_by_images_and_read_from_them(condition, mini, tmp
     )
     assert obeyed * own < other
     if condition.aligned:
-        asked = {"branches": [branch], "num_inference_steps": 4}
+        asked = {"branches": [branch], "num_inference_steps": 4, "ensemble_size": 1}
         drawn = model(image=cases.images, **asked).pictures[branch]
         own, other = (
             error_of(fidelity, fidelity.of_drawings(chunk, each))

@@ -43,14 +43,13 @@ from unicond.calls.request import (
     scales_of,
     seeds_of,
 )
-from unicond.calls.task import Task, estimation, generation
+from unicond.calls.task import Asked, Task, task_of
 from unicond.grounding import Grounding
 from unicond.mechanisms.guidance.gradients import AdamW
 from unicond.pictures.checks import count_prompts
 from unicond.sampling.plans import Plan
 from unicond.sampling.schedules import Spacing
 from unicond.sampling.state import Mechanism, Solver
-from unicond.sampling.suits import Suits
 from unicond.sampling.window import ALWAYS, Window
 
 
@@ -295,42 +294,16 @@ class Model:
         """The measured settings, what is given as they and a plan want it, and what moves move."""
         known = conditions_of(pictures, references)
         found, moved = walks.on_plan(plan, known, names, self.backbone.schedule, mechanisms)
-        return *self._task(found, names, moved, plain=not mechanisms), moved
-
-    def _task(
-        self,
-        conditions: Mapping[str, Given],
-        names: Collection[str],
-        moved: Collection[str],
-        plain: bool,
-    ) -> tuple[Task, dict[str, Given]]:
-        """The measured settings for what is asked, and the conditions as they have it.
-
-        Estimation reads maps off a fixed image, with a little noise on it. Another picture of the
-        same things is no map: it is drawn, in as many steps as any. A map that is known in part
-        is completed before the image in a `plain` call: mechanisms' windows count all moves.
-        """
-        base = self.backbone.defaults
-        made = [b for b in names if b in moved or makes(b, conditions)]
-        maps = bool(made) and self.aligned(made) == made
-        if "image" not in made and "image" in conditions and maps:
-            task = estimation(base, [self._suits(b) for b in made])
-        else:
-            shown = [b for b, one in conditions.items() if not one.guide]
-            beside = [b for b in made if b in self.adapters] if "image" in made else []
-            shows, joins = ([self._suits(b) for b in each] for each in (shown, beside))
-            part = [b for b in self.aligned(made) if b in conditions and conditions[b].in_part]
-            whole = plain and "image" in made and "image" not in conditions
-            completes = whole and bool(part) and len(part) == len(made) - 1
-            task = generation(base, shows, joins, alone=not conditions, completes=completes)
-            if "image" not in names or not any(b in self.adapters for b in names):
-                task = replace(task, follow=0.0)  # there is no joint attention to strengthen
-        return task, task.noised(conditions)
-
-    def _suits(self, branch: str) -> Suits:
-        """What suits a branch's adapter; a branch without one has no wishes."""
-        own = self.adapters.get(branch)
-        return Suits() if own is None else own.adapter.config
+        asked = Asked(
+            made=[b for b in names if b in moved or makes(b, found)],
+            given=found,
+            suits={b: self.adapters[b].adapter.config for b in names if b in self.adapters},
+            aligned=self.aligned(names),
+            image="image" in names,
+            plain=not mechanisms,
+        )
+        task = task_of(self.backbone.defaults, asked)
+        return task, task.noised(found), moved
 
     def _sources(
         self, names: Collection[str], said: Sequence[Grounding], pictured: ImagePrompt | None

@@ -9,7 +9,7 @@ completed before the image is drawn under it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unicond.backbones.base import Settings
 from unicond.calls.request import MOVES, Given
@@ -104,6 +104,69 @@ class Task:
                 "call draws: give the whole image and generate aligned conditions alone, or drop it"
             )
         return size
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a call is to make, of what.
+
+    Attributes:
+        made: branches that are generated, or moved by the caller's plan, in their order.
+        given: {branch: what is known of it}.
+        suits: {condition: what suits its adapter} of the call's conditions.
+        aligned: those conditions that are maps of the image's own view, place by place.
+        image: whether the image is a branch of the call.
+        plain: whether there are no mechanisms, whose windows count all moves.
+    """
+
+    made: Sequence[str]
+    given: Mapping[str, Given]
+    suits: Mapping[str, Suits]
+    aligned: Sequence[str]
+    image: bool
+    plain: bool
+
+    @property
+    def estimates(self) -> bool:
+        """Whether maps are read off a fixed image, with a little noise on it.
+
+        Another picture of the same things is no map: it is drawn, in as many steps as any.
+        """
+        return bool(self.made) and "image" in self.given and {*self.made} <= {*self.aligned}
+
+    @property
+    def completes(self) -> bool:
+        """Whether maps that are known in part are all that is made beside an unknown image."""
+        maps = [b for b in self.made if b != "image"]
+        if not self.plain or len(maps) == len(self.made) or "image" in self.given:
+            return False
+        return bool(maps) and all(b in self.aligned and self._in_part(b) for b in maps)
+
+    def _in_part(self, branch: str) -> bool:
+        return branch in self.given and self.given[branch].in_part
+
+    def suit(self, branches: Sequence[str]) -> list[Suits]:
+        """What suits some branches; one without an adapter has no wishes."""
+        return [self.suits.get(branch, Suits()) for branch in branches]
+
+
+def task_of(base: Settings, asked: Asked) -> Task:
+    """The measured settings for what is asked.
+
+    Args:
+        base: the base's.
+        asked: what a call is to make.
+
+    Returns:
+        The task.
+    """
+    if asked.estimates:
+        return estimation(base, asked.suit(asked.made))
+    shown = [b for b, known in asked.given.items() if not known.guide]
+    beside = [b for b in asked.made if b in asked.suits and "image" in asked.made]
+    task = generation(base, asked.suit(shown), asked.suit(beside), not asked.given, asked.completes)
+    # without both there is no joint attention to strengthen
+    return task if asked.image and asked.suits else replace(task, follow=0.0)
 
 
 def estimation(base: Settings, read: Sequence[Suits]) -> Task:
