@@ -116,8 +116,7 @@ def layers_of(modules: Mapping[str, nn.Module]) -> list[Layer]:
     found: list[tuple[str, Kind, Part, int]] = []
     for part in _PARTS:
         for name, path in paths.items():
-            kind = _kind(path, modules[name])
-            if kind is not None and path[0] == part:
+            if path[0] == part and (kind := _kind(path, modules[name])) is not None:
                 found.append((name, kind, _PARTS[part], _level(path, deepest)))
     first = _unshuffled(modules)
     counts = Counter((kind, part) for _, kind, part, _ in found)
