@@ -182,7 +182,10 @@ def test_a_base_draws_what_it_is_told(name):
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
 def test_conditions_are_obeyed_by_images_and_read_from_them(condition, mini, tmp_path):
-    """As the tables measure it, of one noise; of another scene it is what it would be without any relation."""
+    """As the tables measure it, of one noise.
+
+    Of another scene it is what it would be without any relation.
+    """
     cases = HeldOut(TABLE_WORLD, 3, 128, tmp_path, condition).cases(range(SCENES))
     judge, branch = load_judge(None, None), condition.branch
     model = mini.only(branch)
