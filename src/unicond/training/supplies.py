@@ -164,10 +164,8 @@ def pairs(
     if not condition.aligned:
         partners = PartnerRecipe(source=condition.source, seed=seed)
         others = _side(shop, vae, partners, len(rows), ("image",), variants, condition, focus)
-        first, second = (
-            texts.styles(side.folder, each, number)
-            for side, each, number in ((images, recipe, count), (others, partners, len(rows)))
-        )
+        first = texts.styles(images.folder, recipe, count)
+        second = texts.styles(others.folder, partners, len(rows))
         alike = [n for n, row in enumerate(rows) if first[row] == second[n]]
         return _both_ways(words, images, others, alike, condition.trigger)
     other = latents.cached(*vae, images.folder, condition.source, count, shop.device)[rows]
