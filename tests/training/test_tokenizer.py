@@ -61,3 +61,12 @@ def test_caption_tables_drop_and_vary(words):
     assert torch.equal(drawn[1], table.empty)
     assert words.decode(drawn[0]).count("normal") == 1
     assert drawn[0].tolist() in table.table[0].long().tolist()
+
+
+def test_captions_that_are_said_twice_are_what_they_are_alone(words):
+    said = [["a ball", "red"], ["a shirt", "a ball"], ["red", "red"]]
+    table = CaptionTable.of(words, said, "depth ").table
+    for row, wordings in enumerate(said):
+        for variant, text in enumerate(wordings):
+            ids = words(f"depth {text}", padding="max_length", max_length=77).input_ids
+            assert table[row, variant].tolist() == ids

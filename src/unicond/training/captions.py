@@ -57,7 +57,9 @@ class CaptionTable:
         """The same number of wordings for each scene; `prefix` goes in front of every one."""
         texts = [prefix + text for wordings in captions for text in wordings]
         kind = torch.int16 if len(tokenizer) <= 2**15 else torch.int32
-        table = tokens(tokenizer, texts).to(kind).view(len(captions), -1, MAX_TOKENS)
+        place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        each = tokens(tokenizer, list(place)).to(kind)  # the slow part: none is read twice
+        table = each[[place[text] for text in texts]].view(len(captions), -1, MAX_TOKENS)
         return CaptionTable(table.to(device), tokens(tokenizer, [""])[0].to(device))
 
     def drawn(self, rows: Tensor, dropped: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ InteractDiffusion is told classes, colours are in the caption alone: what it lac
     relation_loss        `relation` of `interact` less that of the row
     placed               share of instances in their box, whatever their colour
     seconds, time_ratio  of one picture, and over those of `interact`; methods take turns on the
-                         first layouts
+                         first layouts, several times
 
 Differences and ratios are taken on the same layouts, so that their intervals are paired. `BARS`
 says what is expected of them.
@@ -157,6 +157,7 @@ PART = Part(
     show,
     draw,
     Asked(layouts=200, each=4, scenes=200),
+    version="3",
     beside={"AMDM's table 1 (COCO-MIG, Stable Diffusion, percent)": _published()},
     bars=BARS,
 )
