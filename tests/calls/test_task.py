@@ -35,13 +35,14 @@ def test_nothing_is_followed_where_nothing_is_given():
     assert (task.guidance_scale, task.follow) == (7.0, 0.0)
 
 
-def test_the_most_demanding_condition_decides():
+def test_the_least_guidance_and_the_most_demanding_estimate_decide():
     edges = Suits(guidance_scale=4.0, condition_guidance=3.0, estimation_steps=1)
     pose = Suits(
         guidance_scale=8.0, condition_guidance=0.0, estimation_noise=0.3, estimation_ensemble=2
     )
     task = generation(BASE, [edges, pose, NOTHING])
-    assert (task.guidance_scale, task.follow) == (4.0, 3.0)
+    assert (task.guidance_scale, task.follow) == (4.0, 0.0)
+    assert generation(BASE, [edges, NOTHING]).follow == 0.5
     assert generation(BASE, [pose]).follow == 0.0
     assert estimation(BASE, [edges]).num_inference_steps == 1
     assert estimation(BASE, [edges, pose]).num_inference_steps == 2

@@ -117,11 +117,14 @@ def test_recipes_have_folders_of_their_own(tmp_path):
 
 def test_captions_are_kept_beside_the_renders(tmp_path):
     folder = renders.draw(RECIPE, tmp_path, 4)
-    found = texts.captions(folder, RECIPE, 3, 2)
+    told = []
+    found = texts.captions(folder, RECIPE, 3, 2, report=lambda *counts: told.append(counts))
     scenes = RECIPE.scenes(0, 3)
     assert found == [[describe(scene, v).text for v in range(2)] for scene in scenes]
     (folder / "00000" / "captions-styled-2.json").write_text(json.dumps([["kept"]] * 4))
-    assert texts.captions(folder, RECIPE, 3, 2) == [["kept"]] * 3
+    again = texts.captions(folder, RECIPE, 3, 2, report=lambda *counts: told.append(counts))
+    assert again == [["kept"]] * 3
+    assert told == [(3, 3)]  # what is kept is there at once
     plain = texts.captions(folder, RECIPE, 4, 1, styled=False)
     assert not any("sketch" in text or "toon" in text for [text] in plain)
 

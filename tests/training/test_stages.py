@@ -527,13 +527,22 @@ def test_latents_are_kept_and_follow_the_autoencoder(shop, made):
     vae = AutoencoderKL.from_pretrained(made[0], torch_dtype=torch.float32).eval()
     key = latents.identity(made[0])
     folder = shop.drawn(RenderRecipe(seed=0), 8, ("image", "depth"))
-    found = latents.cached(vae, key, folder, "depth", 8, "cpu")
+    told = []
+
+    def report(*counts):
+        told.append(counts)
+
+    found = latents.cached(vae, key, folder, "depth", 8, "cpu", report)
     assert found.shape == (8, 4, 16, 16)
     with torch.no_grad():
         for value in vae.parameters():
             value.zero_()
-    assert torch.equal(latents.cached(vae, key, folder, "depth", 8, "cpu"), found)
-    assert not torch.equal(latents.cached(vae, "other", folder, "depth", 8, "cpu"), found)
+    told.clear()
+    assert torch.equal(latents.cached(vae, key, folder, "depth", 8, "cpu", report), found)
+    assert told == []  # nothing was to be done
+    other = latents.cached(vae, "other", folder, "depth", 8, "cpu", report)
+    assert not torch.equal(other, found)
+    assert told == [(8, 8)]
 
 
 def test_a_cpu_that_is_slow_in_bfloat16_trains_in_float32(monkeypatch):

@@ -1,9 +1,10 @@
 """The settings that a call takes where its caller names none: the base's, or its conditions' own.
 
-Of several conditions that are given, the one that asks for most condition guidance decides; of all
-that are given or generated beside the image, the one that asks for least text guidance, which moves
-both branches; of several that are read off an image, the one that asks for most steps, for most
-noise, and for the smallest ensemble. The way through the times of image and conditions that are
+Of several conditions that are given, the one that asks for least condition guidance decides, as
+guidance moves the image by all of them at once, and what they all say needs less of it; of all that
+are given or generated beside the image, the one that asks for least text guidance, which moves both
+branches; of several that are read off an image, the one that asks for most steps, for most noise,
+and for the smallest ensemble. The way through the times of image and conditions that are
 drawn from text together is the one that all of these ask for; a condition that is known in part is
 completed before the image is drawn under it.
 """
@@ -228,7 +229,7 @@ def generation(
         False,
         base.num_inference_steps,
         min(text, default=base.guidance_scale),
-        follow=max(follow, default=0.0),
+        follow=min(follow, default=0.0),
         shapes=base.perturbed_guidance,
         plan=plans.pop() if len(plans) == 1 else None,
         lines=2 if completes else 1,

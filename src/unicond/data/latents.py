@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unicond.backbones.precision import slow_in_bfloat16
 from unicond.data import renders
-from unicond.data.renders import as_bytes, as_picture
+from unicond.data.renders import Told, as_bytes, as_picture
 from unicond.pictures.files import whole_file
 
 
@@ -61,6 +61,7 @@ def cached(
     name: str,
     count: int,
     device: torch.device | str,
+    report: Told | None = None,
 ) -> Tensor:
     """Latents of one map of the first `count` renders of a folder.
 
@@ -71,6 +72,7 @@ def cached(
         name: "image", "depth" or "normals".
         count: how many scenes.
         device: where the result goes.
+        report: told how many are encoded, and how many are wanted, where some are not yet.
 
     Returns:
         (count, C, H / 8, W / 8) float32, scaled.
@@ -80,12 +82,17 @@ def cached(
         pictures = as_picture(maps).expand(-1, 3, -1, -1).contiguous()
         return encode(vae, pictures).half()
 
-    found = _derived(vae, folder, name, f"latents-{name}-{key}", count, encoded)
+    found = _derived(vae, folder, name, f"latents-{name}-{key}", count, encoded, report)
     return found.float().to(device)
 
 
 def reconstructed(
-    vae: AutoencoderKL, key: str, folder: Path, count: int, device: torch.device | str
+    vae: AutoencoderKL,
+    key: str,
+    folder: Path,
+    count: int,
+    device: torch.device | str,
+    report: Told | None = None,
 ) -> Tensor:
     """The first `count` pictures of a folder of renders, through the autoencoder and back.
 
@@ -95,6 +102,7 @@ def reconstructed(
         folder: of the renders.
         count: how many scenes.
         device: where the result goes.
+        report: as of `cached`.
 
     Returns:
         (count, 3, H, W) uint8.
@@ -103,7 +111,8 @@ def reconstructed(
     def there_and_back(maps: Tensor) -> Tensor:
         return as_bytes(decode(vae, encode(vae, as_picture(maps))))
 
-    return _derived(vae, folder, "image", f"through-{key}", count, there_and_back).to(device)
+    name = f"through-{key}"
+    return _derived(vae, folder, "image", name, count, there_and_back, report).to(device)
 
 
 def _derived(
@@ -113,17 +122,20 @@ def _derived(
     name: str,
     count: int,
     change: Callable[[Tensor], Tensor],
+    report: Told | None,
 ) -> Tensor:
     """What is computed from a map, shard by shard, and kept beside it."""
     parts: dict[int, Tensor] = {}
     device = next(vae.parameters()).device
     quick = not slow_in_bfloat16(device)
-    for shard, place in renders.shards_of(folder, count):
+    for done, (shard, place) in enumerate(renders.shards_of(folder, count), start=1):
         if not (place / f"{name}.npy").exists():
             maps = torch.from_numpy(np.load(place / f"{source}.npy"))
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=quick):
                 changed = [change(part.to(device)).cpu() for part in maps.split(64)]
             with whole_file(place / f"{name}.npy") as file:
                 np.save(file, torch.cat(changed).numpy())
+            if report is not None:
+                report(min(count, done * renders.SHARD), count)
         parts[shard] = torch.from_numpy(np.load(place / f"{name}.npy"))
     return torch.cat([parts[shard] for shard in sorted(parts)])[:count]

@@ -27,6 +27,8 @@ from unicond.world.annotate import soft_edges
 from unicond.world.drawings import draw_segmentation, draw_skeletons
 from unicond.world.scene import Scene
 
+Told = Callable[[int, int], None]
+"""Is told how many are there, and how many are wanted."""
 SHARD = 512
 PICTURES = ("image", "depth", "normals", "edges", "skeleton", "segmentation")
 """Maps that are pictures: uint8, [-1, 1] in 255 steps (`as_picture`), 1 or 3 channels."""
@@ -144,7 +146,7 @@ def draw(
     count: int,
     names: Sequence[str] = MAPS,
     device: torch.device | str = "cpu",
-    report: Callable[[int, int], None] | None = None,
+    report: Told | None = None,
 ) -> Path:
     """Make sure that the first `count` scenes of a recipe are drawn (rounded up to whole shards).
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from unicond.data import renders
-from unicond.data.renders import Recipe
+from unicond.data.renders import Recipe, Told
 from unicond.pictures.files import whole_file
 from unicond.world import describe
 from unicond.world.scene import Scene
@@ -21,6 +21,7 @@ def captions(
     variants: int,
     styled: bool = True,
     looks: bool = True,
+    report: Told | None = None,
 ) -> list[list[str]]:
     """Several wordings of the captions of the first `count` scenes.
 
@@ -31,6 +32,7 @@ def captions(
         variants: wordings of each.
         styled: whether they may say the scene's style.
         looks: whether they may say what people look like.
+        report: told how many scenes are described, and how many are wanted, where some are not yet.
 
     Returns:
         `count` lists of `variants` texts.
@@ -43,16 +45,17 @@ def captions(
 
     kind = f"{'styled' if styled else 'plain'}{'' if looks else '-no-looks'}"
     name = f"captions-{kind}-{variants}.json"
-    return kept(folder, recipe, count, name, told)
+    return kept(folder, recipe, count, name, told, report)
 
 
-def styles(folder: Path, recipe: Recipe, count: int) -> list[str]:
+def styles(folder: Path, recipe: Recipe, count: int, report: Told | None = None) -> list[str]:
     """The styles of the first `count` scenes.
 
     Args:
         folder: of the renders (`renders.draw`).
         recipe: of the renders.
         count: how many scenes.
+        report: as of `captions`.
 
     Returns:
         A name a scene.
@@ -62,7 +65,7 @@ def styles(folder: Path, recipe: Recipe, count: int) -> list[str]:
         del place
         return [scene.style for scene in scenes]
 
-    return kept(folder, recipe, count, "styles.json", told)
+    return kept(folder, recipe, count, "styles.json", told, report)
 
 
 def kept(
@@ -71,6 +74,7 @@ def kept(
     count: int,
     name: str,
     told: Callable[[list[Scene], Path], list[Said]],
+    report: Told | None = None,
 ) -> list[Said]:
     """What is told of the first `count` scenes, from the disk where it was told before.
 
@@ -81,16 +85,19 @@ def kept(
         name: of the file in each shard.
         told: what there is to say of a shard's scenes, whose renders lie in a folder; plain data,
             as JSON gives it back.
+        report: as of `captions`.
 
     Returns:
         One entry a scene.
     """
     parts: dict[int, list[Said]] = {}
-    for shard, place in renders.shards_of(folder, count):
+    for done, (shard, place) in enumerate(renders.shards_of(folder, count), start=1):
         path = place / name
         if not path.exists():
             found = told(recipe.scenes(shard * renders.SHARD, renders.SHARD), place)
             with whole_file(path) as file:
                 file.write(json.dumps(found).encode())
+            if report is not None:
+                report(min(count, done * renders.SHARD), count)
         parts[shard] = json.loads(path.read_text())
     return [said for shard in sorted(parts) for said in parts[shard]][:count]

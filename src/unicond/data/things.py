@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unicond.data import texts
-from unicond.data.renders import Recipe
+from unicond.data.renders import Recipe, Told
 from unicond.world.annotate import boxes_in
 from unicond.world.captions import phrases
 from unicond.world.scene import Scene
@@ -32,18 +32,20 @@ class Things:
     relations: list[tuple[int, str, int]]
 
 
-def things(folder: Path, recipe: Recipe, count: int) -> list[Things]:
+def things(folder: Path, recipe: Recipe, count: int, report: Told | None = None) -> list[Things]:
     """What the first `count` scenes hold.
 
     Args:
         folder: of the renders (`renders.draw`), with their instances.
         recipe: of the renders.
         count: how many scenes.
+        report: as of `texts.captions`.
 
     Returns:
         One a scene.
     """
-    return [Things(**told) for told in texts.kept(folder, recipe, count, "things.json", _told)]
+    found = texts.kept(folder, recipe, count, "things.json", _told, report)
+    return [Things(**told) for told in found]
 
 
 def _told(scenes: list[Scene], place: Path) -> list[dict[str, Any]]:

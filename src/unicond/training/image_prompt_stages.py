@@ -28,7 +28,7 @@ from unicond.training.image_prompt import (
     Prompted,
 )
 from unicond.training.loop import Task
-from unicond.training.supplies import HELD, TRAIN
+from unicond.training.supplies import DESCRIBED, ENCODED, HELD, TRAIN
 from unicond.training.text2image import Pictured
 from unicond.training.workshop import Job, Save, Workshop, run
 from unicond.world import describe
@@ -181,7 +181,8 @@ def captioned(
     recipe = RenderRecipe(seed=seed)
     folder = shop.drawn(recipe, count, ("image",))
     pictures = renders.load_small(folder, "image", count, config.size, shop.device)
-    said = texts.captions(folder, recipe, count, config.variants)
+    told = shop.telling(DESCRIBED)
+    said = texts.captions(folder, recipe, count, config.variants, report=told)
     return Captioned(pictures, CaptionTable.of(words, said, "", shop.device))
 
 
@@ -221,9 +222,11 @@ def prompted(
     """
     recipe = RenderRecipe(seed=seed)
     folder = shop.drawn(recipe, count, ("image",))
-    found = latents.cached(*vae, folder, "image", count, shop.device)
+    found = latents.cached(*vae, folder, "image", count, shop.device, shop.telling(ENCODED))
+    told = shop.telling(DESCRIBED)
     said, bare = (
-        texts.captions(folder, recipe, count, variants, styled=styled) for styled in (True, False)
+        texts.captions(folder, recipe, count, variants, styled=styled, report=told)
+        for styled in (True, False)
     )
     photo = tuple(f"{start} " for start in STYLE_WORDS["photo"])
     captions = [

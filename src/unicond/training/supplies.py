@@ -26,6 +26,9 @@ from unicond.world.vocabulary import PARTS
 
 TRAIN, HELD = 0, 1
 """Worlds of the training and of the held-out scenes."""
+ENCODED, DESCRIBED = "pictures encoded", "scenes described"
+STYLED, SEARCHED = "scenes whose style is known", "scenes whose things are known"
+"""What a training tells of before it begins."""
 MOST_THINGS = 8
 """In one scene."""
 TELLING: Mapping[Source, tuple[str, tuple[int, ...]]] = {
@@ -108,8 +111,9 @@ def pictured(
     if isinstance(vae, int):
         found = renders.load_small(folder, name, count, vae, shop.device)
     else:
-        found = latents.cached(*vae, folder, name, count, shop.device)
-    said = texts.captions(folder, RenderRecipe(seed=seed), count, variants, styled=not prefix)
+        found = latents.cached(*vae, folder, name, count, shop.device, shop.telling(ENCODED))
+    recipe, told = RenderRecipe(seed=seed), shop.telling(DESCRIBED)
+    said = texts.captions(folder, recipe, count, variants, styled=not prefix, report=told)
     everything = Pictured(found, CaptionTable.of(words, said, prefix, shop.device))
     if prefix or not style:
         return everything
@@ -164,11 +168,13 @@ def pairs(
     if not condition.aligned:
         partners = PartnerRecipe(source=condition.source, seed=seed)
         others = _side(shop, vae, partners, len(rows), ("image",), variants, condition, focus)
-        first = texts.styles(images.folder, recipe, count)
-        second = texts.styles(others.folder, partners, len(rows))
+        told = shop.telling(STYLED)
+        first = texts.styles(images.folder, recipe, count, told)
+        second = texts.styles(others.folder, partners, len(rows), told)
         alike = [n for n, row in enumerate(rows) if first[row] == second[n]]
         return _both_ways(words, images, others, alike, condition.trigger)
-    other = latents.cached(*vae, images.folder, condition.source, count, shop.device)[rows]
+    told = shop.telling(ENCODED)
+    other = latents.cached(*vae, images.folder, condition.source, count, shop.device, told)[rows]
     plain, triggered = (
         CaptionTable.of(words, images.said, prefix, shop.device)
         for prefix in ("", condition.trigger)
@@ -241,9 +247,8 @@ def placed(shop: Workshop, base: Base, seed: int, count: int, variants: int) -> 
     assert isinstance(text_encoder, CLIPTextModel)
     pictures = pictured(shop, base.vae, base.words, seed, count, variants)
     folder = shop.drawn(recipe, count, ("instances",))
-    found = Placed.of(
-        pictures, things(folder, recipe, count), recipe.size, text_encoder.eval(), base.words
-    )
+    seen = things(folder, recipe, count, shop.telling(SEARCHED))
+    found = Placed.of(pictures, seen, recipe.size, text_encoder.eval(), base.words)
     rows = found.seen.any(1).nonzero()[:, 0]
     if not len(rows):
         raise ValueError(f"none of {count} scenes has anything to tell; give more --scenes")
@@ -295,8 +300,10 @@ def _side(
     """The first pictures of a recipe, with the other maps `names` drawn."""
     told = TELLING[condition.source] if focus else None
     folder = shop.drawn(recipe, count, names if told is None else (*names, told[0]))
-    found = latents.cached(*vae, folder, "image", count, shop.device)
-    said = texts.captions(folder, recipe, count, variants, looks=condition.says_looks)
+    found = latents.cached(*vae, folder, "image", count, shop.device, shop.telling(ENCODED))
+    described = shop.telling(DESCRIBED)
+    looks = condition.says_looks
+    said = texts.captions(folder, recipe, count, variants, looks=looks, report=described)
     if told is None:
         return _Side(folder, found, said, None)
     shares = renders.load_shares(folder, *told, count, found.shape[-1])
@@ -346,5 +353,6 @@ def annotated(
     maps = renders.load(folder, MAPS, count, shop.device)
     scenes = RenderRecipe(seed=seed).scenes(0, count)
     labels = Labels.of(scenes, maps["image"].shape[-1], shop.device)
-    worn = latents.reconstructed(*vae, folder, copies, shop.device) if copies else None
+    told = shop.telling(ENCODED)
+    worn = latents.reconstructed(*vae, folder, copies, shop.device, told) if copies else None
     return Annotated(maps, labels, worn)

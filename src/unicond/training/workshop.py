@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from unicond.data import renders
 from unicond.data.folders import whole_folder
 from unicond.data.renders import Recipe as Renders
-from unicond.data.renders import RenderRecipe
+from unicond.data.renders import RenderRecipe, Told
 from unicond.pictures.files import make_output_folder
 from unicond.training import cards, checkpoints, presets, processes
 from unicond.training.budget import Budget
@@ -105,11 +105,16 @@ class Workshop:
 
     def drawn(self, recipe: Renders, count: int, names: Sequence[str]) -> Path:
         """The folder of the renders of a recipe; what is missing is drawn first."""
+        told = self.telling("scenes drawn")
+        return renders.draw(recipe, self.cache, count, names, self.device, told)
+
+    def telling(self, what: str) -> Told:
+        """Tells how far something is that has to be made before a training begins."""
 
         def told(done: int, wanted: int) -> None:
-            self.report(0.0, f"scenes drawn: {done} of {wanted}")
+            self.report(0.0, f"{what}: {done} of {wanted}")
 
-        return renders.draw(recipe, self.cache, count, names, self.device, told)
+        return told
 
     def parent(self, name: str, stage: str) -> Path:
         """A folder of weights that must be there.
