@@ -149,6 +149,7 @@ def ablation(
     only: Only = None,
 ) -> None:
     """UniCon's ablations in miniature: trains short runs, each lacking something; measures them."""
+    from unicond.backbones.files import EMBEDDED
     from unicond.cli.running import load_model
     from unicond.cli.train import _reported
     from unicond.evaluation.condition_table import Run, command_line
@@ -165,7 +166,8 @@ def ablation(
     names = tuple(dict.fromkeys(("full", *(only or VARIANTS))))
     judge = load_judge(probes, device)
     weights = _with_base(weights)
-    model = load_model(str(weights / "mini"), ["none"], device, dtype)
+    base = "mini" if weights == EMBEDDED else str(weights / "mini")
+    model = load_model(base, ["none"], device, dtype)
     told = {"preset": preset, "minutes": minutes, "steps": train_steps, "scenes": train_scenes}
     settings = {f"training {key}": str(value) for key, value in told.items() if value is not None}
     settings |= fingerprints(model) | {"probes": judge.fingerprint, "runs": " ".join(names)}

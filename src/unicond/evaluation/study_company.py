@@ -197,6 +197,7 @@ COMPANY = Study(
     "company",
     make,
     draw,
+    version="2",
     expects=_expected,
     needs=tuple(each.name for each in CONDITIONS if any(each.name in names for names in COMPANIES)),
 )
