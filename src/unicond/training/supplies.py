@@ -164,10 +164,11 @@ def pairs(
     rows = _rows_for(condition, seed, count)
     recipe = RenderRecipe(seed=seed)
     names = ("image", condition.source) if condition.aligned else ("image",)
-    images = _side(shop, vae, recipe, count, names, variants, condition, focus).only(rows)
+    painter = _Painter(shop, vae, condition, variants, focus)
+    images = painter.paint(recipe, count, names).only(rows)
     if not condition.aligned:
         partners = PartnerRecipe(source=condition.source, seed=seed)
-        others = _side(shop, vae, partners, len(rows), ("image",), variants, condition, focus)
+        others = painter.paint(partners, len(rows), ("image",))
         told = shop.telling(STYLED)
         first = texts.styles(images.folder, recipe, count, told)
         second = texts.styles(others.folder, partners, len(rows), told)
@@ -287,27 +288,40 @@ class _Side:
         )
 
 
-def _side(
-    shop: Workshop,
-    vae: tuple[AutoencoderKL, str],
-    recipe: RenderRecipe | PartnerRecipe,
-    count: int,
-    names: tuple[str, ...],
-    variants: int,
-    condition: Condition,
-    focus: float,
-) -> _Side:
-    """The first pictures of a recipe, with the other maps `names` drawn."""
-    told = TELLING[condition.source] if focus else None
-    folder = shop.drawn(recipe, count, names if told is None else (*names, told[0]))
-    found = latents.cached(*vae, folder, "image", count, shop.device, shop.telling(ENCODED))
-    described = shop.telling(DESCRIBED)
-    looks = condition.says_looks
-    said = texts.captions(folder, recipe, count, variants, looks=looks, report=described)
-    if told is None:
-        return _Side(folder, found, said, None)
-    shares = renders.load_shares(folder, *told, count, found.shape[-1])
-    return _Side(folder, found, said, focus * _each_alike(shares).to(shop.device))
+@dataclass(frozen=True)
+class _Painter:
+    """Makes the sides of pairs, image or condition, from the world.
+
+    Args:
+        shop: where.
+        vae: the autoencoder and its identity.
+        condition: what is paired with the image.
+        variants: wordings of each caption.
+        focus: see `pairs`.
+    """
+
+    shop: Workshop
+    vae: tuple[AutoencoderKL, str]
+    condition: Condition
+    variants: int
+    focus: float
+
+    def paint(
+        self, recipe: RenderRecipe | PartnerRecipe, count: int, names: tuple[str, ...]
+    ) -> _Side:
+        """The first pictures of a recipe, with the other maps `names` drawn."""
+        shop, source = self.shop, self.condition.source
+        told = TELLING[source] if self.focus else None
+        folder = shop.drawn(recipe, count, names if told is None else (*names, told[0]))
+        found = latents.cached(
+            *self.vae, folder, "image", count, shop.device, shop.telling(ENCODED)
+        )
+        described, looks = shop.telling(DESCRIBED), self.condition.says_looks
+        said = texts.captions(folder, recipe, count, self.variants, looks=looks, report=described)
+        if told is None:
+            return _Side(folder, found, said, None)
+        shares = renders.load_shares(folder, *told, count, found.shape[-1])
+        return _Side(folder, found, said, self.focus * _each_alike(shares).to(shop.device))
 
 
 def _each_alike(shares: Tensor) -> Tensor:
