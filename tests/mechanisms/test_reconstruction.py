@@ -289,6 +289,45 @@ def test_a_part_known_to_a_noise_level_pulls_no_further():
     assert torch.allclose(found["depth"], sample(window, steps=10)["depth"], atol=1e-12)
 
 
+class Restless:
+    """`x0 = slope x_t` at all times: near pure noise its gradient does not vanish with alpha."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def __call__(self, state, variants=PLAIN):
+        def one(branch):
+            alpha, sigma = state.scales(branch)
+            latents = state.latents[branch]
+            x0 = self.slope * latents
+            return Prediction(x0=x0, eps=(latents - alpha * x0) / sigma)
+
+        return [{branch: one(branch) for branch in state.latents} for _ in variants]
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+@pytest.mark.parametrize("slope", [0.01, 0.5])
+def test_nothing_moves_further_than_the_known_part_is_wrong(slope, weight):
+    """At alpha 0.055 a slope of 0.5 would move x0 by 9 times what is wrong."""
+    known, mask = torch.full((1, 1, 8, 8), VALUE, dtype=torch.float64), left_half((1, 1, 8, 8))
+    state = State(
+        {"image": noise_of(1, (1, 1, 8, 8))}, {"image": 0.9}, VP, Generators((7,), ("image",))
+    )
+    target = Target(branch="image", known=known, mask=mask, weight=weight, replaced=False)
+    move = Move({"image": 0.9}, {"image": 0.8})
+    denoiser = Restless(slope)
+    plain, moved = denoiser(state)[0]["image"], Reconstruction([target]).wrap(denoiser, move)
+    guided = moved(state)[0]["image"]
+    alpha, sigma = state.scales("image")
+    wrong = mask * (known - plain.x0)
+    most = weight * (wrong.square().sum() / mask.sum()).sqrt()
+    exact = weight * sigma**2 / alpha * (alpha**2 + sigma**2) / sigma**2 * slope * wrong
+    short = min(1.0, float(most / exact.square().mean().sqrt()))
+    assert (short < 1) == (slope > 0.1)
+    assert torch.allclose(guided.x0 - plain.x0, short * exact, atol=1e-12)
+    assert torch.allclose(alpha * guided.x0 + sigma * guided.eps, state.latents["image"])
+
+
 @pytest.mark.parametrize("optimizer", [None, AdamW(iterations=2)])
 def test_a_sample_does_not_depend_on_its_batch(optimizer):
     """Energies and the optimiser's scale are each sample's own."""

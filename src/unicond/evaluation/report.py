@@ -37,7 +37,9 @@ def save_plot(table: Table, path: Path, metrics: Sequence[str], title: str) -> P
     if empty or not metrics:
         raise ValueError(f"no row has {empty}; there are {', '.join(table.metrics())}")
     tallest = max(len(rows) for rows in shown.values())
-    figure = Figure(figsize=(3.6 * len(metrics), 1.1 + 0.32 * tallest), layout="constrained")
+    longest = max(len(row.name) for rows in shown.values() for row in rows)
+    wide = max(3.6, 2.2 + 0.075 * longest)  # of a panel, inches: its bars, and a letter's width
+    figure = Figure(figsize=(wide * len(metrics), 0.9 + 0.3 * tallest), layout="constrained")
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for panel, (metric, rows) in zip(panels, shown.items(), strict=True):
         draw_bars(panel, metric, {row.name.replace("_", " "): row for row in rows})
@@ -57,7 +59,7 @@ def draw_bars(axis: "Axes", metric: str, rows: Mapping[str, Row]) -> None:
     lines = {"ecolor": INK, "elinewidth": 1}
     bars = axis.barh(list(rows), values, color=ACCENT, height=0.7, xerr=reach, error_kw=lines)
     axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)  # behind the interval
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.margins(x=0.18)
     if min(values, default=0.0) >= 0:
         axis.set_xlim(left=0.0)

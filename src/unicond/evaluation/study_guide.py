@@ -22,6 +22,8 @@ from unicond.model import given
 
 WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 """Of the guidance."""
+OPTIMIZERS = {"adamw": AdamW(), "adamw_0.1": AdamW(learning_rate=0.1)}
+"""In the place of a weight: the usual one, and one of five times its length."""
 DRAWN = "abs_rel_drawn"
 SHOWN = ("abs_rel", "delta1", "range_covered", "fid", "found")
 
@@ -46,7 +48,7 @@ def make(bench: Bench) -> list[Row]:
     own = f"to_image_{own_way(subject.config, 'condition_held')}"
     measure = Measure("guide", _guided)
     tried = {f"weight_{weight:g}": Sampling(weight=weight) for weight in WEIGHTS}
-    tried["adamw"] = Sampling(optimizer=AdamW())
+    tried |= {name: Sampling(optimizer=each) for name, each in OPTIMIZERS.items()}
     around = picked(subject, depth, ("probe_real", "probe_reconstruction", "text_only", own))
     guided = [varied(measure, name, generation=each) for name, each in tried.items()]
     estimates = bench.estimates(depth, [*around, *guided])
@@ -69,7 +71,7 @@ def draw(table: Table, path: Path) -> Path:
     rows = [row for row in table.rows if row.name.startswith("weight_")]
     levels = {
         name.replace("_", " "): table.row(name)
-        for name in ("text_only", "adamw", "depth_to_image", "probe_reconstruction")
+        for name in ("text_only", *OPTIMIZERS, "depth_to_image", "probe_reconstruction")
     }
     panels = [
         Panel("weight", y, {"guided": rows}, levels, log=True)
@@ -84,4 +86,5 @@ GUIDE = Study(
     make,
     draw,
     needs=("depth",),
+    version="2",
 )

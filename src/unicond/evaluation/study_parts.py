@@ -204,4 +204,5 @@ PARTS = Study(
     draw,
     expects=_expected,
     needs=("depth", "softedge"),
+    version="2",
 )

@@ -17,9 +17,14 @@ prediction, under a unit prior. A fixed weight follows the score,
 
 so that weight 1 means the same for every schedule, solver and number of steps, and is exact where
 the prior is a unit Gaussian. For a DDIM step that is (7), with `lambda = alpha_s sigma^2 / alpha -
-sigma_s sigma`. An optimiser finds a displacement of the latents instead, by some iterations of
-AdamW on E; after the step it is added, `sigma_s / sigma` of it: it is a change of the noise, of
-which nothing is left at the clean end.
+sigma_s sigma`. Near pure noise 1 / alpha makes long steps out of next to nothing: where
+g would move x0 further (rms, of what is free) than the known parts are wrong, `sum_b w_b rms(m_b
+(known_b - x0_b))`, it is shortened to that. A free value of a unit Gaussian moves no further in the
+mean square.
+
+An optimiser finds a displacement of the latents instead, by some iterations of AdamW on E; after
+the step it is added, `sigma_s / sigma` of it: it is a change of the noise, of which nothing is left
+at the clean end.
 
 Source: UniCon, arXiv:2410.11439, section 3.3 ("sampling with guidance") and its appendix (AdamW);
 Ho et al. 2022, arXiv:2204.03458, section 3.1; the variance: Song et al. 2023 (PiGDM), openreview
@@ -51,6 +56,8 @@ from unicond.sampling.predictions import Predictions
 from unicond.sampling.rows import Variant
 from unicond.sampling.state import Denoiser, Latents, Mechanism, Move, Setup, Sight, State
 from unicond.sampling.window import ALWAYS, Window
+
+_NONE = 1e-12  # in the place of 0, where it divides
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,6 +107,17 @@ class Target:
             gap = self.mask.to(x0).clone() * gap  # tensors of inference mode cannot be saved
         precision = (alpha**2 + sigma**2) / sigma**2
         return 0.5 * self.weight * precision * gap.square().flatten(1).sum(1)
+
+    def wrong(self, x0: Tensor) -> Tensor:
+        """`w rms(known - x0)` of the known part.
+
+        Args:
+            x0: (B, C, H, W), predicted clean latents.
+
+        Returns:
+            (B,).
+        """
+        return self.weight * _rms(self.known.to(x0) - x0, self.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +202,12 @@ class Reconstruction(Mechanism):
         if not acting or late:
             return denoiser(state, variants)
 
+        wrong: list[Tensor] = []
+
         def energy(predictions: Predictions) -> Tensor:
-            terms = [
-                one.energy(predictions[one.branch].x0, *state.scales(one.branch)) for one in acting
-            ]
+            there = [(one, predictions[one.branch].x0) for one in acting]
+            wrong[:] = [one.wrong(x0.detach()) for one, x0 in there]
+            terms = [one.energy(x0, *state.scales(one.branch)) for one, x0 in there]
             return torch.stack(terms).sum(0)
 
         def again(latents: Latents) -> Latents:
@@ -197,7 +217,11 @@ class Reconstruction(Mechanism):
         def changing(gradients: Latents) -> Change:
             loose = {one.branch: one.loose for one in known}
             if self.optimizer is None:
-                pulls = {b: masked(gradient, loose.get(b)) for b, gradient in gradients.items()}
+                most = torch.stack(wrong).sum(0)
+                pulls = {
+                    branch: _within(most, gradient, loose.get(branch), *state.scales(branch))
+                    for branch, gradient in gradients.items()
+                }
                 return partial(along_the_score, state=state, gradients=pulls)
             shifts = optimised(self.optimizer, state.latents, gradients, loose, again)
             return partial(nudged, state=state, move=move, shifts=shifts)
@@ -208,3 +232,21 @@ class Reconstruction(Mechanism):
         """A clean branch stays; from pure noise x0 says nothing of the latents (1 / alpha)."""
         alpha, sigma = state.scales(branch)
         return sigma > 0 and (alpha > 0 or self.optimizer is not None)
+
+
+def _rms(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(B,) root mean square of (B, C, H, W) where a mask shows them; None shows everything."""
+    if mask is None:
+        return values.square().flatten(1).mean(1).sqrt()
+    shown = mask.to(values).expand_as(values)
+    square = (shown * values).square().flatten(1).sum(1)
+    return (square / shown.square().flatten(1).sum(1).clamp_min(_NONE)).sqrt()
+
+
+def _within(
+    most: Tensor, gradient: Tensor, loose: Tensor | None, alpha: float, sigma: float
+) -> Tensor:
+    """A gradient of what is loose, so short that x0 moves by `most` (B,) at most."""
+    pull = masked(gradient, loose)
+    far = sigma**2 / alpha * _rms(gradient, loose)
+    return pull * (most / far.clamp_min(_NONE)).clamp_max(1.0).view(-1, 1, 1, 1)
