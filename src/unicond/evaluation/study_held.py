@@ -17,7 +17,7 @@ from pathlib import Path
 from unicond.conditions import Condition
 from unicond.evaluation.bars import Bar
 from unicond.evaluation.chunk import Chunk
-from unicond.evaluation.condition_bars import held_bars
+from unicond.evaluation.condition_bars import held_bar
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.estimates import Estimates, row_of
 from unicond.evaluation.measures import FIDELITIES, ways
@@ -102,11 +102,13 @@ def _expected(rows: Sequence[Row]) -> list[Bar]:
     """Of the roles that an adapter was trained in: in others, ways are approximations."""
     names = [row.name for row in rows]
     near = tuple(name.partition("_refresh_")[0] for name in names if "_refresh_" in name)
-    return held_bars(
-        name
-        for name in names
-        if name.endswith(("_one_way", "_aligned")) and not name.startswith(near)
-    )
+    found: list[Bar] = []
+    for name in names:
+        way = next((way for way in ("one_way", "aligned") if name.endswith(f"_{way}")), None)
+        if way and not name.startswith(near):
+            metric = FIDELITIES[name.partition("/")[0]].metrics[0]
+            found.append(held_bar(name.removesuffix(f"_{way}"), way, metric))
+    return found
 
 
 HELD = Study("held", make, draw, expects=_expected)

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from unicond.conditions import Condition
+from unicond.evaluation.bars import Bar, within
 from unicond.evaluation.chunk import Chunk
+from unicond.evaluation.condition_bars import PAIRED, agreeing
 from unicond.evaluation.curves import Panel, save_curves
 from unicond.evaluation.estimates import SHUFFLED, Estimate, Estimates, row_of
 from unicond.evaluation.measures import FIDELITIES, own_way
@@ -27,6 +29,8 @@ STEPS = (1, 2, 4, 20)
 """Of estimation, by one noise."""
 ENSEMBLES = (1, 2, 4, 8)
 """Of estimation, in its own steps."""
+FEW = 1.05
+"""The most that few steps may have of the error of 20, with its whole interval."""
 PLANS = (
     "joint",
     "condition-first",
@@ -185,6 +189,25 @@ def draw_schedules(table: Table, path: Path) -> Path:
     return bars(table, path, ("agreement", "fid", "found"), "ways to sample")
 
 
+def _few(rows: Sequence[Row]) -> list[Bar]:
+    """An adapter's own few steps cost nothing; rows are `<condition>/<measure>`."""
+    return [
+        Bar(
+            f"{name}: its own few steps are as accurate as 20, one noise each",
+            within(f"{name}/ensemble_1", "ratio_to_20", high=FEW),
+            "what is compared",
+            tuple((f"{name}/{each}", "error_ratio") for each in ("ensemble_1", "steps_20")),
+        )
+        for name in dict.fromkeys(row.name.split("/")[0] for row in rows)
+    ]
+
+
+def _agreeing(rows: Sequence[Row]) -> list[Bar]:
+    """Of the conditions that pairs have a bar of."""
+    names = dict.fromkeys(row.name.split("/")[0] for row in rows)
+    return [agreeing(f"{name}/joint") for name in names if name in PAIRED]
+
+
 def _of(table: Table, name: str, setting: str) -> list[Row]:
     """The rows of a condition in which a setting is swept."""
     own = [row for row in table.rows if row.name.split("/")[0] == name]
@@ -196,10 +219,11 @@ SCALES = Study(
     scales,
     draw_scales,
 )
-STEPS_STUDY = Study("steps", steps, draw_steps)
+STEPS_STUDY = Study("steps", steps, draw_steps, expects=_few)
 SCHEDULES = Study(
     "schedules",
     schedules,
     draw_schedules,
     usual=("depth",),
+    expects=_agreeing,
 )
